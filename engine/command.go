@@ -1,0 +1,62 @@
+package engine
+
+import "github.com/croftdb/croft/engine/metadata"
+
+// Op is the kind of a command, the first byte of its encoding. Numbers are on disk: append only.
+type Op uint8
+
+const (
+	// OpDefineIndex makes the shard accept writes for Schema.
+	OpDefineIndex Op = iota + 1
+	// OpDropIndex drops every partition of Key.Index and refuses late writes to it for ever.
+	OpDropIndex
+	// OpCreatePartition makes an empty partition; nothing happens if it is there.
+	OpCreatePartition
+	// OpDropPartition drops Key with all its records.
+	OpDropPartition
+	// OpUpsert stores Records, each replacing the one of the same id.
+	OpUpsert
+	// OpUpdate changes existing records, see Update; unknown ids are passed over.
+	OpUpdate
+	// OpDelete removes Targets; unknown ids are passed over.
+	OpDelete
+	// OpDeleteAll removes every record of Key; the partition stays.
+	OpDeleteAll
+)
+
+// Target names a record and, if Version is not zero, the version that it must still have.
+type Target struct {
+	ID      string
+	Version uint64
+}
+
+// Update says what changes in each target: values and sparse values are replaced where given, metadata is merged
+// key by key.
+type Update struct {
+	Targets     []Target
+	Values      []float32
+	Sparse      *Sparse
+	SetMetadata metadata.Map // nil: unchanged
+}
+
+// Command is one entry of a shard's log, as the engine sees it. Time, chance and the outcome of filters are already
+// in it; Apply depends on it and on the shard's state alone.
+type Command struct {
+	Op      Op
+	Schema  Schema // OpDefineIndex
+	Key     Key    // all others; OpDropIndex uses Key.Index
+	Records []Record
+	Targets []Target // OpDelete
+	Update  Update   // OpUpdate
+}
+
+// Applied is the answer of Apply, the same on every replica.
+type Applied struct {
+	Index    uint64 // of the log entry
+	Affected int    // records stored, changed or removed
+	Version  uint64 // of the partition afterwards
+	Err      error  // a refusal that every replica makes alike (unknown index, wrong dimension, dropped)
+}
+
+// AppendCommand appends the encoding of c, the form in which it travels in the log.
+func AppendCommand(b []byte, c *Command) []byte { panic("not yet") }
