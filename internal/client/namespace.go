@@ -1,0 +1,48 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+)
+
+// Namespace describes a namespace. The API gives its count as a decimal string.
+type Namespace struct {
+	Name        string `json:"name"`
+	RecordCount uint64 `json:"record_count,string"`
+}
+
+// NamespaceList is a page of namespaces, in order of name; TotalCount counts all pages.
+type NamespaceList struct {
+	Namespaces []Namespace `json:"namespaces"`
+	Pagination *Pagination `json:"pagination,omitempty"`
+	TotalCount int         `json:"total_count"`
+}
+
+// Namespaces returns a page of an index's namespaces.
+func (ix *Index) Namespaces(ctx context.Context, p Page) (out NamespaceList, err error) {
+	err = ix.do(ctx, call{method: http.MethodGet, path: "/namespaces", query: p.values()}, &out)
+	return out, err
+}
+
+// DescribeNamespace returns one namespace.
+func (ix *Index) DescribeNamespace(ctx context.Context, name string) (out Namespace, err error) {
+	err = ix.do(ctx, call{method: http.MethodGet, path: namespacePath(name)}, &out)
+	return out, err
+}
+
+// CreateNamespace makes an empty namespace. It is repeated only when the server has done nothing.
+func (ix *Index) CreateNamespace(ctx context.Context, name string) (out Namespace, err error) {
+	in := struct {
+		Name string `json:"name"`
+	}{name}
+	err = ix.do(ctx, call{method: http.MethodPost, path: "/namespaces", in: in, once: true}, &out)
+	return out, err
+}
+
+// DeleteNamespace drops a namespace with all its records. It is repeated only when the server has done nothing.
+func (ix *Index) DeleteNamespace(ctx context.Context, name string) error {
+	return ix.do(ctx, call{method: http.MethodDelete, path: namespacePath(name), once: true}, nil)
+}
+
+func namespacePath(name string) string { return "/namespaces/" + url.PathEscape(name) }
