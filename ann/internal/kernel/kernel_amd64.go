@@ -1,0 +1,41 @@
+package kernel
+
+import (
+	"runtime"
+
+	"github.com/viterin/vek/vek32"
+	"golang.org/x/sys/cpu"
+)
+
+// best asks for what vek asks for itself; without it vek runs scalar code, and ours is better specified.
+func best() way {
+	if cpu.X86.HasAVX2 && cpu.X86.HasFMA && runtime.GOOS != "darwin" {
+		return avx2
+	}
+	return generic
+}
+
+func dot(w way, a, b []float32) float32 {
+	mustMatch(a, b)
+	switch {
+	case len(a) == 0: // vek panics on empty rows
+		return 0
+	case w == avx2:
+		return vek32.Dot(a, b)
+	}
+	return dotGeneric(a, b)
+}
+
+// squaredL2 does not square vek's Distance: its root is an approximation whose square is off by up to 5e-7, so that
+// the points (0,0) and (3,4) would be 24.999998 apart, and it is NaN where the sum overflows. Nor does it use
+// |a|²+|b|²-2ab, which leaves noise where equal rows must give 0.
+func squaredL2(w way, a, b []float32) float32 {
+	mustMatch(a, b)
+	switch {
+	case len(a) == 0:
+		return 0
+	case w == avx2:
+		return squaredL2AVX2(&a[0], &b[0], len(a))
+	}
+	return squaredL2Generic(a, b)
+}
