@@ -1,6 +1,13 @@
 package tenancy
 
-import "time"
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"strings"
+	"time"
+
+	"github.com/croftdb/croft/internal/errs"
+)
 
 // Role is what a principal may do.
 type Role string
@@ -24,6 +31,64 @@ type KeySource interface {
 
 // Principal is who a request is from.
 type Principal struct {
-	KeyID string
+	KeyID string // empty: the key given by CROFT_ADMIN_KEY
 	Role  Role
+}
+
+// The text of a key is croft_<id>_<secret>. 43 base62 digits hold 256 bits; 12 hold 71, so that two random ids do
+// not meet.
+const (
+	keyPrefix    = "croft_"
+	keyIDLen     = 12
+	keySecretLen = 43
+	keyLen       = len(keyPrefix) + keyIDLen + 1 + keySecretLen
+	base62       = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+
+// NewKey makes a key of 256 random bits. The text is the only copy of the secret: show it once.
+func NewKey(name string, role Role, now time.Time) (text string, key Key) {
+	id := randomText(keyIDLen)
+	text = keyPrefix + id + "_" + randomText(keySecretLen)
+	return text, Key{ID: id, Hash: HashKey(text), Name: name, Role: role, CreatedAt: now}
+}
+
+// HashKey is what is stored of a key: the SHA-256 of its whole text. A plain hash is enough, since the text holds
+// more chance than can be guessed.
+func HashKey(text string) [32]byte { return sha256.Sum256([]byte(text)) }
+
+// ParseKey returns the public id in a key's text. Texts of another form are Invalid; the message never repeats them.
+func ParseKey(text string) (id string, err error) {
+	rest, ok := strings.CutPrefix(text, keyPrefix)
+	if !ok || len(text) != keyLen || rest[keyIDLen] != '_' ||
+		!isBase62(rest[:keyIDLen]) || !isBase62(rest[keyIDLen+1:]) {
+		return "", errs.New(errs.Invalid, "not an API key: want croft_<%d letters or digits>_<%d letters or digits>",
+			keyIDLen, keySecretLen)
+	}
+	return rest[:keyIDLen], nil
+}
+
+func isBase62(s string) bool {
+	for i := range len(s) {
+		if strings.IndexByte(base62, s[i]) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// randomText returns n uniform base62 digits. Bytes of 248 and more are thrown away, since 256 is no multiple of 62.
+func randomText(n int) string {
+	out := make([]byte, 0, n)
+	var buf [64]byte
+	for {
+		rand.Read(buf[:]) // never fails: see crypto/rand
+		for _, c := range buf {
+			if c >= 4*62 {
+				continue
+			}
+			if out = append(out, base62[c%62]); len(out) == n {
+				return string(out)
+			}
+		}
+	}
 }
