@@ -114,7 +114,8 @@ func crashData(n *memNode, rng *rand.Rand) []byte {
 }
 
 // drawShare decides for one file or directory whether a cut keeps all, nothing or a mixture, and returns the draw for
-// each part. The extremes are drawn often, since many bugs only show there.
+// each part. The extremes are drawn often, and in a mixture neighbours often share their fate, since many bugs only
+// show where something larger than a sector is whole and something else is missing.
 func drawShare(rng *rand.Rand) func() bool {
 	if rng == nil {
 		return func() bool { return false }
@@ -125,5 +126,13 @@ func drawShare(rng *rand.Rand) func() bool {
 	case 1:
 		return func() bool { return true }
 	}
-	return func() bool { return rng.IntN(2) == 0 }
+	run := 1 << rng.IntN(6)
+	kept, left := false, 0
+	return func() bool {
+		if left == 0 {
+			kept, left = rng.IntN(2) == 0, 1+rng.IntN(run)
+		}
+		left--
+		return kept
+	}
 }
