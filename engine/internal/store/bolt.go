@@ -53,7 +53,12 @@ func Open(path string, o Options) (*Bolt, error) {
 
 // preflight checks the pages under bbolt's shared lock. Opened for reading, bbolt looks at the meta pages alone.
 func preflight(path string, o Options) error {
-	info, err := os.Stat(path)
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close() // opened for reading: nothing to lose
+	info, err := file.Stat()
 	if err != nil {
 		return err
 	}
@@ -64,8 +69,11 @@ func preflight(path string, o Options) error {
 	if err != nil {
 		return err
 	}
-	err = checkPages(path, db.Info().PageSize)
-	return errors.Join(err, db.Close())
+	defer db.Close()                         // opened for reading: nothing to lose
+	if info, err = file.Stat(); err != nil { // now that nobody makes it grow
+		return err
+	}
+	return checkPages(file, info.Size(), db.Info().PageSize)
 }
 
 func openBolt(path string, o Options) (db *bolt.DB, err error) {

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"io"
-	"os"
 
 	"github.com/croftdb/croft/internal/errs"
 )
@@ -33,25 +32,16 @@ type pageWalk struct {
 	seen     []uint64
 }
 
-// checkPages walks all pages of the bbolt file at path, which nobody may be writing, and returns an error of kind
+// checkPages walks all pages of a bbolt file of size bytes, which nobody may be writing, and returns an error of kind
 // Corrupt if bbolt could not read it safely: a page out of bounds, referenced twice or of the wrong kind, or keys out
-// of order. Values are not looked at.
-func checkPages(path string, pageSize int) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close() // opened for reading: nothing to lose
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	w := pageWalk{file: f, pageSize: uint64(pageSize)}
+// of order. Values are not looked at. It allocates a page with its overflow at each level of the tree.
+func checkPages(file io.ReaderAt, size int64, pageSize int) error {
+	w := pageWalk{file: file, pageSize: uint64(pageSize)}
 	root, err := w.meta()
 	if err != nil {
 		return err
 	}
-	if have := uint64(info.Size()) / w.pageSize; w.pages > have {
+	if have := uint64(size) / w.pageSize; w.pages > have {
 		return errs.New(errs.Corrupt, "file is cut short: %d pages in use, %d in the file", w.pages, have)
 	}
 	w.seen = make([]uint64, w.pages/64+1)
