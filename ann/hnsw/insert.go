@@ -1,0 +1,173 @@
+package hnsw
+
+import (
+	"context"
+
+	"sync/atomic"
+
+	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// Insert links slot, whose vector src already returns, into the graph on the levels 0 to level (see LevelFor; at
+// most 15). It may run beside other inserts, searches, deletes and repair. It looks at ctx before it begins, and
+// is done within milliseconds after that.
+func (g *Graph) Insert(ctx context.Context, slot uint32, level int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	values, scale := g.src.Vector(slot)
+	if len(values) != g.cfg.Dim {
+		return errs.New(errs.Invalid, "insert slot %d: its vector has %d values, the index %d", slot, len(values), g.cfg.Dim)
+	}
+	level = min(max(level, 0), maxLevel)
+	if err := g.claim(slot, level); err != nil {
+		return err
+	}
+	s := g.getScratch()
+	defer g.putScratch(s)
+	w := walker{g: g, s: s, query: ann.BindScaled(g.cfg.Metric, values, scale), salt: slot, self: true}
+	w.admit.barred = stateLeaving
+	for !g.place(&w, level) {
+	}
+	g.clearFlags(slot, stateBusy)
+	return nil
+}
+
+// claim makes slot present, without links.
+func (g *Graph) claim(slot uint32, level int) error {
+	g.reserve(slot)
+	block, err := g.takeBlocks(level)
+	if err != nil {
+		return err
+	}
+	state := statePresent | stateBusy | uint32(level)<<levelShift | block
+	if !atomic.CompareAndSwapUint32(g.stateWord(slot), 0, state) {
+		g.giveBlocks(block, level)
+		return errs.New(errs.FailedPrecondition, "insert slot %d: it is in the graph already", slot).
+			WithHint("delete it, and reuse it once repair has handed it back")
+	}
+	g.present.Add(1)
+	return nil
+}
+
+// place links the walker's slot. It returns false if the entry point that it walked from was replaced while it found
+// nothing to link to: then it is to be called again.
+func (g *Graph) place(w *walker, level int) bool {
+	entry := g.entryPoint()
+	if raises := !entry.valid() || entry.level() < level; raises {
+		g.top.Lock() // one at a time, so that the nodes of a new top level are linked with each other
+		defer g.top.Unlock()
+		entry = g.entryPoint()
+		if !entry.valid() || !g.connect(w, entry, level) || entry.level() < level {
+			g.entry.Store(uint64(makeEntry(w.salt, level)))
+		}
+		return true
+	}
+	return g.connect(w, entry, level) || g.takeEntry(entry, w.salt, level)
+}
+
+// takeEntry makes slot the entry point in the place of one from which nothing could be reached that may be linked
+// to: all there is has been deleted and is being unlinked.
+func (g *Graph) takeEntry(old entryPoint, slot uint32, level int) bool {
+	g.top.Lock()
+	defer g.top.Unlock()
+	return g.entry.CompareAndSwap(uint64(old), uint64(makeEntry(slot, level)))
+}
+
+// connect links the walker's slot on all its levels and reports whether it has links on level 0.
+func (g *Graph) connect(w *walker, entry entryPoint, level int) bool {
+	best := w.descend(w.keyOf(entry.slot()), entry.level(), level)
+	linked := false
+	for l := min(level, entry.level()); l >= 0; l-- {
+		best, linked = g.connectLevel(w, best, l)
+	}
+	return linked
+}
+
+// connectLevel links the walker's slot on one level, from a start found on the level above. It returns the nearest
+// node found and whether any link was made.
+func (g *Graph) connectLevel(w *walker, start uint64, level int) (nearest uint64, linked bool) {
+	own := &w.s.own
+	// Nothing cancels an insert that has begun: half its links would be missing.
+	_ = w.walk(context.Background(), start, level, g.cfg.EfConstruction)
+	own.keys = append(own.keys[:0], w.s.results.SortedKeys()...)
+	if len(own.keys) == 0 {
+		return start, false
+	}
+	own.pick(g, w.salt, g.cfg.M)
+	linked = g.linkOut(w.salt, level, own.picked)
+	for _, slot := range own.picked {
+		g.linkBack(&w.s.other, slot, w.salt, level)
+	}
+	return own.keys[0], linked
+}
+
+// linkable reports whether a link on a level may lead to slot. Whoever writes a link asks while holding the lock of
+// the list: repair marks slots before it goes over the lists, so that no link to a leaving slot escapes it.
+func (g *Graph) linkable(slot uint32, level int) bool {
+	state := g.state(slot)
+	return state&(statePresent|stateLeaving) == statePresent && levelOf(state) >= level
+}
+
+// linkOut adds links from a new slot, whose list has none but those that others have offered meanwhile.
+func (g *Graph) linkOut(slot uint32, level int, to []uint32) bool {
+	defer g.lock(slot).Unlock()
+	links := g.listAt(slot, level)
+	for _, t := range to {
+		if links.len() < links.room() && g.linkable(t, level) && !links.contains(t) {
+			links.append(t)
+		}
+	}
+	return links.len() > 0
+}
+
+// linkBack offers slot a link to target. If its list is full, the heuristic decides which links it keeps.
+func (g *Graph) linkBack(c *chooser, slot, target uint32, level int) {
+	defer g.lock(slot).Unlock()
+	if !g.linkable(slot, level) || !g.linkable(target, level) {
+		return
+	}
+	links := g.listAt(slot, level)
+	switch {
+	case links.contains(target):
+		return
+	case links.len() < links.room():
+		links.append(target)
+		return
+	}
+	c.slots = g.appendLinkable(c.slots[:0], links, level)
+	c.slots = append(c.slots, target)
+	if c.rank(g, slot) {
+		c.pick(g, slot, links.room())
+		links.set(c.picked)
+	}
+}
+
+// appendLinkable appends the links that may stay.
+func (g *Graph) appendLinkable(dst []uint32, links list, level int) []uint32 {
+	for i := range links.len() {
+		if slot := links.at(i); g.linkable(slot, level) {
+			dst = append(dst, slot)
+		}
+	}
+	return dst
+}
+
+// Delete marks slot: no search that begins after it returns slot, walks still pass through it. It reports whether
+// slot was there. The slot may be inserted again once Repair has handed it back.
+func (g *Graph) Delete(slot uint32) bool {
+	word := g.stateWord(slot)
+	for word != nil {
+		state := atomic.LoadUint32(word)
+		if state&(statePresent|stateDead) != statePresent {
+			return false
+		}
+		if atomic.CompareAndSwapUint32(word, state, state|stateDead) {
+			g.dead.Add(1)
+			g.repair.note(slot)
+			return true
+		}
+	}
+	return false
+}

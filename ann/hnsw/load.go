@@ -1,0 +1,193 @@
+package hnsw
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+
+	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// Load reads what Save wrote. cfg must have the metric, dimension and M that the graph was built with; its other
+// settings apply from now on. Damage of any kind is an error of kind Corrupt, and a graph that loads cannot lead a
+// walk astray: every link is checked. r is read to the graph's end and not beyond.
+func Load(r io.Reader, cfg Config, src ann.Source) (*Graph, error) {
+	cfg.EnsureDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, errs.Wrap(errs.Invalid, err, "load graph")
+	}
+	in := blockReader{r: r}
+	head, err := in.read(headerSize)
+	if err != nil {
+		return nil, err
+	}
+	h, err := parseHeader(head)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.matches(&cfg); err != nil {
+		return nil, err
+	}
+	g := New(cfg, src)
+	if err := g.readArrays(&in, &h); err != nil {
+		return nil, err
+	}
+	if err := g.check(&h); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func (h *header) matches(cfg *Config) error {
+	if metricOf(h.metric) == cfg.Metric && int(h.dim) == cfg.Dim && int(h.m) == cfg.M {
+		return nil
+	}
+	return errs.New(errs.FailedPrecondition, "load graph: it was built with %v, dimension %d, M %d, not %v, %d, %d",
+		metricOf(h.metric), h.dim, h.m, cfg.Metric, cfg.Dim, cfg.M).WithHint("rebuild the graph")
+}
+
+// readArrays grows the arrays block by block, so that a false count costs no more memory than the input is long.
+func (g *Graph) readArrays(in *blockReader, h *header) error {
+	var chunks []chunk
+	for range h.chunks {
+		b, err := in.read(4 * chunkSize * (1 + g.width))
+		if err != nil {
+			return err
+		}
+		words := readWords(b)
+		chunks = append(chunks, chunk{state: words[:chunkSize:chunkSize], links: words[chunkSize:]})
+	}
+	g.nodes.Store(&chunks)
+	var upper [][]uint32
+	for uint64(len(upper))<<upperBits < uint64(h.upper) {
+		b, err := in.read(4 * upperSize * g.upperWidth)
+		if err != nil {
+			return err
+		}
+		upper = append(upper, readWords(b))
+	}
+	g.upper.Store(&upper)
+	g.used = h.upper
+	return nil
+}
+
+func readWords(b []byte) []uint32 {
+	words := make([]uint32, len(b)/4)
+	for i := range words {
+		words[i] = binary.LittleEndian.Uint32(b[4*i:])
+	}
+	return words
+}
+
+// blockReader reads what a blockWriter wrote.
+type blockReader struct {
+	r   io.Reader
+	buf []byte
+	n   uint32
+}
+
+// read returns the next block, which must hold size bytes, until the next call.
+func (b *blockReader) read(size int) ([]byte, error) {
+	if len(b.buf) < blockHead+size {
+		b.buf = make([]byte, blockHead+size)
+	}
+	buf := b.buf[:blockHead+size]
+	if _, err := io.ReadFull(b.r, buf); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, errs.New(errs.Corrupt, "load graph: the input ends in block %d", b.n)
+		}
+		return nil, errs.Wrap(errs.KindOf(err), err, "load graph: read block %d", b.n)
+	}
+	if n := binary.LittleEndian.Uint32(buf); uint64(n) != uint64(size) {
+		return nil, errs.New(errs.Corrupt, "load graph: block %d has %d bytes, want %d", b.n, n, size)
+	}
+	if sum := binary.LittleEndian.Uint32(buf[4:]); sum != blockSum(b.n, buf[blockHead:]) {
+		return nil, errs.New(errs.Corrupt, "load graph: block %d fails its checksum", b.n)
+	}
+	b.n++
+	return buf[blockHead:], nil
+}
+
+// check verifies all that walks and repair rely on, and fills in what is derived from the arrays.
+func (g *Graph) check(h *header) error {
+	taken := make(bitmap, (uint64(g.used)+63)/64)
+	for slot := range uint32(g.slots()) {
+		if err := g.checkState(slot, taken); err != nil {
+			return err
+		}
+	}
+	for slot := range uint32(g.slots()) {
+		if err := g.checkLinks(slot); err != nil {
+			return err
+		}
+	}
+	if g.present.Load() != int64(h.filled) {
+		return errs.New(errs.Corrupt, "load graph: %d slots in use, the header says %d", g.present.Load(), h.filled)
+	}
+	for block := range g.used {
+		if !taken.has(block) {
+			g.giveBlocks(block, 1)
+		}
+	}
+	return g.checkEntry(h.entry)
+}
+
+func (g *Graph) checkEntry(e entryPoint) error {
+	state := g.state(e.slot())
+	switch {
+	case !e.valid() && e == 0 && g.present.Load() == 0:
+	case e == makeEntry(e.slot(), e.level()) && state&statePresent != 0 && levelOf(state) == e.level():
+	default:
+		return errs.New(errs.Corrupt, "load graph: bad entry point %#x", uint64(e))
+	}
+	g.entry.Store(uint64(e))
+	return nil
+}
+
+// checkState counts slot and claims its upper blocks, which no other slot may have.
+func (g *Graph) checkState(slot uint32, taken bitmap) error {
+	state := g.state(slot)
+	if state&statePresent == 0 {
+		if state != 0 || g.listAt(slot, 0)[0] != 0 {
+			return errs.New(errs.Corrupt, "load graph: slot %d is not in use and not empty", slot)
+		}
+		return nil
+	}
+	first, level := uint64(blockOf(state)), uint64(levelOf(state))
+	if state&(stateBusy|stateLeaving) != 0 || first+level > uint64(g.used) || level == 0 && first != 0 {
+		return errs.New(errs.Corrupt, "load graph: slot %d has bad state %#x", slot, state)
+	}
+	for block := first; block < first+level; block++ {
+		if taken.has(uint32(block)) {
+			return errs.New(errs.Corrupt, "load graph: slot %d shares its upper lists", slot)
+		}
+		taken.add(uint32(block))
+	}
+	g.present.Add(1)
+	if state&stateDead != 0 {
+		g.dead.Add(1)
+		g.repair.note(slot)
+	}
+	return nil
+}
+
+// checkLinks makes sure that every link of slot leads to one that has lists on the same level.
+func (g *Graph) checkLinks(slot uint32) error {
+	state := g.state(slot)
+	if state == 0 {
+		return nil
+	}
+	for level := range levelOf(state) + 1 {
+		links := g.listAt(slot, level)
+		if int(links[0]) > links.room() {
+			return errs.New(errs.Corrupt, "load graph: slot %d has %d links on level %d, room for %d", slot, links[0], level, links.room())
+		}
+		for _, to := range links[1 : 1+links[0]] {
+			if to == slot || !g.linkable(to, level) {
+				return errs.New(errs.Corrupt, "load graph: slot %d has a bad link to %d on level %d", slot, to, level)
+			}
+		}
+	}
+	return nil
+}
