@@ -125,7 +125,7 @@ func (d *Disk) start(work string, opts Options) error {
 		return err
 	}
 	d.proc = exec.Command(exe)
-	d.proc.Env = append(os.Environ(), serveEnv+"="+work)
+	d.proc.Env = append(os.Environ(), serveEnv+"="+work, "GORACE=atexit_sleep_ms=0") // else a race build ends a second late
 	d.proc.ExtraFiles = []*os.File{theirs}
 	d.proc.Stdout, d.proc.Stderr = os.Stderr, os.Stderr
 	if err := d.proc.Start(); err != nil {
