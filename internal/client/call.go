@@ -231,6 +231,7 @@ var kindByStatus = map[int]errs.Kind{
 	http.StatusServiceUnavailable:    errs.Unavailable,
 	http.StatusGatewayTimeout:        errs.DeadlineExceeded,
 	http.StatusInsufficientStorage:   errs.StorageFull,
+	499:                              errs.Canceled,
 }
 
 func kindOf(status int, code string) errs.Kind {

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// loadConfig resolves settings as `croft serve` does.
+func loadConfig(t require.TestingT, args []string, env map[string]string, file string) (config, error) {
+	cfg := defaultConfig()
+	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	cfg.addFlags(flags)
+	require.NoError(t, flags.Parse(args))
+	files := fstest.MapFS{"croft.yaml": {Data: []byte(file)}, "secret": {Data: []byte("from a file\n")}}
+	s := settings{
+		sets:      []*pflag.FlagSet{flags, cfg.secretFlags()},
+		lookupEnv: func(name string) (string, bool) { v, ok := env[name]; return v, ok },
+		readFile:  files.ReadFile,
+	}
+	err := s.load("croft.yaml")
+	return cfg, err
+}
+
+func TestConfigPrecedence(t *testing.T) {
+	env := map[string]string{"CROFT_LISTEN": "env:2", "CROFT_SHARDS": "2", "CROFT_ADMIN_KEY_FILE": "secret"}
+	file := "listen: file:3\nshards: 3\ndrain_timeout: 3s\nmemory-budget: 512MiB\n"
+	cfg, err := loadConfig(t, []string{"--listen", "flag:1"}, env, file)
+	require.NoError(t, err)
+	require.Equal(t, "flag:1", cfg.listen, "a flag wins")
+	require.Equal(t, 2, cfg.shards, "then the environment")
+	require.Equal(t, 3*time.Second, cfg.drainTimeout, "then the file")
+	require.EqualValues(t, 512<<20, cfg.memoryBudget)
+	require.EqualValues(t, 256<<20, cfg.diskReserve, "then the default")
+	require.Equal(t, "from a file", cfg.adminKey)
+}
+
+func TestConfigEnvironmentWinsOverItsFileForm(t *testing.T) {
+	cfg, err := loadConfig(t, nil, map[string]string{"CROFT_ADMIN_KEY": "direct", "CROFT_ADMIN_KEY_FILE": "secret"}, "")
+	require.NoError(t, err)
+	require.Equal(t, "direct", cfg.adminKey)
+}
+
+func TestConfigFaults(t *testing.T) {
+	for name, tc := range map[string]struct {
+		env  map[string]string
+		file string
+		want string
+	}{
+		"unknown key":         {nil, "data: x\nlissten: y\n", `croft.yaml line 2: there is no setting "lissten"; did you mean "listen"?`},
+		"repeated key":        {nil, "shards: 1\nshards: 2\n", "already"},
+		"repeated, respelled": {nil, "log-level: info\nlog_level: warn\n", "croft.yaml line 2: log_level was set on line 1 already"},
+		"bad value":           {nil, "shards: many\n", `croft.yaml line 1: "many" is not a value of shards`},
+		"list":                {nil, "listen: [a]\n", "line 1: listen takes one value"},
+		"no mapping":          {nil, "- a\n", "want settings"},
+		"no YAML":             {nil, "a: [\n", "croft.yaml"},
+		"bad environment":     {map[string]string{"CROFT_SHARDS": "x"}, "", "environment variable CROFT_SHARDS"},
+		"missing secret file": {map[string]string{"CROFT_ADMIN_KEY_FILE": "none"}, "", "CROFT_ADMIN_KEY_FILE"},
+		"config in config":    {nil, "config: other\n", "there is no setting"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := loadConfig(t, nil, tc.env, tc.file)
+			require.ErrorContains(t, err, tc.want)
+			require.Equal(t, exitUsage, exitCode(err))
+		})
+	}
+}
+
+func TestConfigValidateTellsAllFaults(t *testing.T) {
+	cfg := defaultConfig()
+	cfg.shards, cfg.listen, cfg.peerListen, cfg.advertise, cfg.logLevel, cfg.logFormat = 0, "5080", "0.0.0.0:1", "example.com", "loud", "xml"
+	cfg.debugListen = ":6060"
+	err := cfg.validate()
+	for _, flag := range []string{"--data", "--shards", "--listen", "--peer-listen", "--advertise", "--log-level", "--log-format", "--debug-listen"} {
+		require.ErrorContains(t, err, flag)
+	}
+	cfg = defaultConfig()
+	cfg.data, cfg.advertise = "d", "https://{index}.vectors.example.com"
+	require.NoError(t, cfg.validate())
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]int64{"0": 0, "1024": 1024, "512MiB": 512 << 20, "1g": 1 << 30, "2 TiB": 2 << 40, "7b": 7, "off": -1} {
+		var s sizeValue
+		require.NoError(t, s.Set(text), text)
+		require.EqualValues(t, want, s, text)
+	}
+	for _, bad := range []string{"", "MiB", "-1", "1x", "1.5g", "9999999999t", "1 gig"} {
+		var s sizeValue
+		require.Error(t, s.Set(bad), bad)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		want := sizeValue(rapid.Int64Range(-1, 1<<50).Draw(t, "bytes"))
+		var got sizeValue
+		require.NoError(t, got.Set(want.String()), fmt.Sprint(int64(want)))
+		require.Equal(t, want, got)
+	})
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// portsPerServer is how far a suggested port is from a taken one: a server uses its port, 40 for indexes and the
+// peer port 100 above.
+const portsPerServer = 200
+
+// listen opens the API's address, or tells who has it and what to do.
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err == nil {
+		return l, nil
+	}
+	host, port, _ := splitAddress(address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, errs.New(errs.AlreadyExists, "%s is in use%s", address, holderText(port)).
+			WithHint("use --listen %s or stop it", net.JoinHostPort(host, fmt.Sprint(freePortAbove(host, port))))
+	case errors.Is(err, syscall.EACCES):
+		return nil, errs.New(errs.PermissionDenied, "this user may not listen at %s", address).
+			WithHint("use a port of 1024 or above")
+	}
+	return nil, errs.Wrap(errs.Invalid, err, "--listen %s", address)
+}
+
+// freePortAbove looks for a port that is free, in steps that leave room for a server's other ports.
+func freePortAbove(host string, port int) int {
+	for p := port + portsPerServer; p < 65536-portsPerServer; p += portsPerServer {
+		if l, err := net.Listen("tcp", net.JoinHostPort(host, fmt.Sprint(p))); err == nil {
+			l.Close()
+			return p
+		}
+	}
+	return 0
+}
+
+func holderText(port int) string {
+	pid, name := portHolder(port)
+	if pid == 0 {
+		return " by another program"
+	}
+	return fmt.Sprintf(" by pid %d (%s)", pid, name)
+}
