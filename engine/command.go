@@ -57,6 +57,3 @@ type Applied struct {
 	Version  uint64 // of the partition afterwards
 	Err      error  // a refusal that every replica makes alike (unknown index, wrong dimension, dropped)
 }
-
-// AppendCommand appends the encoding of c, the form in which it travels in the log.
-func AppendCommand(b []byte, c *Command) []byte { panic("not yet") }

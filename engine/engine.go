@@ -1,86 +1,219 @@
-// Package engine owns the shards on this disk.
+// Package engine owns the shards on this disk: it applies committed log entries, answers queries from immutable
+// views, makes what was applied durable, builds graphs in the background, and loads and drops partitions.
+//
+// Its nouns: an Engine is what the shards of a process share; a Shard is a set of partitions with one log; a
+// partition is one tenant's records in one index, named by a Key. Commands (Command, AppendCommand) come in by
+// Shard.Apply, in log order; everything else only reads. It promises that the state is a function of the log, that a
+// search sees all of an entry or nothing of it, that readers wait for no writer, and that after a crash the state is
+// that of some applied index from which the log continues.
+//
+// Only cluster calls it (and benchmarks). It knows no tenant's name, proposes nothing, and reads neither the clock
+// nor chance while applying. DESIGN.md argues; docs/format describes what is on disk.
 package engine
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 
-	"github.com/croftdb/croft/engine/filter"
+	"github.com/croftdb/croft/internal/errs"
 )
 
-// Options of an engine: one per process, shared by its shards.
-type Options struct {
-	MemoryBudget int64 // bytes of search structures kept in memory; 0: 1 GiB
-}
-
 // Engine owns what the shards of a process share: builders, the memory budget, metrics.
-type Engine struct{}
+type Engine struct {
+	opts    Options
+	clock   atomic.Int64 // seconds since Open, coarse: for ages, never for order
+	queries atomic.Uint64
+	// lastQueries is queries as of the last build step.
+	lastQueries atomic.Uint64
+	searchers   sync.Pool // of *searcher
+
+	mu     sync.Mutex
+	shards []*Shard
+	queue  []*space
+	work   chan struct{} // wakes the builder
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
 
 // Open starts an engine without shards.
-func Open(opts Options) (*Engine, error) { panic("not yet") }
+func Open(opts Options) (*Engine, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, errs.Wrap(errs.Invalid, err, "engine options")
+	}
+	e := &Engine{opts: opts, work: make(chan struct{}, 1)}
+	e.searchers.New = func() any { return newSearcher() }
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	if opts.Registerer != nil {
+		if err := opts.Registerer.Register(collector{e}); err != nil {
+			return nil, errs.Wrap(errs.Internal, err, "register engine metrics")
+		}
+	}
+	e.done.Go(e.build)
+	e.done.Go(e.keepTime)
+	return e, nil
+}
 
 // Close closes every shard.
-func (e *Engine) Close() error { panic("not yet") }
-
-// OpenShard opens or creates the shard in dir and recovers it to its last flush; the caller replays its log from
-// AppliedIndex()+1.
-func (e *Engine) OpenShard(dir string) (*Shard, error) { panic("not yet") }
-
-// Shard is a set of partitions with one log.
-type Shard struct{}
-
-// Apply executes one committed entry. Entries arrive in log order from one goroutine. One whose index is not above
-// AppliedIndex is skipped: it is in the state already. A returned error is a broken disk, after which the shard
-// refuses everything; refusals of the input are in Applied.Err.
-func (s *Shard) Apply(index uint64, cmd []byte) (Applied, error) { panic("not yet") }
-
-// AppliedIndex is the index of the last entry applied.
-func (s *Shard) AppliedIndex() uint64 { panic("not yet") }
-
-// Flush makes all that has been applied so far durable and returns the index up to which the log is not needed.
-func (s *Shard) Flush(ctx context.Context) (uint64, error) { panic("not yet") }
-
-// Admit waits until the shard's buffers have room for a write of size bytes, or fails with Unavailable or
-// StorageFull. It is called before a write is proposed, never in Apply.
-func (s *Shard) Admit(ctx context.Context, size int) error { panic("not yet") }
-
-// Query searches a partition into res; a missing partition is an empty one.
-func (s *Shard) Query(ctx context.Context, key Key, q *Query, res *Result) error { panic("not yet") }
-
-// Fetch returns the records of ids that exist, in the order of ids.
-func (s *Shard) Fetch(ctx context.Context, key Key, ids []string) ([]Record, error) {
-	panic("not yet")
+func (e *Engine) Close() error {
+	e.cancel()
+	e.done.Wait()
+	var err error
+	for _, s := range e.openShards() {
+		err = errors.Join(err, s.Close())
+	}
+	if e.opts.Registerer != nil {
+		e.opts.Registerer.Unregister(collector{e})
+	}
+	return err
 }
 
-// Scan visits records in order of id, from after (exclusive) on, whose id has prefix and that match f (nil: all),
-// until limit records were found. more tells whether another one follows.
-func (s *Shard) Scan(ctx context.Context, key Key, prefix, after string, f *filter.Expr, limit int) (recs []Record, more bool, err error) {
-	panic("not yet")
+func (e *Engine) openShards() []*Shard {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.shards)
 }
 
-// ScanIDs is Scan for ids alone.
-func (s *Shard) ScanIDs(ctx context.Context, key Key, prefix, after string, limit int) (ids []string, more bool, err error) {
-	panic("not yet")
+func (e *Engine) add(s *Shard) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.shards = append(e.shards, s)
 }
 
-// Resolve returns the records that match f, to be named in an update or delete by filter.
-func (s *Shard) Resolve(ctx context.Context, key Key, f *filter.Expr) ([]Target, error) {
-	panic("not yet")
+func (e *Engine) remove(s *Shard) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.shards = slices.DeleteFunc(e.shards, func(o *Shard) bool { return o == s })
 }
 
-// Schema returns the schema of an index that this shard's log has defined.
-func (s *Shard) Schema(id IndexID) (Schema, bool) { panic("not yet") }
+// enqueue asks for maintenance of a space.
+func (e *Engine) enqueue(sp *space) {
+	if sp.builder.queued.Swap(true) {
+		return
+	}
+	e.mu.Lock()
+	e.queue = append(e.queue, sp)
+	e.mu.Unlock()
+	select {
+	case e.work <- struct{}{}:
+	default:
+	}
+}
 
-// Schemas returns all indexes defined and not dropped, and the ids of the dropped ones.
-func (s *Shard) Schemas() (defined []Schema, dropped []IndexID) { panic("not yet") }
+func (e *Engine) dequeue() *space {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.queue) == 0 {
+		e.queue = nil
+		return nil
+	}
+	sp := e.queue[0]
+	e.queue = e.queue[1:]
+	return sp
+}
 
-// Partition returns the figures of one partition.
-func (s *Shard) Partition(key Key) (PartitionStats, bool) { panic("not yet") }
+// build is the builder: it gives every space that asks one bounded step in turn, with several threads inside.
+func (e *Engine) build() {
+	for {
+		select {
+		case <-e.ctx.Done():
+			return
+		case <-e.work:
+		}
+		for sp := e.dequeue(); sp != nil && e.ctx.Err() == nil; sp = e.dequeue() {
+			e.step(sp)
+		}
+	}
+}
 
-// Partitions returns the figures of all partitions of an index (0: of all), in no order.
-func (s *Shard) Partitions(index IndexID) []PartitionStats { panic("not yet") }
+func (e *Engine) step(sp *space) {
+	sp.builder.queued.Store(false)
+	more, err := sp.maintain(e.ctx, e.threads())
+	if err != nil && e.ctx.Err() == nil {
+		e.opts.Logger.Error("graph maintenance failed", "partition", sp.part.key.String(), "err", err)
+		return
+	}
+	if more {
+		e.enqueue(sp)
+	}
+}
 
-// Stats returns the shard's figures.
-func (s *Shard) Stats() Stats { panic("not yet") }
+// threads leaves one processor to queries while there are any.
+func (e *Engine) threads() int {
+	now := e.queries.Load()
+	if now != e.lastQueries.Swap(now) && e.opts.BuildThreads > 1 {
+		return e.opts.BuildThreads - 1
+	}
+	return e.opts.BuildThreads
+}
 
-// Close flushes and closes the shard.
-func (s *Shard) Close() error { panic("not yet") }
+// keepTime advances the coarse clock, drops what was not used, and lets resting graphs be saved.
+func (e *Engine) keepTime() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	start := time.Now()
+	for {
+		select {
+		case <-e.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		e.clock.Store(int64(time.Since(start) / time.Second))
+		e.saveResting()
+		e.dropUnused()
+	}
+}
+
+// saveResting enqueues graphs that have changes and were left alone for a while.
+func (e *Engine) saveResting() {
+	for _, sp := range e.loaded() {
+		if sp.builder.unsaved.Load() && e.clock.Load()-sp.builder.quiet.Load() >= saveQuiet {
+			e.enqueue(sp)
+		}
+	}
+}
+
+func (e *Engine) loaded() (spaces []*space) {
+	for _, s := range e.openShards() {
+		s.mu.RLock()
+		s.registry.all(func(p *partition) bool {
+			if sp := p.space.Load(); sp != nil {
+				spaces = append(spaces, sp)
+			}
+			return true
+		})
+		s.mu.RUnlock()
+	}
+	return spaces
+}
+
+// dropUnused drops the spaces that were idle for long, and those idle for longest while all together take more than
+// the budget. What a graph has learnt since its checkpoint would have to be learnt again, so those wait to be saved.
+func (e *Engine) dropUnused() {
+	spaces := e.loaded()
+	sizes := make(map[*space]int64, len(spaces))
+	var total int64
+	for _, sp := range spaces {
+		sizes[sp] = sp.bytes()
+		total += sizes[sp]
+	}
+	slices.SortFunc(spaces, func(a, b *space) int { return int(a.used.Load() - b.used.Load()) })
+	idle := e.clock.Load() - int64(e.opts.IdleAfter/time.Second)
+	for _, sp := range spaces {
+		if total <= e.opts.MemoryBudget && sp.used.Load() >= idle {
+			return
+		}
+		if sp.builder.unsaved.Load() {
+			e.enqueue(sp)
+			continue
+		}
+		sp.part.space.CompareAndSwap(sp, nil)
+		total -= sizes[sp]
+	}
+}

@@ -101,8 +101,13 @@ func (r *Reader) Done() error {
 func (r *Reader) Len() int { return len(r.b) }
 
 func (r *Reader) fail(format string, args ...any) {
+	r.Fail(errs.New(errs.Corrupt, "decode: "+format, args...))
+}
+
+// Fail makes err the first fault, for decoders built on top.
+func (r *Reader) Fail(err error) {
 	if r.err == nil {
-		r.err = errs.New(errs.Corrupt, "decode: "+format, args...)
+		r.err = err
 	}
 	r.b = nil
 }

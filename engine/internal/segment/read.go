@@ -135,6 +135,15 @@ func (s *Segment) Verify(off uint32, rows, dim int, owner Owner) error {
 	return nil
 }
 
+// DimAt returns how many values the row at off has; Corrupt if no extent covers it.
+func (s *Segment) DimAt(off uint32) (int, error) {
+	e := s.extentAt(off)
+	if e == nil {
+		return 0, errs.New(errs.Corrupt, "segment %016x: no row at %d", s.id, off)
+	}
+	return e.Dim, nil
+}
+
 // extentAt returns the extent that covers off, or nil.
 func (s *Segment) extentAt(off uint32) *extent {
 	i := sort.Search(len(s.extents), func(i int) bool { return s.extents[i].Off > off })

@@ -1,0 +1,259 @@
+package engine
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/croftdb/croft/ann/hnsw"
+)
+
+const (
+	// buildBatch is how many slots one step inserts into a graph: a fraction of a second of work.
+	buildBatch = 512
+	// repairBudget bounds one step of repair, in nodes looked at.
+	repairBudget = 4096
+)
+
+// builder is the part of a space that its maintenance alone uses, one step at a time.
+type builder struct {
+	queued  atomic.Bool
+	mu      sync.Mutex          // held for a step; before Shard.mu and space.mu
+	leaving map[uint32]struct{} // slots deleted from the graph and not yet handed back by repair
+	changes int                 // of the graph since it was saved
+	unsaved atomic.Bool         // changes > 0, for those without mu
+	quiet   atomic.Int64        // engine's clock at the last change
+}
+
+func (b *builder) changed(n int, clock int64) {
+	if n > 0 {
+		b.changes += n
+		b.unsaved.Store(true)
+		b.quiet.Store(clock)
+	}
+}
+
+func (b *builder) saved() {
+	b.changes = 0
+	b.unsaved.Store(false)
+}
+
+// wantsBuild tells whether maintenance has something to do.
+func (sp *space) wantsBuild() bool {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return sp.wantsBuildLocked()
+}
+
+func (sp *space) wantsBuildLocked() bool {
+	v := sp.view.Load()
+	if v.graph != nil {
+		return len(v.pending) > 0 || len(sp.buried) > 0
+	}
+	return sp.wantsGraph() || len(sp.buried) >= max(64, len(v.pending)/4)
+}
+
+func (sp *space) wantsGraph() bool {
+	return sp.dim > 0 && sp.live.Load() > int64(sp.shard.engine.opts.GraphAbove)
+}
+
+// maintain does one bounded step of background work and tells whether more is left.
+func (sp *space) maintain(ctx context.Context, threads int) (more bool, err error) {
+	sp.builder.mu.Lock()
+	defer sp.builder.mu.Unlock()
+	if sp.part.space.Load() != sp {
+		return false, nil // dropped from memory
+	}
+	pin := sp.shard.epochs.pin()
+	defer sp.shard.epochs.unpin(pin)
+
+	switch g := sp.view.Load().graph; {
+	case g == nil && sp.wantsGraph():
+		sp.promote()
+	case g != nil && sp.live.Load() < int64(sp.shard.engine.opts.FlatBelow):
+		sp.demote()
+	}
+	if sp.view.Load().graph == nil {
+		sp.compact()
+		return false, nil
+	}
+	return sp.grow(ctx, threads)
+}
+
+// promote gives the partition an empty graph; all its slots are pending until they are in it.
+func (sp *space) promote() {
+	sc := sp.part.schema
+	g := hnsw.New(hnsw.Config{Metric: sc.Metric, Dim: sc.Dim, M: sc.M, EfConstruction: sc.EfConstruction}, sp)
+	sp.builder.leaving = map[uint32]struct{}{}
+	sp.swap(func(v *view) { v.graph = g })
+}
+
+// demote goes back to exact scans of all slots.
+func (sp *space) demote() {
+	sp.swap(func(v *view) {
+		v.graph, v.pending = nil, make([]uint32, 0, len(sp.ids))
+		for _, slot := range sp.ids {
+			v.pending = append(v.pending, slot)
+		}
+		slices.SortFunc(v.pending, func(a, b uint32) int { return int(int64(sp.born(a)) - int64(sp.born(b))) })
+	})
+	sp.mu.Lock()
+	for slot := range sp.builder.leaving {
+		sp.buried = append(sp.buried, slot)
+	}
+	sp.mu.Unlock()
+	sp.builder.leaving = nil
+	sp.builder.saved()
+	if n, ok := sp.number(); ok {
+		sp.shard.report(removeIfThere(sp.shard.fs, sp.shard.graphPath(n)))
+	}
+}
+
+// swap shows a changed copy of the view.
+func (sp *space) swap(change func(*view)) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	v := *sp.view.Load()
+	change(&v)
+	sp.view.Store(&v)
+}
+
+// number returns the number of the partition, unless the partition has been emptied and has another space by now.
+func (sp *space) number() (n uint64, ok bool) {
+	sp.shard.mu.RLock()
+	defer sp.shard.mu.RUnlock()
+	return sp.part.head.Number, sp.part.space.Load() == sp
+}
+
+// compact takes dead slots out of the pending list of a partition without a graph.
+func (sp *space) compact() {
+	sp.mu.Lock()
+	dead := sp.buried
+	sp.buried = nil
+	gone := make(map[uint32]bool, len(dead))
+	for _, slot := range dead {
+		gone[slot] = true
+	}
+	v := *sp.view.Load()
+	v.pending = slices.DeleteFunc(slices.Clone(v.pending), func(slot uint32) bool { return gone[slot] })
+	sp.view.Store(&v)
+	sp.mu.Unlock()
+	sp.freeLater(dead)
+}
+
+// freeLater makes slots reusable once the walks under way have ended.
+func (sp *space) freeLater(slots []uint32) {
+	if len(slots) > 0 {
+		sp.shard.epochs.retire(func() { sp.release(slots) })
+	}
+}
+
+// grow inserts a batch of pending slots, then takes dead ones out.
+func (sp *space) grow(ctx context.Context, threads int) (more bool, err error) {
+	v := sp.view.Load()
+	batch := v.pending[:min(len(v.pending), buildBatch)]
+	if err := sp.insertAll(ctx, v.graph, batch, threads); err != nil {
+		return false, err
+	}
+	sp.swap(func(v *view) { v.pending = v.pending[len(batch):] })
+	sp.disown(v.graph)
+	unrepaired, err := sp.repair(ctx, v.graph)
+	if err != nil {
+		return false, err
+	}
+	more = len(sp.view.Load().pending) > 0 || unrepaired
+	return more, sp.saveIfDue(v.graph, more)
+}
+
+// insertAll puts slots into the graph with several threads. Slots that have died meanwhile are left out.
+func (sp *space) insertAll(ctx context.Context, g *hnsw.Graph, slots []uint32, threads int) error {
+	var (
+		next  atomic.Int64
+		wg    sync.WaitGroup
+		once  sync.Once
+		fault error
+	)
+	for range min(threads, len(slots)) {
+		wg.Go(func() {
+			for {
+				i := next.Add(1) - 1
+				if i >= int64(len(slots)) {
+					return
+				}
+				if err := sp.insertOne(ctx, g, slots[i]); err != nil {
+					once.Do(func() { fault = err })
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	sp.builder.changed(len(slots), sp.shard.engine.clock.Load())
+	return fault
+}
+
+func (sp *space) insertOne(ctx context.Context, g *hnsw.Graph, slot uint32) (err error) {
+	defer catchFault(&err)
+	col, i := sp.cols.at(slot)
+	if col.died[i].Load() != alive || g.Holds(slot) {
+		return nil
+	}
+	err = g.Insert(ctx, slot, hnsw.LevelFor(sp.levelHash(col.id[i]), sp.part.schema.M))
+	if err != nil && col.died[i].Load() != alive {
+		return nil // its row went while it was being inserted
+	}
+	return err
+}
+
+// levelHash is keyed by the secret of the shard and the partition, so that nobody can choose ids that crowd the
+// upper levels of a graph.
+func (sp *space) levelHash(id string) uint64 {
+	d := xxhash.NewWithSeed(hashKey(sp.part.key))
+	d.Write(sp.shard.ident.Shard[:])
+	d.WriteString(id)
+	return d.Sum64()
+}
+
+// disown takes buried slots out of the graph, and frees those that never came into it. Those still pending wait.
+func (sp *space) disown(g *hnsw.Graph) {
+	sp.mu.Lock()
+	first := uint64(math.MaxUint64)
+	if pending := sp.view.Load().pending; len(pending) > 0 {
+		first = sp.born(pending[0])
+	}
+	var free, wait []uint32
+	for _, slot := range sp.buried {
+		switch {
+		case g.Holds(slot):
+			g.Delete(slot)
+			sp.builder.leaving[slot] = struct{}{}
+			sp.builder.changed(1, sp.shard.engine.clock.Load())
+		case sp.born(slot) >= first:
+			wait = append(wait, slot)
+		default:
+			free = append(free, slot)
+		}
+	}
+	sp.buried = wait
+	sp.mu.Unlock()
+	sp.freeLater(free)
+}
+
+// repair mends the links around dead nodes, once there are enough of them to be worth a sweep or nothing else is to
+// be done.
+func (sp *space) repair(ctx context.Context, g *hnsw.Graph) (more bool, err error) {
+	dead := g.Dead()
+	if dead == 0 || (dead < max(64, g.Len()/20) && len(sp.view.Load().pending) > 0) {
+		return false, nil
+	}
+	freed, more, err := g.Repair(ctx, repairBudget)
+	for _, slot := range freed {
+		delete(sp.builder.leaving, slot)
+	}
+	sp.freeLater(freed)
+	return more, err
+}

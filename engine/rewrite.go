@@ -1,0 +1,422 @@
+package engine
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+
+	"github.com/croftdb/croft/engine/internal/segment"
+	"github.com/croftdb/croft/engine/internal/store"
+	"github.com/croftdb/croft/internal/codec"
+	"github.com/croftdb/croft/internal/vfs"
+)
+
+const (
+	// sweepBatch is how many records of dropped partitions one transaction removes: some milliseconds of work.
+	sweepBatch = 4096
+	// rewriteUnits bounds the rows that one rewrite copies, in units of segment.Unit bytes: 256 MiB.
+	rewriteUnits = 256 << 20 / segment.Unit
+	// tierFan is how many segments of one size class are merged into one of the next; each row is so copied at most
+	// once for every factor of tierFan that the shard grows.
+	tierFan = 8
+	// tierFloor is the size, in units, below which all segments are of one class: 1 MiB.
+	tierFloor = 1 << 20 / segment.Unit
+)
+
+// sweep removes the records of partitions that were dropped or emptied, a batch in each call.
+func (s *Shard) sweep() error {
+	s.flushMu.Lock()
+	defer s.flushMu.Unlock()
+	if err := s.failure(); err != nil {
+		return err
+	}
+	for len(s.garbage) > 0 {
+		done, err := s.sweepOne(s.garbage[0])
+		if err != nil {
+			return s.fail("sweep", err)
+		}
+		if !done {
+			s.wake()
+			return nil
+		}
+		s.report(removeIfThere(s.fs, s.graphPath(s.garbage[0])))
+		s.garbage = s.garbage[1:]
+	}
+	return nil
+}
+
+// sweepOne removes up to sweepBatch records of a partition number, and the note of it with the last.
+func (s *Shard) sweepOne(number uint64) (done bool, err error) {
+	err = s.kv.Update(func(tx store.RW) error {
+		var keys [][]byte
+		dead := map[uint64]uint64{}
+		if keys, dead, err = s.garbageOf(tx, number); err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if err := tx.Delete(bucketRecords, k); err != nil {
+				return err
+			}
+		}
+		if err := addDead(tx, dead); err != nil {
+			return err
+		}
+		if done = len(keys) < sweepBatch; done {
+			return tx.Delete(bucketGarbage, uint64Key(number))
+		}
+		return nil
+	})
+	return done, err
+}
+
+// garbageOf lists keys of a dropped partition and the units that die with them.
+func (s *Shard) garbageOf(tx store.Tx, number uint64) (keys [][]byte, dead map[uint64]uint64, err error) {
+	dead = map[uint64]uint64{}
+	err = tx.Ascend(bucketRecords, uint64Key(number), func(k, v []byte) (bool, error) {
+		if n, _ := splitRecordKey(k); n != number || len(keys) == sweepBatch {
+			return false, nil
+		}
+		keys = append(keys, slices.Clone(k))
+		r, err := decodeStoredRecord(v)
+		if err != nil || r.Segment == 0 {
+			return err == nil, err
+		}
+		units, err := s.unitsAt(r.Segment, r.Offset)
+		dead[r.Segment] += units
+		return true, err
+	})
+	return keys, dead, err
+}
+
+// unitsAt returns the length of the row at an offset, by the extent that it lies in: the partition's schema may be
+// gone by now.
+func (s *Shard) unitsAt(id uint64, off uint32) (uint64, error) {
+	b, ok := (*s.segments.Load())[id]
+	if !ok {
+		return 0, nil
+	}
+	dim, err := (*s.blocks.table.Load())[b].seg.DimAt(off)
+	return uint64(segment.Stride(dim)), err
+}
+
+// rewrite gives space back and keeps segments few: it copies the live rows of segments that are mostly dead, and of
+// many small ones, into a new one.
+func (s *Shard) rewrite() error {
+	s.flushMu.Lock()
+	defer s.flushMu.Unlock()
+	if err := s.failure(); err != nil {
+		return err
+	}
+	for {
+		uses, err := s.segmentUses()
+		if err != nil {
+			return s.fail("rewrite", err)
+		}
+		victims := chooseVictims(uses)
+		if len(victims) == 0 {
+			return nil
+		}
+		if err := s.rewriteSegments(victims); err != nil {
+			return err
+		}
+		select {
+		case <-s.closing:
+			return nil
+		default:
+		}
+	}
+}
+
+type usedSegment struct {
+	id uint64
+	segmentUse
+}
+
+func (u usedSegment) live() uint64 { return u.Units - min(u.Units, u.Dead) }
+
+func (s *Shard) segmentUses() (uses []usedSegment, err error) {
+	err = s.kv.View(func(tx store.Tx) error {
+		ids, err := keysOf(tx, bucketSegments)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			v, err := tx.Get(bucketSegments, uint64Key(id))
+			if err != nil {
+				return err
+			}
+			u, err := decodeSegmentUse(v)
+			if err != nil {
+				return err
+			}
+			uses = append(uses, usedSegment{id, u})
+		}
+		return nil
+	})
+	return uses, err
+}
+
+// chooseVictims picks the segments to rewrite together: those at least half dead, else tierFan of one size class.
+// Nothing is picked when nothing is worth it.
+func chooseVictims(uses []usedSegment) []uint64 {
+	var picked []uint64
+	var live uint64
+	for _, u := range uses {
+		if 2*u.Dead >= u.Units && live+u.live() <= rewriteUnits {
+			picked = append(picked, u.id)
+			live += u.live()
+		}
+	}
+	if len(picked) > 0 {
+		return picked
+	}
+	classes := map[int][]uint64{}
+	for _, u := range uses {
+		c := sizeClass(u.live())
+		classes[c] = append(classes[c], u.id)
+		if len(classes[c]) == tierFan && u.live()*tierFan <= rewriteUnits {
+			return classes[c]
+		}
+	}
+	return nil
+}
+
+func sizeClass(units uint64) (class int) {
+	for n := uint64(tierFloor); n < units; n *= tierFan {
+		class++
+	}
+	return class
+}
+
+// rewriting is one rewrite.
+type rewriting struct {
+	shard   *Shard
+	victims []victim
+	extents []segment.Extent
+	parts   []*partition // of extents
+	keys    [][][]byte   // record keys of the rows of extents
+	from    [][]place
+	moved   map[*partition]moves
+}
+
+// victim is a segment to be rewritten. The owners of its extents are looked up before the store is read.
+type victim struct {
+	seg    *segment.Segment
+	block  uint32
+	owners []owner // of its extents; a zero one is gone
+}
+
+type owner struct {
+	part   *partition
+	number uint64
+}
+
+func (rw *rewriting) add(id uint64) {
+	s := rw.shard
+	b := (*s.segments.Load())[id]
+	v := victim{seg: (*s.blocks.table.Load())[b].seg, block: b}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, ext := range v.seg.Extents() {
+		var o owner
+		if p := s.registry.find(readKey(codec.NewReader(ext.Owner[:]))); p != nil {
+			o = owner{p, p.head.Number}
+		}
+		v.owners = append(v.owners, o)
+	}
+	rw.victims = append(rw.victims, v)
+}
+
+func (s *Shard) rewriteSegments(victims []uint64) error {
+	rw := &rewriting{shard: s, moved: map[*partition]moves{}}
+	for _, id := range victims {
+		rw.add(id)
+	}
+	if err := s.kv.View(rw.collect); err != nil {
+		return s.fail("rewrite", err)
+	}
+	nb := newBlock{}
+	if len(rw.extents) > 0 {
+		var err error
+		if nb, err = s.writeSegment(rw.extents, rw.place); err != nil {
+			if vfs.IsFull(err) {
+				return err // nothing is lost, there is just no room to tidy up
+			}
+			return s.fail("rewrite", err)
+		}
+	}
+	if err := s.kv.Update(func(tx store.RW) error { return rw.commit(tx, nb) }); err != nil {
+		return s.fail("rewrite", err)
+	}
+	rw.publish()
+	return nil
+}
+
+// collect finds the rows of the victims that records still name.
+func (rw *rewriting) collect(tx store.Tx) error {
+	for _, v := range rw.victims {
+		for i, ext := range v.seg.Extents() {
+			if v.owners[i].part == nil {
+				continue
+			}
+			if err := rw.collectExtent(tx, &v, i, ext); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (rw *rewriting) collectExtent(tx store.Tx, vic *victim, i int, ext segment.ExtentInfo) error {
+	if err := vic.seg.Verify(ext.Off, ext.Rows, ext.Dim, ext.Owner); err != nil {
+		return err
+	}
+	ids, err := vic.seg.IDs(i)
+	if err != nil {
+		return err
+	}
+	out := segment.Extent{Owner: ext.Owner, Dim: ext.Dim}
+	var keys [][]byte
+	var from []place
+	for row, id := range ids {
+		off := ext.Off + uint32(row)*segment.Stride(ext.Dim)
+		key := recordKey(vic.owners[i].number, id)
+		v, err := tx.Get(bucketRecords, key)
+		if err != nil {
+			return err
+		}
+		live, err := namesRow(v, vic.seg.ID(), off)
+		if err != nil {
+			return err
+		}
+		if live {
+			out.IDs = append(out.IDs, id)
+			out.Rows = append(out.Rows, vic.seg.Row(off, ext.Dim))
+			keys, from = append(keys, key), append(from, placeOf(vic.block, off))
+		}
+	}
+	if len(out.IDs) > 0 {
+		rw.extents, rw.parts = append(rw.extents, out), append(rw.parts, vic.owners[i].part)
+		rw.keys, rw.from = append(rw.keys, keys), append(rw.from, from)
+	}
+	return nil
+}
+
+func namesRow(v []byte, seg uint64, off uint32) (bool, error) {
+	if v == nil {
+		return false, nil
+	}
+	r, err := decodeStoredRecord(v)
+	return err == nil && r.Segment == seg && r.Offset == off, err
+}
+
+func (rw *rewriting) place(extent, row int, to place) {
+	p := rw.parts[extent]
+	if rw.moved[p] == nil {
+		rw.moved[p] = moves{}
+	}
+	rw.moved[p][rw.from[extent][row]] = to
+}
+
+func (rw *rewriting) commit(tx store.RW, nb newBlock) error {
+	for i, keys := range rw.keys {
+		for row, key := range keys {
+			v, err := tx.Get(bucketRecords, key)
+			if err != nil {
+				return err
+			}
+			r, err := decodeStoredRecord(v)
+			if err != nil {
+				return err
+			}
+			to := rw.moved[rw.parts[i]][rw.from[i][row]]
+			r.Segment, r.Offset = nb.id, to.offset()
+			if err := tx.Put(bucketRecords, key, r.append(nil)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, v := range rw.victims {
+		if err := tx.Delete(bucketSegments, uint64Key(v.seg.ID())); err != nil {
+			return err
+		}
+	}
+	if nb.units > 0 {
+		if err := tx.Put(bucketSegments, uint64Key(nb.id), segmentUse{Units: nb.units}.encode()); err != nil {
+			return err
+		}
+	}
+	return rw.commitState(tx)
+}
+
+// commitState stores the next segment id; all else of the shard's state belongs to flushes.
+func (rw *rewriting) commitState(tx store.RW) error {
+	v, err := tx.Get(bucketMeta, shardStateKey)
+	if err != nil {
+		return err
+	}
+	st, err := decodeShardState(v)
+	if err != nil {
+		return err
+	}
+	st.NextSegment = rw.shard.nextSegment
+	return tx.Put(bucketMeta, shardStateKey, st.encode())
+}
+
+// publish points all at the new rows and removes the old segments once no reader is left in them.
+func (rw *rewriting) publish() {
+	s := rw.shard
+	s.mu.Lock()
+	for p, m := range rw.moved {
+		s.relocate(p, m)
+	}
+	s.mu.Unlock()
+	var parts []*partition
+	nums := map[uint32]bool{}
+	for _, v := range rw.victims {
+		nums[v.block] = true
+		for _, o := range v.owners {
+			if o.part != nil {
+				parts = append(parts, o.part)
+			}
+		}
+	}
+	s.vacate(parts, nums, func() {
+		for _, v := range rw.victims {
+			s.report(s.removeSegment(v))
+		}
+	})
+}
+
+func (s *Shard) removeSegment(v victim) error {
+	id := v.seg.ID()
+	s.changeSegments(func(m map[uint64]uint32) { delete(m, id) })
+	s.blocks.drop(v.block)
+	if err := v.seg.Close(); err != nil {
+		return err
+	}
+	return segment.Remove(s.fs, s.path(segmentsDir), id)
+}
+
+// vacate calls remove once no reader can be in the given blocks any more. What is left in them by then are rows of
+// versions that have ended: first wait for the searches that could still see those, then let graphs, which may still
+// walk over them, forget where they were, then wait for the walks under way.
+func (s *Shard) vacate(parts []*partition, nums map[uint32]bool, remove func()) {
+	s.epochs.retire(func() {
+		s.mu.Lock()
+		for _, p := range parts {
+			if sp := p.space.Load(); sp != nil {
+				sp.forget(nums)
+			}
+		}
+		s.mu.Unlock()
+		s.epochs.retire(remove)
+	})
+}
+
+func removeIfThere(fsys vfs.FS, path string) error {
+	if err := fsys.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

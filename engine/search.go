@@ -1,0 +1,374 @@
+package engine
+
+import (
+	"context"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/ann/flat"
+	"github.com/croftdb/croft/engine/filter"
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// defaultEf is the breadth of a graph walk for an index that sets none: recall@10 of 0.99 and more on the sets of
+// docs/benchmarks.md.
+const defaultEf = 128
+
+// Query searches a partition into res; a missing partition is an empty one. Without metadata and values it takes no
+// lock and, once res and the pooled scratch have grown, allocates nothing.
+func (s *Shard) Query(ctx context.Context, key Key, q *Query, res *Result) (err error) {
+	res.reset()
+	p := s.registry.find(key)
+	if p == nil {
+		return nil
+	}
+	if err := q.check(p.schema); err != nil {
+		return err
+	}
+	defer catchFault(&err)
+	pin := s.epochs.pin()
+	defer s.epochs.unpin(pin)
+	s.engine.queries.Add(1)
+	sr := s.engine.searchers.Get().(*searcher)
+	defer s.engine.searchers.Put(sr)
+	// A record that is replaced between search and payload would be answered with the old score and the new
+	// payload: such a search is done again. It is bounded, because a partition may be written to without end.
+	for attempt := 0; ; attempt++ {
+		sp, err := s.acquire(ctx, p)
+		if err != nil {
+			return err
+		}
+		if err := sr.search(ctx, sp, q, res); err != nil {
+			return err
+		}
+		fresh, err := sr.attach(sp, q, res)
+		if err != nil || fresh || attempt == 3 {
+			return err
+		}
+	}
+}
+
+func (r *Result) reset() {
+	r.Matches, r.Plan, r.Scanned, r.Version = r.Matches[:0], PlanEmpty, 0, 0
+}
+
+func (q *Query) check(sc *Schema) error {
+	switch {
+	case q.K < 1:
+		return errs.New(errs.Invalid, "query: k is %d, must be at least 1", q.K)
+	case len(q.Vector) > 0 && len(q.Vector) != sc.Dim:
+		return errs.New(errs.Invalid, "query: the vector has dimension %d, the index has %d", len(q.Vector), sc.Dim)
+	case len(q.Vector) == 0 && len(q.Sparse.Indices) == 0:
+		return errs.New(errs.Invalid, "query: neither a vector nor a sparse vector is given")
+	case len(q.Sparse.Indices) > 0 && sc.Metric != ann.DotProduct:
+		return errs.New(errs.Invalid, "query: a sparse vector needs an index with metric dotproduct, this one has %s", sc.Metric)
+	}
+	return nil
+}
+
+// catchFault turns a fault in a mapped file - cut short under us, or an unreadable disk - into an error, where the
+// default is the death of the process. Deferred first thing in whatever reads rows.
+func catchFault(err *error) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	fault, ok := r.(interface {
+		error
+		Addr() uintptr
+	})
+	if !ok {
+		panic(r)
+	}
+	*err = errs.New(errs.Corrupt, "a mapped file could not be read at %#x: %w", fault.Addr(), fault).
+		WithHint("look for disk errors in the system's log")
+}
+
+// searcher is the scratch of one search, pooled.
+type searcher struct {
+	sp   *space
+	view *view
+	seen visibility
+
+	query   ann.Query
+	request ann.Request
+	top     ann.TopK
+	found   []ann.Candidate
+	slots   []uint32
+	sums    sums
+	facts   []found
+}
+
+func newSearcher() *searcher { return &searcher{slots: make([]uint32, scanBatch)} }
+
+// scanBatch is how many slots of a bitmap are scanned at once.
+const scanBatch = 1024
+
+// visibility is the filter of a search: slots alive at its sequence and, if bits is set, in a set.
+type visibility struct {
+	cols *columns
+	seq  uint64
+	bits []uint64
+	on   bool
+}
+
+// Allow implements ann.Filter.
+func (v *visibility) Allow(slot uint32) bool {
+	if v.on {
+		if w := int(slot >> 6); w >= len(v.bits) || v.bits[w]>>(slot&63)&1 == 0 {
+			return false
+		}
+	}
+	return v.cols.visible(slot, v.seq)
+}
+
+// restrict limits v to a set.
+func (v *visibility) restrict(set *roaring.Bitmap) {
+	v.on = true
+	clear(v.bits)
+	if set.IsEmpty() {
+		return
+	}
+	n := int(set.Maximum()>>6) + 1
+	v.bits = slices.Grow(v.bits[:0], n)[:n]
+	clear(v.bits)
+	for it := set.Iterator(); it.HasNext(); {
+		slot := it.Next()
+		v.bits[slot>>6] |= 1 << (slot & 63)
+	}
+}
+
+// search fills res with ids and scores.
+func (sr *searcher) search(ctx context.Context, sp *space, q *Query, res *Result) error {
+	debug.SetPanicOnFault(true)
+	defer debug.SetPanicOnFault(false)
+	sr.begin(sp, q, res)
+	defer sr.end()
+	var err error
+	switch {
+	case len(q.Sparse.Indices) > 0:
+		err = sr.sparse(ctx, q, res)
+	case !q.Filter.IsEmpty():
+		err = sr.filtered(ctx, q, res)
+	default:
+		err = sr.all(ctx, q, res)
+	}
+	if err != nil {
+		return err
+	}
+	sr.found = sr.top.Sorted(sr.found[:0])
+	sr.answer(res)
+	return nil
+}
+
+func (sr *searcher) begin(sp *space, q *Query, res *Result) {
+	sr.sp, sr.view = sp, sp.view.Load()
+	sr.seen.cols, sr.seen.seq, sr.seen.on = &sp.cols, sr.view.seq, false
+	sr.query = ann.Bind(sp.part.schema.Metric, q.Vector)
+	sr.top.Reset(min(q.K, int(sp.live.Load())+len(sr.view.pending)))
+	res.reset()
+	res.Version = sp.part.version.Load()
+}
+
+// end lets go of what the pool must not keep alive.
+func (sr *searcher) end() {
+	sr.view, sr.seen.cols = nil, nil
+	sr.query, sr.request = ann.Query{}, ann.Request{}
+}
+
+// all searches every record.
+func (sr *searcher) all(ctx context.Context, q *Query, res *Result) error {
+	res.Plan = PlanFlat
+	if sr.view.graph != nil {
+		res.Plan = PlanGraph
+		if err := sr.walk(ctx, q); err != nil {
+			return err
+		}
+	}
+	return sr.scan(ctx, sr.view.pending, res)
+}
+
+// scan measures slots exactly.
+func (sr *searcher) scan(ctx context.Context, slots []uint32, res *Result) error {
+	res.Scanned += len(slots)
+	return flat.Scan(ctx, &sr.query, sr.sp, slots, &sr.seen, &sr.top)
+}
+
+// walk searches the graph. Slots that have been inserted since the view was made are also in its pending list, where
+// scan finds them.
+func (sr *searcher) walk(ctx context.Context, q *Query) error {
+	sr.request = ann.Request{Vector: q.Vector, K: q.K, Ef: max(sr.ef(q), q.K), Filter: &sr.seen}
+	var err error
+	if sr.found, err = sr.view.graph.Search(ctx, &sr.request, sr.found[:0]); err != nil {
+		return err
+	}
+	first := ^uint64(0)
+	if len(sr.view.pending) > 0 {
+		first = sr.sp.born(sr.view.pending[0])
+	}
+	for _, c := range sr.found {
+		if sr.sp.born(c.Slot) < first {
+			sr.top.Offer(c)
+		}
+	}
+	return nil
+}
+
+func (sr *searcher) ef(q *Query) int {
+	switch {
+	case q.Ef > 0:
+		return q.Ef
+	case sr.sp.part.schema.EfSearch > 0:
+		return sr.sp.part.schema.EfSearch
+	}
+	return defaultEf
+}
+
+// filtered searches the records that match q.Filter: by a walk with the filter inside where many match, else by
+// measuring each of them.
+func (sr *searcher) filtered(ctx context.Context, q *Query, res *Result) error {
+	set, err := sr.match(ctx, q.Filter)
+	if err != nil {
+		return err
+	}
+	n := int(set.GetCardinality())
+	res.Plan = PlanFilterScan
+	if g := sr.view.graph; g != nil && sr.prefersWalk(n, q) {
+		res.Plan = PlanFilterGraph
+		sr.seen.restrict(set)
+		if err := sr.walk(ctx, q); err != nil {
+			return err
+		}
+		return sr.scan(ctx, sr.view.pending, res)
+	}
+	return sr.scanSet(ctx, set, res)
+}
+
+func (sr *searcher) prefersWalk(matches int, q *Query) bool {
+	total := sr.view.graph.Len()
+	return filter.Choose(matches, total, max(sr.ef(q), q.K), sr.view.graph.Config().M) == filter.Graph
+}
+
+// match returns the slots that match a filter. Those in which only a part of the filter could be looked up are
+// checked against the stored metadata.
+func (sr *searcher) match(ctx context.Context, e *filter.Expr) (*roaring.Bitmap, error) {
+	set, exact := sr.sp.filter.Eval(e)
+	if exact {
+		return set, nil
+	}
+	return sr.recheck(ctx, set, e)
+}
+
+// scanSet measures every visible slot of a set.
+func (sr *searcher) scanSet(ctx context.Context, set *roaring.Bitmap, res *Result) error {
+	for it := set.ManyIterator(); ; {
+		n := it.NextMany(sr.slots)
+		if n == 0 {
+			return nil
+		}
+		if err := sr.scan(ctx, sr.slots[:n], res); err != nil {
+			return err
+		}
+	}
+}
+
+// sparse adds the inner product of the sparse vectors to that of the dense ones, if asked for. Without dense vectors,
+// records that share no index with the query are not answered.
+func (sr *searcher) sparse(ctx context.Context, q *Query, res *Result) error {
+	res.Plan = PlanSparse
+	if !q.Filter.IsEmpty() {
+		set, err := sr.match(ctx, q.Filter)
+		if err != nil {
+			return err
+		}
+		sr.seen.restrict(set)
+	}
+	sr.sums.reset()
+	sr.sp.sparse.accumulate(q.Sparse, &sr.sums)
+	if len(q.Vector) == 0 {
+		sr.offerSums(res)
+		return nil
+	}
+	return sr.hybrid(ctx, res)
+}
+
+func (sr *searcher) offerSums(res *Result) {
+	res.Scanned += len(sr.sums.touched)
+	for _, slot := range sr.sums.touched {
+		if sr.seen.Allow(slot) {
+			sr.top.Offer(ann.Candidate{Slot: slot, Distance: -sr.sums.at(slot)})
+		}
+	}
+}
+
+// hybrid measures every record: no index knows the sum.
+func (sr *searcher) hybrid(ctx context.Context, res *Result) error {
+	var distances [scanBatch]float32
+	limit := sr.sp.slots()
+	for from := uint32(0); from < limit; from += scanBatch {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		batch := sr.slots[:0]
+		for slot := from; slot < min(from+scanBatch, limit); slot++ {
+			if sr.seen.Allow(slot) {
+				batch = append(batch, slot)
+			}
+		}
+		sr.query.Measure(sr.sp, batch, distances[:len(batch)])
+		for i, slot := range batch {
+			sr.top.Offer(ann.Candidate{Slot: slot, Distance: distances[i] - sr.sums.at(slot)})
+		}
+		res.Scanned += len(batch)
+	}
+	return nil
+}
+
+// slots returns a bound of the slots that are visible to any search that has loaded its view before.
+func (sp *space) slots() uint32 {
+	dir := sp.cols.dir.Load()
+	if dir == nil {
+		return 0
+	}
+	n := 0
+	for _, c := range *dir {
+		n += len(c.id)
+	}
+	return uint32(n)
+}
+
+// answer turns candidates into matches, best first, equal ones by id.
+func (sr *searcher) answer(res *Result) {
+	n := len(sr.found)
+	res.Matches = slices.Grow(res.Matches[:0], n)[:n]
+	metric := sr.sp.part.schema.Metric
+	for i, c := range sr.found {
+		col, at := sr.sp.cols.at(c.Slot)
+		m := &res.Matches[i]
+		m.ID, m.Version = col.id[at], col.born[at].Load()
+		m.Score = metric.Score(c.Distance)
+		m.Values, m.Metadata, m.Sparse = m.Values[:0], nil, Sparse{}
+	}
+	sr.orderTies(res.Matches)
+}
+
+// orderTies sorts runs of equal score by id. found is sorted by distance and slot; it follows.
+func (sr *searcher) orderTies(ms []Match) {
+	for from := 0; from < len(ms); {
+		to := from + 1
+		for to < len(ms) && sr.found[to].Distance == sr.found[from].Distance {
+			to++
+		}
+		for i := from + 1; i < to; i++ {
+			for j := i; j > from && strings.Compare(ms[j].ID, ms[j-1].ID) < 0; j-- {
+				ms[j], ms[j-1] = ms[j-1], ms[j]
+				sr.found[j], sr.found[j-1] = sr.found[j-1], sr.found[j]
+			}
+		}
+		from = to
+	}
+}

@@ -1,0 +1,69 @@
+package engine
+
+// Partition returns the figures of one partition.
+func (s *Shard) Partition(key Key) (PartitionStats, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	p := s.registry.find(key)
+	if p == nil {
+		return PartitionStats{}, false
+	}
+	return p.stats(), true
+}
+
+// Partitions returns the figures of all partitions of an index (0: of all), in no order.
+func (s *Shard) Partitions(index IndexID) (all []PartitionStats) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	s.registry.all(func(p *partition) bool {
+		if index == 0 || p.key.Index == index {
+			all = append(all, p.stats())
+		}
+		return true
+	})
+	return all
+}
+
+// stats tells the figures of the partition. The caller holds Shard.mu.
+func (p *partition) stats() PartitionStats {
+	st := PartitionStats{Key: p.key, Records: p.head.Records, Bytes: p.head.Bytes, Version: p.head.Version, Indexed: p.head.Records}
+	if sp := p.space.Load(); sp != nil {
+		v := sp.view.Load()
+		if v.graph != nil {
+			st.Indexed = p.head.Records - min(p.head.Records, uint64(len(v.pending)))
+		}
+	}
+	return st
+}
+
+// Stats returns the shard's figures.
+func (s *Shard) Stats() Stats {
+	st := Stats{
+		BufferBytes:  uint64(s.bufferBytes()),
+		AppliedIndex: s.applied.Load(),
+		FlushedIndex: s.flushed.Load(),
+	}
+	s.mu.RLock()
+	var loaded []*space
+	s.registry.all(func(p *partition) bool {
+		st.Partitions++
+		st.Records += p.head.Records
+		st.Bytes += p.head.Bytes
+		if sp := p.space.Load(); sp != nil {
+			loaded = append(loaded, sp)
+		}
+		return true
+	})
+	s.mu.RUnlock()
+	st.Loaded = len(loaded)
+	for _, sp := range loaded {
+		st.ResidentBytes += uint64(sp.bytes())
+	}
+	for _, b := range *s.blocks.table.Load() {
+		if b.seg != nil {
+			st.Segments++
+			st.SegmentBytes += uint64(b.seg.Size())
+		}
+	}
+	return st
+}
