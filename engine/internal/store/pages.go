@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"io"
+	"slices"
 
 	"github.com/croftdb/croft/internal/errs"
 )
@@ -30,11 +31,17 @@ type pageWalk struct {
 	pageSize uint64
 	pages    uint64 // in use: all page numbers are below
 	seen     []uint64
+	levels   [maxDepth]pageLevel // memory for the pages from the root to the present one
+}
+
+type pageLevel struct {
+	page  []byte
+	elems []element
 }
 
 // checkPages walks all pages of a bbolt file of size bytes, which nobody may be writing, and returns an error of kind
 // Corrupt if bbolt could not read it safely: a page out of bounds, referenced twice or of the wrong kind, or keys out
-// of order. Values are not looked at. It allocates a page with its overflow at each level of the tree.
+// of order. Values are not looked at. It holds one page with its overflow for each level of the tree.
 func checkPages(file io.ReaderAt, size int64, pageSize int) error {
 	w := pageWalk{file: file, pageSize: uint64(pageSize)}
 	root, err := w.meta()
@@ -75,29 +82,29 @@ type span struct{ from, to []byte }
 
 // page checks page id and all below it. top says whether it belongs to the tree of buckets.
 func (w *pageWalk) page(id uint64, keys span, depth int, top bool) error {
-	b, err := w.read(id)
+	if depth >= maxDepth-1 { // an inline page may follow
+		return errs.New(errs.Corrupt, "page %d: tree deeper than %d", id, maxDepth)
+	}
+	b, err := w.read(id, depth)
 	if err != nil {
 		return err
-	}
-	if depth > maxDepth {
-		return errs.New(errs.Corrupt, "page %d: tree deeper than %d", id, maxDepth)
 	}
 	switch flags := binary.LittleEndian.Uint16(b[8:]); flags {
 	case branchFlag:
 		return w.branch(id, b, keys, depth, top)
 	case leafFlag:
-		return w.leaf(id, b, keys, top)
+		return w.leaf(id, b, keys, depth, top)
 	default:
 		return errs.New(errs.Corrupt, "page %d: neither branch nor leaf: flags %#x", id, flags)
 	}
 }
 
 // read returns the bytes of page id with its overflow and marks them as seen.
-func (w *pageWalk) read(id uint64) ([]byte, error) {
+func (w *pageWalk) read(id uint64, depth int) ([]byte, error) {
 	if id < 2 || id >= w.pages {
 		return nil, errs.New(errs.Corrupt, "page %d: out of bounds: %d pages in use", id, w.pages)
 	}
-	b := make([]byte, w.pageSize)
+	b := w.room(depth, w.pageSize)
 	if _, err := w.file.ReadAt(b, int64(id*w.pageSize)); err != nil {
 		return nil, errs.Wrap(errs.Internal, err, "read page %d", id)
 	}
@@ -114,13 +121,22 @@ func (w *pageWalk) read(id uint64) ([]byte, error) {
 	if over == 0 {
 		return b, nil
 	}
-	b = append(b, make([]byte, over*w.pageSize)...)
-	_, err := w.file.ReadAt(b[w.pageSize:], int64((id+1)*w.pageSize))
+	b = w.room(depth, (over+1)*w.pageSize)
+	_, err := w.file.ReadAt(b, int64(id*w.pageSize))
 	return b, errs.Wrap(errs.Internal, err, "read page %d", id)
 }
 
+// room returns n bytes that are in use until another page of that depth is read.
+func (w *pageWalk) room(depth int, n uint64) []byte {
+	l := &w.levels[depth]
+	if uint64(cap(l.page)) < n {
+		l.page = make([]byte, n)
+	}
+	return l.page[:n]
+}
+
 func (w *pageWalk) branch(id uint64, b []byte, keys span, depth int, top bool) error {
-	elems, err := elements(id, b, true)
+	elems, err := w.elements(id, b, depth, true)
 	if err != nil {
 		return err
 	}
@@ -142,8 +158,8 @@ func (w *pageWalk) branch(id uint64, b []byte, keys span, depth int, top bool) e
 	return nil
 }
 
-func (w *pageWalk) leaf(id uint64, b []byte, keys span, top bool) error {
-	elems, err := elements(id, b, false)
+func (w *pageWalk) leaf(id uint64, b []byte, keys span, depth int, top bool) error {
+	elems, err := w.elements(id, b, depth, false)
 	if err != nil {
 		return err
 	}
@@ -155,7 +171,7 @@ func (w *pageWalk) leaf(id uint64, b []byte, keys span, top bool) error {
 			return errs.New(errs.Corrupt, "page %d key %q: bucket where a value belongs, or the reverse", id, shown(e.key))
 		}
 		if top {
-			if err := w.bucket(id, e); err != nil {
+			if err := w.bucket(id, e, depth+1); err != nil {
 				return err
 			}
 		}
@@ -164,18 +180,18 @@ func (w *pageWalk) leaf(id uint64, b []byte, keys span, top bool) error {
 }
 
 // bucket checks the tree of a bucket, whose first page may stand in the place of its value.
-func (w *pageWalk) bucket(id uint64, e element) error {
+func (w *pageWalk) bucket(id uint64, e element, depth int) error {
 	if len(e.value) < bucketHead {
 		return errs.New(errs.Corrupt, "page %d: bucket %q without head", id, shown(e.key))
 	}
 	if root := u64(e.value); root != 0 {
-		return w.page(root, span{}, 1, false)
+		return w.page(root, span{}, depth, false)
 	}
 	inline := e.value[bucketHead:]
 	if len(inline) < pageHead || binary.LittleEndian.Uint16(inline[8:]) != leafFlag {
 		return errs.New(errs.Corrupt, "page %d: bucket %q: inline page is no leaf", id, shown(e.key))
 	}
-	return w.leaf(id, inline, span{}, false)
+	return w.leaf(id, inline, span{}, depth, false)
 }
 
 type element struct {
@@ -185,28 +201,29 @@ type element struct {
 }
 
 // elements decodes what a page holds; all of it lies within b.
-func elements(id uint64, b []byte, branch bool) ([]element, error) {
+func (w *pageWalk) elements(id uint64, b []byte, depth int, branch bool) ([]element, error) {
 	n := int(binary.LittleEndian.Uint16(b[10:]))
 	if pageHead+n*elemHead > len(b) {
 		return nil, errs.New(errs.Corrupt, "page %d: %d elements do not fit", id, n)
 	}
-	elems := make([]element, n)
-	for i := range elems {
+	l := &w.levels[depth]
+	l.elems = slices.Grow(l.elems[:0], n)[:n]
+	for i := range l.elems {
 		e := b[pageHead+i*elemHead:] // positions count from here
 		pos, ksize, vsize := uint64(u32(e[4:])), uint64(u32(e[8:])), uint64(u32(e[12:]))
 		flags := u32(e)
 		if branch {
 			pos, ksize, vsize, flags = uint64(u32(e)), uint64(u32(e[4:])), 0, 0
-			elems[i].child = u64(e[8:])
+			l.elems[i].child = u64(e[8:])
 		}
 		if flags > 1 || ksize < 1 || ksize > MaxKey || pos < elemHead || pos+ksize+vsize > uint64(len(e)) {
 			return nil, errs.New(errs.Corrupt, "page %d element %d: flags %#x, key %d and value %d bytes at %d of %d",
 				id, i, flags, ksize, vsize, pos, len(e))
 		}
-		elems[i].key, elems[i].value = e[pos:pos+ksize], e[pos+ksize:pos+ksize+vsize]
-		elems[i].bucket = flags == 1
+		l.elems[i].key, l.elems[i].value = e[pos:pos+ksize], e[pos+ksize:pos+ksize+vsize]
+		l.elems[i].bucket = flags == 1
 	}
-	return elems, nil
+	return l.elems, nil
 }
 
 func inOrder(id uint64, elems []element, keys span) error {
