@@ -1,0 +1,377 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/croftdb/croft/cluster"
+	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
+)
+
+// Options of a Handler.
+type Options struct {
+	Node       Node // required
+	Auth       *tenancy.Authenticator
+	Logger     *slog.Logger          // nil: slog.Default
+	Registerer prometheus.Registerer // nil: metrics are counted but not shown
+	Gatherer   prometheus.Gatherer   // shown at /metrics; nil: prometheus.DefaultGatherer
+
+	// Advertise is what clients dial, scheme included, as in http://croft.internal:5080. With {index} in it, as in
+	// https://{index}.vectors.example.com, the first label of Host names the index. Empty: the address listened on.
+	Advertise string
+	Version   string // of the program, shown at /v1/cluster
+	DocsURL   string // errors' "type" is this plus their slug
+	// TokenSecret authenticates pagination tokens and must be the same on every node. Empty: derived from the
+	// cluster's id and the hash of the operator's key.
+	TokenSecret []byte
+	SlowLog     time.Duration // requests that take longer are logged, one a second at most; 0: 100 ms, negative: off
+	Limits      Limits
+}
+
+// Limits bound what one request, and all of them together, may take.
+type Limits struct {
+	BodyBytes   int           // of a body, after decompression; 0: 2 MiB + 64 KiB, so that 2 MB are taken whatever a client calls a MB
+	ResultBytes int           // of a query's answer; 0: 4 MiB
+	FetchBytes  int           // of a fetch's answer; 0: 16 MiB
+	BodyRate    int           // bytes per second that a body must arrive with; 0: 1024
+	BodyGrace   time.Duration // before BodyRate counts; 0: 5 s
+	Light       ClassLimit    // answers from memory; 0: 1024 at once for 10 s
+	Search      ClassLimit    // 0: 256 at once for 30 s
+	Write       ClassLimit    // 0: 128 at once for 60 s
+	QueueWait   time.Duration // for one of those places; 0: 5 s
+}
+
+// ClassLimit bounds one class of requests.
+type ClassLimit struct {
+	InFlight int
+	Deadline time.Duration
+}
+
+// EnsureDefaults fills in what is not set.
+func (o *Options) EnsureDefaults() {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Gatherer == nil {
+		o.Gatherer = prometheus.DefaultGatherer
+	}
+	setDefault(&o.DocsURL, "https://github.com/croftdb/croft/blob/main/docs/errors.md#")
+	setDefault(&o.SlowLog, 100*time.Millisecond)
+	l := &o.Limits
+	setDefault(&l.BodyBytes, 2<<20+64<<10)
+	setDefault(&l.ResultBytes, 4<<20)
+	setDefault(&l.FetchBytes, 16<<20)
+	setDefault(&l.BodyRate, 1<<10)
+	setDefault(&l.BodyGrace, 5*time.Second)
+	setDefault(&l.QueueWait, 5*time.Second)
+	l.Light.ensure(1024, 10*time.Second)
+	l.Search.ensure(256, 30*time.Second)
+	l.Write.ensure(128, 60*time.Second)
+}
+
+func (c *ClassLimit) ensure(inFlight int, deadline time.Duration) {
+	setDefault(&c.InFlight, inFlight)
+	setDefault(&c.Deadline, deadline)
+}
+
+func setDefault[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+// Validate tells all faults at once.
+func (o *Options) Validate() error {
+	var faults []error
+	if o.Node == nil {
+		faults = append(faults, errors.New("no Node"))
+	}
+	if o.Auth == nil {
+		faults = append(faults, errors.New("no Auth"))
+	}
+	if o.Advertise != "" && !strings.HasPrefix(o.Advertise, "http://") && !strings.HasPrefix(o.Advertise, "https://") {
+		faults = append(faults, errors.New("Advertise must begin with http:// or https://, else clients assume https"))
+	}
+	l := o.Limits
+	if min(l.BodyBytes, l.ResultBytes, l.FetchBytes, l.BodyRate, l.Light.InFlight, l.Search.InFlight, l.Write.InFlight) < 0 {
+		faults = append(faults, errors.New("a limit is negative"))
+	}
+	return errors.Join(faults...)
+}
+
+// Handler answers HTTP requests. It is safe for concurrent use and has no goroutine of its own.
+type Handler struct {
+	opts    Options
+	node    Node
+	router  *router
+	metrics *requestMetrics
+	promReg http.Handler
+	tokens  tokenKey
+	advert  *advertiser
+	lsns    lsnTable
+	places  [3]chan struct{} // by cost
+	slow    slowLog
+}
+
+// New checks opts and returns a Handler. It fails on wrong options and on metrics that are registered already.
+func New(opts Options) (*Handler, error) {
+	opts.EnsureDefaults()
+	if err := opts.Validate(); err != nil {
+		return nil, errs.Wrap(errs.Invalid, err, "api options")
+	}
+	m, err := newRequestMetrics(opts.Registerer)
+	if err != nil {
+		return nil, errs.Wrap(errs.Internal, err, "register metrics")
+	}
+	info := opts.Node.Info()
+	h := &Handler{
+		opts: opts, node: opts.Node, router: newRouter(routes()), metrics: m, promReg: metricsPage(opts.Gatherer),
+		tokens: newTokenKey(opts.TokenSecret, info.ClusterID, opts.Auth.Admin),
+		advert: newAdvertiser(opts.Advertise), slow: slowLog{threshold: opts.SlowLog, logger: opts.Logger},
+	}
+	h.lsns.seed(info.Shards)
+	for c, l := range h.classes() {
+		h.places[c] = make(chan struct{}, l.InFlight)
+	}
+	return h, nil
+}
+
+func (h *Handler) classes() [3]ClassLimit {
+	return [...]ClassLimit{light: h.opts.Limits.Light, search: h.opts.Limits.Search, write: h.opts.Limits.Write}
+}
+
+// ServeHTTP is the one wrapper around every route: it names the request, finds its route, serves it, writes what
+// comes back and counts it. A panic ends the request, not the process.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{h: h, w: w, r: r, id: requestID(r.Header), start: time.Now(), op: "unknown"}
+	c.setHeaders()
+	status := 0
+	defer func() {
+		if v := recover(); v != nil {
+			status = c.recovered(v)
+		}
+		h.metrics.observe(c.op, status, time.Since(c.start))
+		h.slow.note(c, status)
+	}()
+	rep, err := c.serve()
+	status = c.finish(rep, err)
+}
+
+// call is one request on its way.
+type call struct {
+	h         *Handler
+	w         http.ResponseWriter
+	r         *http.Request
+	ctx       context.Context // with the route's deadline
+	id        string
+	start     time.Time
+	op        string
+	route     *route
+	args      []string // wildcards of the path
+	principal tenancy.Principal
+	ix        cluster.Index // that the request means
+	params    params
+	body      []byte
+	namespace string // for the log
+	sent      bool
+}
+
+func (c *call) setHeaders() {
+	h := c.w.Header()
+	h.Set("X-Request-Id", c.id)
+	h.Set("X-Pinecone-Request-Id", c.id)
+	version, warning := nearestVersion(c.r.Header.Get("X-Pinecone-Api-Version"))
+	h.Set("X-Pinecone-Api-Version", version)
+	h.Set("X-Content-Type-Options", "nosniff")
+	if warning != "" {
+		c.warn(warning)
+	}
+}
+
+// warn adds a line that tells a client about something that was accepted but has no effect.
+func (c *call) warn(text string) { c.w.Header().Add("X-Croft-Warning", text) }
+
+// serve runs the steps that every request takes. Nothing of a body is read before its sender is known.
+func (c *call) serve() (reply, error) {
+	c.limitBodyTime(0)
+	prefixIndex, path := cutIndexPrefix(c.r.URL.EscapedPath())
+	var allow string
+	var err error
+	if c.route, c.args, allow, err = c.h.router.match(c.r.Method, path); err != nil {
+		if allow != "" {
+			c.w.Header().Set("Allow", allow)
+		}
+		return nil, err
+	}
+	c.op = c.route.op
+	if err := c.authorize(); err != nil {
+		return nil, err
+	}
+	if c.params, err = parseParams(c.r.URL.RawQuery, c.route.query); err != nil {
+		return nil, err
+	}
+	if c.route.index {
+		if err := c.resolve(prefixIndex); err != nil {
+			return nil, err
+		}
+	}
+	if c.route.body {
+		buf := getBuffer()
+		defer func() { *buf = c.body; putBuffer(buf) }()
+		if c.body, err = c.readBody((*buf)[:0]); err != nil {
+			return nil, err
+		}
+	}
+	return c.run()
+}
+
+// run waits for a place among the requests of the route's class and calls its handler. The place is taken after the
+// body has arrived, so that slow senders hold none.
+func (c *call) run() (reply, error) {
+	ctx, cancel := context.WithTimeout(c.r.Context(), c.h.classes()[c.route.cost].Deadline)
+	defer cancel()
+	c.ctx = ctx
+	leave, err := c.h.enter(ctx, c.route.cost)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return c.route.handle(c)
+}
+
+func (h *Handler) enter(ctx context.Context, class cost) (leave func(), err error) {
+	places := h.places[class]
+	leave = func() { <-places }
+	select {
+	case places <- struct{}{}:
+		return leave, nil
+	default:
+	}
+	wait := time.NewTimer(h.opts.Limits.QueueWait)
+	defer wait.Stop()
+	select {
+	case places <- struct{}{}:
+		return leave, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-wait.C:
+		return nil, errs.New(errs.Unavailable, "the node is busy: %d requests of this class are running", cap(places)).
+			WithHint("retry later, or send fewer requests at once")
+	}
+}
+
+// authorize finds out who asks and whether they may.
+func (c *call) authorize() error {
+	if c.route.perm == tenancy.Open {
+		return nil
+	}
+	var err error
+	if c.principal, err = c.h.opts.Auth.Authenticate(apiKey(c.r.Header)); err != nil {
+		return err
+	}
+	if !c.principal.Role.May(c.route.perm) {
+		return errs.New(errs.PermissionDenied, "this key may not %s", c.route.perm)
+	}
+	return nil
+}
+
+// apiKey is the key that a request carries: Api-Key, else Authorization: Bearer.
+func apiKey(h http.Header) string {
+	if k := h.Get("Api-Key"); k != "" {
+		return k
+	}
+	scheme, rest, _ := strings.Cut(h.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "bearer") {
+		return strings.TrimSpace(rest)
+	}
+	return ""
+}
+
+// finish encodes and sends an answer or an error and returns the status.
+func (c *call) finish(rep reply, err error) int {
+	if r, ok := rep.(interface{ release() }); ok {
+		defer r.release()
+	}
+	if err != nil {
+		return c.fail(err)
+	}
+	if rep == nil {
+		return c.send(c.route.status, nil)
+	}
+	if page, ok := rep.(httpPage); ok {
+		return page.serve(c)
+	}
+	buf := getBuffer()
+	defer putBuffer(buf)
+	if *buf, err = rep.appendJSON((*buf)[:0]); err != nil {
+		return c.fail(err)
+	}
+	c.w.Header().Set("Content-Type", "application/json")
+	status := c.route.status
+	if s, ok := rep.(interface{ status() int }); ok {
+		status = s.status()
+	}
+	return c.send(status, *buf)
+}
+
+func (c *call) send(status int, body []byte) int {
+	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	c.sent = true
+	c.w.WriteHeader(status)
+	c.w.Write(body) // a failure is the client's going away, which nobody can be told
+	return status
+}
+
+// fail sends an error; one of ours is logged, since its text is kept from the client.
+func (c *call) fail(err error) int {
+	if k := errs.KindOf(err); k == errs.Internal || k == errs.Corrupt {
+		c.h.opts.Logger.Error("request failed", "op", c.op, "request", c.id, "err", err)
+	}
+	return c.writeError(err)
+}
+
+func (c *call) recovered(v any) int {
+	if v == http.ErrAbortHandler {
+		panic(v)
+	}
+	c.h.opts.Logger.Error("panic in a handler", "op", c.op, "request", c.id, "err", v, "stack", string(debug.Stack()))
+	if c.sent {
+		panic(http.ErrAbortHandler) // the answer is half out: cut it, so that nobody takes it for whole
+	}
+	return c.writeError(errPanic(v))
+}
+
+// requestID echoes a caller's id if it is fit for a log line, else makes one.
+func requestID(h http.Header) string {
+	if id := h.Get("X-Request-Id"); saneID(id) {
+		return id
+	}
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+func saneID(s string) bool {
+	if s == "" || len(s) > 128 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if !isDigit(c) && (c|0x20 < 'a' || c|0x20 > 'z') && !strings.ContainsRune("-_.:", rune(c)) {
+			return false
+		}
+	}
+	return true
+}

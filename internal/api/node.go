@@ -1,0 +1,64 @@
+package api
+
+import (
+	"context"
+
+	"github.com/croftdb/croft/cluster"
+	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/engine/filter"
+	"github.com/croftdb/croft/engine/metadata"
+)
+
+// Node is the floor below, as far as handlers need it. *cluster.Node is one; tests have others that fail on demand.
+type Node interface {
+	indexReader
+	indexWriter
+	recordReader
+	recordWriter
+	namespaces
+	status
+}
+
+var _ Node = (*cluster.Node)(nil)
+
+type indexReader interface {
+	Index(name string) (cluster.Index, bool)
+	IndexByPort(port int) (cluster.Index, bool)
+	Indexes() []cluster.Index
+	WatchIndexes(f func([]cluster.Index)) (stop func())
+}
+
+type indexWriter interface {
+	CreateIndex(ctx context.Context, ix cluster.Index) (cluster.Index, error)
+	ConfigureIndex(ctx context.Context, name string, p cluster.IndexPatch) (cluster.Index, error)
+	DeleteIndex(ctx context.Context, name string) error
+}
+
+type recordReader interface {
+	Query(ctx context.Context, ix cluster.Index, namespace string, q *engine.Query, res *engine.Result) (int, error)
+	Fetch(ctx context.Context, ix cluster.Index, namespace string, ids []string) ([]engine.Record, error)
+	Scan(ctx context.Context, ix cluster.Index, namespace, prefix, after string, f *filter.Expr, limit int) ([]engine.Record, bool, error)
+	ScanIDs(ctx context.Context, ix cluster.Index, namespace, prefix, after string, limit int) ([]string, bool, error)
+}
+
+type recordWriter interface {
+	Upsert(ctx context.Context, ix cluster.Index, namespace string, recs []engine.Record) (cluster.Written, error)
+	Update(ctx context.Context, ix cluster.Index, namespace, id string, values []float32, sparse *engine.Sparse, set metadata.Map) (cluster.Written, error)
+	UpdateWhere(ctx context.Context, ix cluster.Index, namespace string, f *filter.Expr, set metadata.Map, dryRun bool) (cluster.Written, error)
+	Delete(ctx context.Context, ix cluster.Index, namespace string, ids []string) (cluster.Written, error)
+	DeleteWhere(ctx context.Context, ix cluster.Index, namespace string, f *filter.Expr) (cluster.Written, error)
+	DeleteAll(ctx context.Context, ix cluster.Index, namespace string) (cluster.Written, error)
+}
+
+type namespaces interface {
+	CreateNamespace(ctx context.Context, ix cluster.Index, name string) (cluster.Namespace, error)
+	DeleteNamespace(ctx context.Context, ix cluster.Index, name string) error
+	DescribeNamespace(ix cluster.Index, name string) (cluster.Namespace, error)
+	Namespaces(ix cluster.Index, prefix, after string, limit int) ([]cluster.Namespace, bool, int)
+	IndexStats(ix cluster.Index) []cluster.Namespace
+}
+
+type status interface {
+	Info() cluster.Info
+	Ready() []cluster.Check
+}

@@ -1,0 +1,147 @@
+package api
+
+import (
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
+)
+
+// cost is the class of work that a route asks for: it decides how many may run at once, and for how long.
+type cost uint8
+
+const (
+	light  cost = iota // answered from memory
+	search             // reads records
+	write              // goes through a log
+)
+
+// route is one row of the inventory.
+type route struct {
+	method  string
+	pattern string // segments; {name} matches any one, percent-decoded
+	op      string // in metrics and logs
+	perm    tenancy.Permission
+	cost    cost
+	status  int      // of success
+	index   bool     // works on an index, which must be found first
+	body    bool     // reads a JSON body
+	query   []string // parameters that it knows
+	handle  func(*call) (reply, error)
+}
+
+// routes is all that this server answers. A new route without a permission is Open, which a test refuses.
+func routes() []route {
+	const (
+		rr, wr, ri, wi, rc = tenancy.ReadRecords, tenancy.WriteRecords, tenancy.ReadIndexes, tenancy.WriteIndexes, tenancy.ReadCluster
+	)
+	return []route{
+		{"POST", "/vectors/upsert", "upsert", wr, write, 200, true, true, nil, upsert},
+		{"POST", "/query", "query", rr, search, 200, true, true, nil, query},
+		{"GET", "/vectors/fetch", "fetch", rr, search, 200, true, false, []string{"ids", "namespace"}, fetch},
+		{"POST", "/vectors/fetch_by_metadata", "fetch_by_metadata", rr, search, 200, true, true, nil, fetchByMetadata},
+		{"POST", "/vectors/update", "update", wr, write, 200, true, true, nil, update},
+		{"POST", "/vectors/delete", "delete", wr, write, 200, true, true, nil, deleteRecords},
+		{"DELETE", "/vectors/delete", "delete", wr, write, 200, true, true, nil, deleteRecords},
+		{"GET", "/vectors/list", "list", rr, search, 200, true, false, []string{"prefix", "limit", "paginationToken", "namespace"}, list},
+		{"POST", "/describe_index_stats", "describe_index_stats", rr, light, 200, true, true, nil, describeIndexStats},
+		{"GET", "/describe_index_stats", "describe_index_stats", rr, light, 200, true, false, nil, describeIndexStats},
+		{"GET", "/namespaces", "list_namespaces", rr, light, 200, true, false, []string{"prefix", "limit", "paginationToken"}, listNamespaces},
+		{"POST", "/namespaces", "create_namespace", wr, write, 200, true, true, nil, createNamespace},
+		{"GET", "/namespaces/{namespace}", "describe_namespace", rr, light, 200, true, false, nil, describeNamespace},
+		{"DELETE", "/namespaces/{namespace}", "delete_namespace", wr, write, 200, true, false, nil, deleteNamespace},
+
+		{"GET", "/indexes", "list_indexes", ri, light, 200, false, false, nil, listIndexes},
+		{"POST", "/indexes", "create_index", wi, write, 201, false, true, nil, createIndex},
+		{"GET", "/indexes/{index}", "describe_index", ri, light, 200, false, false, nil, describeIndex},
+		{"PATCH", "/indexes/{index}", "configure_index", wi, write, 200, false, true, nil, configureIndex},
+		{"DELETE", "/indexes/{index}", "delete_index", wi, write, 202, false, false, nil, deleteIndex},
+
+		{"GET", "/healthz", "healthz", tenancy.Open, light, 200, false, false, nil, live},
+		{"GET", "/livez", "livez", tenancy.Open, light, 200, false, false, nil, live},
+		{"GET", "/readyz", "readyz", tenancy.Open, light, 200, false, false, []string{"verbose"}, ready},
+		{"GET", "/metrics", "metrics", tenancy.Open, light, 200, false, false, nil, metrics},
+		{"GET", "/v1/cluster", "cluster", rc, light, 200, false, false, nil, clusterInfo},
+		{"GET", "/v1/shards", "shards", rc, light, 200, false, false, nil, shards},
+	}
+}
+
+// router finds the route of a request. Patterns are few, so a list per number of segments is searched in order.
+type router struct {
+	paths map[int][]*pathEntry // by number of segments
+}
+
+type pathEntry struct {
+	segments []string // "" matches any
+	methods  map[string]*route
+}
+
+func newRouter(rs []route) *router {
+	rt := &router{paths: map[int][]*pathEntry{}}
+	for i := range rs {
+		r := &rs[i]
+		segs := strings.Split(r.pattern[1:], "/")
+		for j, s := range segs {
+			if strings.HasPrefix(s, "{") {
+				segs[j] = ""
+			}
+		}
+		rt.entry(segs).methods[r.method] = r
+	}
+	return rt
+}
+
+func (rt *router) entry(segs []string) *pathEntry {
+	for _, e := range rt.paths[len(segs)] {
+		if slices.Equal(e.segments, segs) {
+			return e
+		}
+	}
+	e := &pathEntry{segments: segs, methods: map[string]*route{}}
+	rt.paths[len(segs)] = append(rt.paths[len(segs)], e)
+	return e
+}
+
+// match returns the route of a method and an escaped path, and its wildcards decoded. HEAD is answered as GET. A
+// known path with another method is MethodNotAllowed, with the methods that it has in allow.
+func (rt *router) match(method, escaped string) (r *route, args []string, allow string, err error) {
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	segs := strings.Split(strings.TrimPrefix(escaped, "/"), "/")
+	for _, e := range rt.paths[len(segs)] {
+		args, ok := e.match(segs)
+		if !ok {
+			continue
+		}
+		if r := e.methods[method]; r != nil {
+			return r, args, "", nil
+		}
+		allow = strings.Join(slices.Sorted(maps.Keys(e.methods)), ", ")
+		return nil, nil, allow, errs.New(errs.MethodNotAllowed, "%s has no method %s, it has %s",
+			clip(escaped), clip(method), allow)
+	}
+	return nil, nil, "", errs.New(errs.NotFound, "no such path: %s %s", clip(method), clip(escaped)).
+		WithHint("see the list of routes in the documentation; paths have no trailing slash")
+}
+
+func (e *pathEntry) match(segs []string) (args []string, ok bool) {
+	for i, want := range e.segments {
+		if want != "" {
+			if segs[i] != want {
+				return nil, false
+			}
+			continue
+		}
+		arg, err := url.PathUnescape(segs[i])
+		if err != nil || arg == "" {
+			return nil, false
+		}
+		args = append(args, arg)
+	}
+	return args, true
+}
