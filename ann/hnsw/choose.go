@@ -22,7 +22,7 @@ func (c *chooser) rank(g *Graph, owner uint32) bool {
 		return false
 	}
 	c.out = slices.Grow(c.out[:0], len(c.slots))[:len(c.slots)]
-	query := ann.BindScaled(g.cfg.Metric, values, scale)
+	query := ann.BindScaled(g.cfg.linkMetric(), values, scale)
 	query.Measure(g.src, c.slots, c.out)
 	c.keys = c.keys[:0]
 	for i, slot := range c.slots {
@@ -55,7 +55,7 @@ func (c *chooser) diverse(g *Graph, slot uint32, key uint64) bool {
 	if values == nil {
 		return false
 	}
-	query := ann.BindScaled(g.cfg.Metric, values, scale)
+	query := ann.BindScaled(g.cfg.linkMetric(), values, scale)
 	for _, other := range c.picked {
 		values, scale := g.src.Vector(other)
 		if values == nil {

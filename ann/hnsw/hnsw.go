@@ -62,6 +62,16 @@ func (c *Config) Validate() error {
 	return errors.Join(faults...)
 }
 
+// linkMetric is the metric that links are chosen by. Inner products make bad graphs: everybody's "nearest" are the few
+// longest vectors, and short ones are linked to by nobody. Over euclidean links the walk for the largest inner product
+// is one towards a point at infinity, which they lead to as well, and every slot can be reached.
+func (c *Config) linkMetric() ann.Metric {
+	if c.Metric == ann.DotProduct {
+		return ann.Euclidean
+	}
+	return c.Metric
+}
+
 // stripes is how many locks writers share; two writers rarely meet while there are many more of them than cores.
 const stripes = 256
 

@@ -2,7 +2,6 @@ package hnsw
 
 import (
 	"context"
-
 	"sync/atomic"
 
 	"github.com/croftdb/croft/ann"
@@ -26,7 +25,7 @@ func (g *Graph) Insert(ctx context.Context, slot uint32, level int) error {
 	}
 	s := g.getScratch()
 	defer g.putScratch(s)
-	w := walker{g: g, s: s, query: ann.BindScaled(g.cfg.Metric, values, scale), salt: slot, self: true}
+	w := walker{g: g, s: s, query: ann.BindScaled(g.cfg.linkMetric(), values, scale), salt: slot, self: true}
 	w.admit.barred = stateLeaving
 	for !g.place(&w, level) {
 	}
@@ -75,32 +74,37 @@ func (g *Graph) takeEntry(old entryPoint, slot uint32, level int) bool {
 	return g.entry.CompareAndSwap(uint64(old), uint64(makeEntry(slot, level)))
 }
 
-// connect links the walker's slot on all its levels and reports whether it has links on level 0.
+// connect links the walker's slot on all its levels and reports whether it has links on level 0. Neighbours are found
+// from the top down, links are made from the bottom up: whoever meets the slot on a level finds its lists below
+// filled, and a search that comes down through it does not end there.
 func (g *Graph) connect(w *walker, entry entryPoint, level int) bool {
-	best := w.descend(w.keyOf(entry.slot()), entry.level(), level)
-	linked := false
-	for l := min(level, entry.level()); l >= 0; l-- {
-		best, linked = g.connectLevel(w, best, l)
+	top := min(level, entry.level())
+	best := w.descend(w.keyOf(entry.slot()), entry.level(), top)
+	for l := top; l >= 0; l-- {
+		best = w.findNeighbours(best, l)
 	}
-	return linked
+	for l := range top + 1 {
+		g.linkOut(w.salt, l, w.s.plan[l])
+		for _, slot := range w.s.plan[l] {
+			g.linkBack(&w.s.other, slot, w.salt, l)
+		}
+	}
+	return g.listAt(w.salt, 0).len() > 0
 }
 
-// connectLevel links the walker's slot on one level, from a start found on the level above. It returns the nearest
-// node found and whether any link was made.
-func (g *Graph) connectLevel(w *walker, start uint64, level int) (nearest uint64, linked bool) {
-	own := &w.s.own
-	// Nothing cancels an insert that has begun: half its links would be missing.
+// findNeighbours plans the links of the walker's slot on one level, from a start found on the level above, and
+// returns the nearest node, if any.
+func (w *walker) findNeighbours(start uint64, level int) (nearest uint64) {
+	g, own := w.g, &w.s.own
+	// Nothing cancels an insert that has begun: the context would only add a state to get out of.
 	_ = w.walk(context.Background(), start, level, g.cfg.EfConstruction)
 	own.keys = append(own.keys[:0], w.s.results.SortedKeys()...)
-	if len(own.keys) == 0 {
-		return start, false
-	}
 	own.pick(g, w.salt, g.cfg.M)
-	linked = g.linkOut(w.salt, level, own.picked)
-	for _, slot := range own.picked {
-		g.linkBack(&w.s.other, slot, w.salt, level)
+	w.s.plan[level] = append(w.s.plan[level][:0], own.picked...)
+	if len(own.keys) == 0 {
+		return start
 	}
-	return own.keys[0], linked
+	return own.keys[0]
 }
 
 // linkable reports whether a link on a level may lead to slot. Whoever writes a link asks while holding the lock of
@@ -111,7 +115,7 @@ func (g *Graph) linkable(slot uint32, level int) bool {
 }
 
 // linkOut adds links from a new slot, whose list has none but those that others have offered meanwhile.
-func (g *Graph) linkOut(slot uint32, level int, to []uint32) bool {
+func (g *Graph) linkOut(slot uint32, level int, to []uint32) {
 	defer g.lock(slot).Unlock()
 	links := g.listAt(slot, level)
 	for _, t := range to {
@@ -119,7 +123,6 @@ func (g *Graph) linkOut(slot uint32, level int, to []uint32) bool {
 			links.append(t)
 		}
 	}
-	return links.len() > 0
 }
 
 // linkBack offers slot a link to target. If its list is full, the heuristic decides which links it keeps.

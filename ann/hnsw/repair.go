@@ -249,7 +249,7 @@ func (g *Graph) rescue(s *scratch, slot uint32) (cost int) {
 	if values == nil {
 		return 1
 	}
-	w := walker{g: g, s: s, query: ann.BindScaled(g.cfg.Metric, values, scale), salt: slot, self: true}
+	w := walker{g: g, s: s, query: ann.BindScaled(g.cfg.linkMetric(), values, scale), salt: slot, self: true}
 	w.admit.barred = stateDead
 	g.connect(&w, entry, 0)
 	return mendCost

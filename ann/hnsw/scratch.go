@@ -13,8 +13,9 @@ type scratch struct {
 	results  ann.TopK
 	slots    []uint32 // unseen neighbours of the node being expanded
 	out      []float32
-	own      chooser // neighbours for the slot being inserted or mended
-	other    chooser // neighbours for a slot that a link back is offered to
+	plan     [maxLevel + 1][]uint32 // links of the slot being inserted, by level
+	own      chooser                // neighbours for the slot being inserted or mended
+	other    chooser                // neighbours for a slot that a link back is offered to
 }
 
 func newScratch(cfg *Config) *scratch {

@@ -1,0 +1,46 @@
+package hnsw_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/ann/anntest"
+	"github.com/croftdb/croft/ann/hnsw"
+)
+
+// index adapts a graph to the kit.
+type index struct{ *hnsw.Graph }
+
+// spread stands for the keyed hash of an id.
+func spread(slot uint32) uint64 {
+	h := (uint64(slot) + 1) * 0x9E3779B97F4A7C15
+	h ^= h >> 29
+	h *= 0xBF58476D1CE4E5B9
+	return h ^ h>>32
+}
+
+func (x index) Insert(slot uint32) error {
+	return x.Graph.Insert(context.Background(), slot, hnsw.LevelFor(spread(slot), x.Config().M))
+}
+
+func (x index) Delete(slot uint32) { x.Graph.Delete(slot) }
+
+// Reclaim repairs in small steps, so that every pass is interrupted.
+func (x index) Reclaim() (all []uint32, err error) {
+	for more := true; more && err == nil; {
+		var freed []uint32
+		freed, more, err = x.Repair(context.Background(), 50)
+		all = append(all, freed...)
+	}
+	return all, err
+}
+
+func TestConformance(t *testing.T) {
+	anntest.Run(t, anntest.Options{
+		Recall: 0.97,
+		New: func(_ *testing.T, metric ann.Metric, dim int, src ann.Source) anntest.Index {
+			return index{hnsw.New(hnsw.Config{Metric: metric, Dim: dim, M: 8, EfConstruction: 60}, src)}
+		},
+	})
+}
