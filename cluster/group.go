@@ -1,0 +1,329 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// group is this node's replica of one raft group.
+type group struct {
+	name  string
+	log   *groupLog
+	raft  *raft.Raft
+	snaps raft.SnapshotStore
+	fail  *failure
+	tick  time.Duration
+
+	marked atomic.Uint64 // index of the newest snapshot
+
+	mu       sync.RWMutex // closed is set under it, proposals counted under its read side
+	closed   bool
+	inflight sync.WaitGroup // proposals that raft has not answered
+}
+
+type groupOptions struct {
+	name        string
+	dir         string // holds log, stable store and snapshots
+	identity    string // what the stable store must say it belongs to
+	node        raft.ServerID
+	create      bool // the group may be new
+	restore     bool // load the newest snapshot into the state machine on start
+	tick        time.Duration
+	segmentSize int
+	fsm         raft.FSM
+	transports  transports
+	fail        *failure
+	append      observer
+	grown       func()
+	check       func(*group) error // last look before raft starts; may be nil
+	logger      *slog.Logger
+}
+
+// retryLeader is the advice to a caller who found no leader: an election takes less.
+const retryLeader = time.Second
+
+// never is an interval for what raft shall not do by itself.
+const never = 10 * 365 * 24 * time.Hour
+
+// config is tuned for groups with a single voter; each deviation from raft's defaults says why.
+func (o *groupOptions) config() *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = o.node
+	c.Logger = raftLogger(o.logger, o.name)
+	// With nobody to hear from, these only delay the election at start.
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = o.tick, o.tick, o.tick
+	c.CommitTimeout = min(o.tick, c.CommitTimeout)
+	// Unbuffered: a proposal still in the buffer at shutdown would never be answered. Each proposal has a goroutine
+	// of its own, so those that wait are group-committed all the same.
+	c.BatchApplyCh = false
+	c.MaxAppendEntries = 64
+	c.ShutdownOnRemove = true
+	c.NoLegacyTelemetry = true
+	c.NoSnapshotRestoreOnStart = !o.restore
+	// Snapshots are triggered by bytes, see trimmer; raft would count entries.
+	c.SnapshotInterval, c.SnapshotThreshold, c.TrailingLogs = never, math.MaxUint64, math.MaxUint64
+	// NotifyCh stays nil: raft blocks when it is not drained (Consul #6852).
+	return c
+}
+
+// identityKey is where the stable store says to which replica it belongs.
+var identityKey = []byte("croft/identity")
+
+// openGroup starts the replica. It has no leader yet; see awaitLeader.
+func openGroup(o groupOptions) (_ *group, err error) {
+	log, err := openLog(logOptions{
+		dir: o.dir, name: o.name, segmentSize: o.segmentSize, fail: o.fail, append: o.append, grown: o.grown,
+		logger: raftLogger(o.logger, o.name),
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("start %s: %w", o.name, err), log.Close())
+		}
+	}()
+	g := &group{name: o.name, log: log, fail: o.fail, tick: o.tick}
+	if g.snaps, err = raft.NewFileSnapshotStoreWithLogger(o.dir, 2, raftLogger(o.logger, o.name)); err != nil {
+		return nil, err
+	}
+	if err := g.bootstrap(&o); err != nil {
+		return nil, err
+	}
+	if err := g.readMarker(); err != nil {
+		return nil, err
+	}
+	if o.check != nil {
+		if err := o.check(g); err != nil {
+			return nil, err
+		}
+	}
+	g.raft, err = startRaft(&o, g)
+	return g, err
+}
+
+// bootstrap makes a new group with this node as its only voter, or checks that an existing one is the one meant: a
+// directory put in another's place, or one that lost its files, must not start to vote.
+func (g *group) bootstrap(o *groupOptions) error {
+	exists, err := raft.HasExistingState(g.log, g.log, g.snaps)
+	if err != nil {
+		return err
+	}
+	if !exists && !o.create {
+		return errs.New(errs.Corrupt, "the raft state in %s is gone", o.dir).
+			WithHint("restore the directory from a backup")
+	}
+	if exists && !o.create {
+		return g.checkIdentity(o)
+	}
+	if exists {
+		if half, err := g.halfBootstrapped(); err != nil || !half {
+			return errors.Join(err, g.checkIdentity(o))
+		}
+	}
+	if err := g.log.Set(identityKey, []byte(o.identity)); err != nil {
+		return err
+	}
+	trans := o.transports.open(o.name)
+	servers := []raft.Server{{ID: o.node, Address: trans.LocalAddr()}}
+	return raft.BootstrapCluster(o.config(), g.log, g.log, g.snaps, trans, raft.Configuration{Servers: servers})
+}
+
+// halfBootstrapped reports whether a crash cut an earlier bootstrap short, between the term and the configuration
+// entry, and takes the term back.
+func (g *group) halfBootstrapped() (bool, error) {
+	last, err := g.log.LastIndex()
+	if err != nil || last > 0 {
+		return false, err
+	}
+	return true, g.log.SetUint64([]byte("CurrentTerm"), 0) // raft's keyCurrentTerm
+}
+
+func (g *group) checkIdentity(o *groupOptions) error {
+	got, err := g.log.Get(identityKey)
+	if err != nil {
+		return err
+	}
+	if string(got) != o.identity {
+		return errs.New(errs.Corrupt, "%s belongs to %q, not to %q", o.dir, got, o.identity).
+			WithHint("directories were swapped or copied from another node: put them back")
+	}
+	return nil
+}
+
+// startRaft calls raft.NewRaft, which reads the whole log, panics when it cannot, and on a poisoned store ends its
+// goroutine (see raftStore): so it gets one of its own.
+func startRaft(o *groupOptions, g *group) (r *raft.Raft, err error) {
+	done := make(chan struct{})
+	go func() {
+		err = errors.New("raft did not start")
+		defer close(done)
+		defer func() {
+			if fault := g.fail.cause(); fault != nil {
+				err = fault
+			} else if p := recover(); p != nil {
+				err = fmt.Errorf("raft did not start: %v", p)
+			}
+		}()
+		store := raftStore{g.log}
+		r, err = raft.NewRaft(o.config(), o.fsm, store, store, g.snaps, o.transports.open(o.name))
+	}()
+	<-done
+	return r, err
+}
+
+// awaitLeader waits until this replica leads its group and has applied all that is in its log.
+func (g *group) awaitLeader(ctx context.Context) error {
+	for {
+		err := g.barrier(ctx)
+		if !errors.Is(err, raft.ErrNotLeader) && !errors.Is(err, raft.ErrLeadershipLost) {
+			return err
+		}
+		select {
+		case <-g.raft.LeaderCh():
+		case <-g.fail.done():
+			return g.fail.cause()
+		case <-ctx.Done():
+			return errs.Wrap(errs.Unavailable, ctx.Err(), "wait for a leader of %s", g.name)
+		}
+	}
+}
+
+func (g *group) barrier(ctx context.Context) error {
+	_, err := g.await(ctx, func() (any, error) { return nil, g.raft.Barrier(0).Error() })
+	return err
+}
+
+// leads reports whether this replica is the leader, by its own view.
+func (g *group) leads() bool { return g.raft.State() == raft.Leader }
+
+// propose commits cmd and returns what the state machine answered. Errors are of kind Unavailable when nothing was
+// done, StorageFull when the log had no room, OutcomeUnknown when cmd may yet be committed.
+func (g *group) propose(ctx context.Context, cmd []byte) (any, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	answer, err := g.await(ctx, func() (any, error) {
+		f := g.raft.Apply(cmd, 0)
+		if err := f.Error(); err != nil {
+			return nil, err
+		}
+		return f.Response(), nil
+	})
+	if err != nil {
+		return nil, g.proposalError(err)
+	}
+	if fault, ok := answer.(error); ok { // the only place where a state machine's fault is told from its answer
+		return nil, errs.Wrap(errs.OutcomeUnknown, fault, "apply to %s", g.name)
+	}
+	return answer, nil
+}
+
+// await runs call, which waits for raft, until it returns, ctx ends or the node fails. raft's futures cannot be
+// given up, so call goes on in its own goroutine until raft answers; shutdown waits for these.
+func (g *group) await(ctx context.Context, call func() (any, error)) (any, error) {
+	if err := g.begin(); err != nil {
+		return nil, err
+	}
+	type result struct {
+		answer any
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		defer g.inflight.Done()
+		answer, err := call()
+		done <- result{answer, err}
+	}()
+	select {
+	case r := <-done:
+		return r.answer, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-g.fail.done():
+		return nil, g.fail.cause()
+	}
+}
+
+func (g *group) begin() error {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.closed {
+		return errs.New(errs.Unavailable, "%s is stopping", g.name)
+	}
+	if err := g.fail.cause(); err != nil {
+		return errs.Wrap(errs.Unavailable, err, "%s is stopping", g.name)
+	}
+	g.inflight.Add(1)
+	return nil
+}
+
+// proposalError turns raft's answer to a proposal into one of ours. raft's own errors say nothing of whether the entry
+// may still be committed; only those listed are given before it is in the log.
+func (g *group) proposalError(err error) error {
+	switch {
+	case errs.Is(err, errs.StorageFull), errs.Is(err, errs.Unavailable):
+		return err
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout),
+		errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return errs.New(errs.Unavailable, "%s has no leader here: %w", g.name, err).WithRetryAfter(retryLeader)
+	}
+	// ErrLeadershipLost, ErrRaftShutdown, a poisoned store, the end of the caller's patience.
+	return errs.New(errs.OutcomeUnknown, "write to %s: %w", g.name, err).
+		WithHint("the write may or may not have taken effect: read before repeating it")
+}
+
+// beginShutdown refuses new proposals, waits for those under way unless the node has failed, and stops raft.
+func (g *group) beginShutdown() raft.Future {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	idle := make(chan struct{})
+	go func() { g.inflight.Wait(); close(idle) }()
+	select {
+	case <-idle:
+	case <-g.fail.done():
+	}
+	return g.raft.Shutdown()
+}
+
+// readMarker notes the index of the newest snapshot.
+func (g *group) readMarker() error {
+	snaps, err := g.snaps.List()
+	if err == nil && len(snaps) > 0 {
+		g.marked.Store(snaps[0].Index)
+	}
+	return err
+}
+
+// ready says what keeps the group from serving.
+func (g *group) ready() error {
+	if g.leads() {
+		return nil
+	}
+	return errs.New(errs.Unavailable, "%s is %s", g.name, g.stateName())
+}
+
+// stateName is this replica's role in lower case.
+func (g *group) stateName() string { return strings.ToLower(g.raft.State().String()) }
+
+// leader is the node id of the leader, empty if none is known.
+func (g *group) leader() string {
+	_, id := g.raft.LeaderWithID()
+	return string(id)
+}
+
+// raftDir is where a replica keeps its log.
+func raftDir(replica string) string { return filepath.Join(replica, "raft") }

@@ -1,0 +1,39 @@
+package cluster
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// electionStart is what raft warns of whenever a group without a leader begins an election; a single voter does so at
+// every start, so it is no news.
+const electionStart = "heartbeat timeout reached, starting election"
+
+// raftLogger returns an hclog.Logger that passes warnings and errors on to logger. Below that level raft writes
+// several lines per group and election, too many with one group per shard.
+func raftLogger(logger *slog.Logger, group string) hclog.Logger {
+	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Output: io.Discard, Level: hclog.Warn})
+	l.RegisterSink(slogSink{logger.With("group", group)})
+	return l
+}
+
+// slogSink is the slog side of an hclog.InterceptLogger.
+type slogSink struct{ logger *slog.Logger }
+
+// Accept implements hclog.SinkAdapter.
+func (s slogSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
+	if level < hclog.Warn {
+		return
+	}
+	to := slog.LevelWarn
+	switch {
+	case level >= hclog.Error:
+		to = slog.LevelError
+	case msg == electionStart:
+		to = slog.LevelDebug
+	}
+	s.logger.Log(context.Background(), to, msg, args...)
+}

@@ -1,0 +1,83 @@
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/vfs"
+)
+
+// dataFormat is the version of the data directory's layout.
+const dataFormat = 1
+
+// identity is node.json: who this node is. It never changes once complete.
+type identity struct {
+	ClusterID string `json:"cluster_id"`
+	NodeID    string `json:"node_id"`
+	Format    int    `json:"format"`
+	Shards    int    `json:"shards"`
+	// Complete is false while the directory is being made. From then on a group without files has lost them, and the
+	// node refuses to start instead of making an empty one in its place.
+	Complete bool `json:"complete"`
+}
+
+func identityPath(dir string) string { return filepath.Join(dir, "node.json") }
+
+// loadIdentity reads node.json, or draws an identity for a directory without data.
+func loadIdentity(dir string, shards int) (identity, error) {
+	b, err := vfs.ReadFile(dataFS, identityPath(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return newIdentity(dir, shards)
+	}
+	if err != nil {
+		return identity{}, err
+	}
+	var id identity
+	if err := json.Unmarshal(b, &id); err != nil {
+		return identity{}, errs.Wrap(errs.Corrupt, err, "read %s", identityPath(dir))
+	}
+	if id.Format != dataFormat {
+		return identity{}, errs.New(errs.FailedPrecondition, "the data directory has format %d, this version reads %d", id.Format, dataFormat).
+			WithHint("start the version of croft that wrote it")
+	}
+	if id.ClusterID == "" || id.NodeID == "" || id.Shards < 1 || id.Shards > maxShards {
+		return identity{}, errs.New(errs.Corrupt, "%s is incomplete", identityPath(dir))
+	}
+	return id, nil
+}
+
+func newIdentity(dir string, shards int) (identity, error) {
+	for _, name := range []string{"meta", "shards"} {
+		there, err := vfs.Exists(dataFS, filepath.Join(dir, name))
+		if err != nil {
+			return identity{}, err
+		}
+		if there {
+			return identity{}, errs.New(errs.Corrupt, "there is data in %s, but no node.json", dir).
+				WithHint("restore node.json from a backup, or choose an empty directory")
+		}
+	}
+	id := identity{ClusterID: newName(16), NodeID: newName(8), Format: dataFormat, Shards: shards}
+	return id, id.save(dir)
+}
+
+// complete notes that all groups are there.
+func (id *identity) complete(dir string) error {
+	if id.Complete {
+		return nil
+	}
+	id.Complete = true
+	return id.save(dir)
+}
+
+func (id identity) save(dir string) error {
+	return vfs.WriteAtomic(dataFS, identityPath(dir), func(w io.Writer) error {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(id)
+	})
+}

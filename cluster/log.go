@@ -1,0 +1,320 @@
+package cluster
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+
+	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/vfs"
+)
+
+// walFS is the disk of the logs. raft-wal opens its files itself, so it cannot be replaced.
+var walFS = vfs.OS()
+
+// groupLog is the log and stable store of one group: raft-wal, with what that leaves out. Entries are checked when
+// read; the first write or sync that fails poisons the store for good, because a second sync may succeed without the
+// data; appends are timed; and sizes are known in bytes, where raft counts entries.
+//
+// A full disk is the exception. raft-wal rolls back an append whose write was refused (segment.Writer.Append), the
+// commit frame never reached the file, and nothing was synced: such an append is answered StorageFull and the store
+// stays in use. That holds for the write of a segment alone. When making the next segment fails, raft-wal has sealed
+// the old one, logs the fault and answers every later append with ErrSealed: that poisons, and a restart with room
+// on the disk mends it, as does a full disk met by its metadata store.
+type groupLog struct {
+	wal    *wal.WAL
+	codec  *entryCodec
+	fail   *failure
+	name   string
+	append observer // of seconds per append, sync included
+	grown  func()   // called after each append; must not block
+
+	mu    sync.Mutex
+	sizes logSizes
+}
+
+// observer takes measurements; a Prometheus histogram is one.
+type observer interface{ Observe(float64) }
+
+type logOptions struct {
+	dir         string
+	name        string // of the group, for messages
+	segmentSize int    // bytes
+	fail        *failure
+	append      observer
+	grown       func()
+	logger      hclog.Logger
+}
+
+var (
+	_ raft.LogStore          = (*groupLog)(nil)
+	_ raft.StableStore       = (*groupLog)(nil)
+	_ raft.MonotonicLogStore = (*groupLog)(nil)
+)
+
+// openLog opens or creates the log in o.dir. Corrupt: acknowledged entries are missing at its end.
+func openLog(o logOptions) (*groupLog, error) {
+	if err := walFS.MkdirAll(o.dir); err != nil {
+		return nil, err
+	}
+	c := new(entryCodec)
+	w, err := wal.Open(o.dir, wal.WithCodec(c), wal.WithSegmentSize(o.segmentSize), wal.WithLogger(o.logger))
+	if err != nil {
+		return nil, fmt.Errorf("open log of %s in %s: %w", o.name, o.dir, err)
+	}
+	l := &groupLog{wal: w, codec: c, fail: o.fail, name: o.name, append: o.append, grown: o.grown}
+	if err := l.recover(o.dir); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return l, nil
+}
+
+// recover checks what raft-wal found and takes stock of it.
+func (l *groupLog) recover(dir string) error {
+	// A segment whose directory entry was not yet durable when the process was killed is found again, but raft-wal
+	// then never syncs the directory.
+	if err := walFS.SyncDir(dir); err != nil {
+		return err
+	}
+	last, err := l.wal.LastIndex()
+	if err != nil {
+		return err
+	}
+	l.codec.synced.Store(last)
+	l.sizes, err = surveySegments(dir, last)
+	if err != nil {
+		return fmt.Errorf("log of %s in %s: %w", l.name, dir, err)
+	}
+	return nil
+}
+
+// surveySegments measures the segments in dir and looks for entries behind the end of the log, whose last entry is
+// last. raft-wal takes any damage in the open segment for the torn end of the last batch and drops all that
+// follows. An entry from there that was written after a later sync than the log now reaches shows that
+// acknowledged entries are gone; a torn last batch has none.
+func surveySegments(dir string, last uint64) (logSizes, error) {
+	var sizes logSizes
+	paths, err := filepath.Glob(filepath.Join(dir, "*.wal")) // sorted; names begin with the first index, padded
+	if err != nil {
+		return sizes, err
+	}
+	for i, path := range paths {
+		var base, id uint64
+		if _, err := fmt.Sscanf(filepath.Base(path), "%d-%x.wal", &base, &id); err != nil {
+			return sizes, errs.New(errs.Corrupt, "%s is not named like a segment", path)
+		}
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // raft-wal deletes old segments in the background
+		}
+		if err != nil {
+			return sizes, err
+		}
+		size := info.Size()
+		if i == len(paths)-1 {
+			if size, err = surveyTail(path, last); err != nil {
+				return sizes, err
+			}
+		}
+		sizes.add(max(base, 1)-1, 0)
+		sizes.total += uint64(size)
+	}
+	sizes.add(last, 0)
+	return sizes, nil
+}
+
+// surveyTail returns how many bytes of the open segment are in use, or Corrupt, see surveySegments.
+func surveyTail(path string, last uint64) (used int64, err error) {
+	b, err := vfs.ReadFile(walFS, path)
+	if err != nil {
+		return 0, err
+	}
+	for at := 0; at+entryHeaderSize <= len(b); at += 8 { // raft-wal aligns frames to 8 bytes
+		if binary.LittleEndian.Uint32(b[at:]) != entryMagic {
+			continue
+		}
+		e, err := parseEntry(b[at:])
+		if err != nil {
+			continue // raft-wal decides on it, or GetLog does
+		}
+		if e.index > last && e.synced > last {
+			return 0, errs.New(errs.Corrupt, "the log ends at entry %d, but %v was written after entry %d was durable",
+				last, e, e.synced).WithHint("segment %s is damaged; restore this replica from a backup", path)
+		}
+		used = int64(at + e.size)
+		at += (e.size - 1) &^ 7
+	}
+	return used, nil
+}
+
+// IsMonotonic implements raft.MonotonicLogStore.
+func (l *groupLog) IsMonotonic() bool { return true }
+
+// FirstIndex implements raft.LogStore.
+func (l *groupLog) FirstIndex() (uint64, error) { return l.wal.FirstIndex() }
+
+// LastIndex implements raft.LogStore.
+func (l *groupLog) LastIndex() (uint64, error) { return l.wal.LastIndex() }
+
+// GetLog implements raft.LogStore. Corrupt: the entry fails its checksum or is another one.
+func (l *groupLog) GetLog(index uint64, e *raft.Log) error {
+	err := l.wal.GetLog(index, e)
+	if err == nil && e.Index != index {
+		err = errs.New(errs.Corrupt, "found log entry %d in the place of entry %d", e.Index, index)
+	}
+	if err == nil || errors.Is(err, wal.ErrNotFound) || errors.Is(err, wal.ErrClosed) {
+		return err
+	}
+	return l.poison(fmt.Errorf("read entry %d: %w", index, err))
+}
+
+// StoreLog implements raft.LogStore.
+func (l *groupLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
+
+// StoreLogs implements raft.LogStore: the entries are durable when it returns nil. StorageFull: none of them was
+// kept.
+func (l *groupLog) StoreLogs(entries []*raft.Log) error {
+	if err := l.fail.cause(); err != nil {
+		return err
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	start := time.Now()
+	err := l.wal.StoreLogs(entries)
+	l.append.Observe(time.Since(start).Seconds())
+	if isRolledBack(err) {
+		return errs.Wrap(errs.StorageFull, err, "append to the log of %s", l.name)
+	}
+	if err != nil && !errors.Is(err, wal.ErrClosed) {
+		return l.poison(fmt.Errorf("append entries from %d: %w", entries[0].Index, err))
+	}
+	if err == nil {
+		l.appended(entries)
+	}
+	return err
+}
+
+func (l *groupLog) appended(entries []*raft.Log) {
+	last := entries[len(entries)-1].Index
+	l.codec.synced.Store(last)
+	bytes := 0
+	for _, e := range entries {
+		bytes += entrySize(e)
+	}
+	l.mu.Lock()
+	l.sizes.add(last, uint64(bytes))
+	l.mu.Unlock()
+	l.grown()
+}
+
+// isRolledBack reports whether err is the write of a segment refused for want of space, which raft-wal undoes.
+func isRolledBack(err error) bool {
+	var path *os.PathError
+	return vfs.IsFull(err) && errors.As(err, &path) && path.Op == "write" && filepath.Ext(path.Path) == ".wal"
+}
+
+// DeleteRange implements raft.LogStore. Whole segments are given back to the disk, others are kept.
+func (l *groupLog) DeleteRange(from, to uint64) error {
+	if err := l.fail.cause(); err != nil {
+		return err
+	}
+	if err := l.wal.DeleteRange(from, to); err != nil {
+		return l.poison(fmt.Errorf("delete entries %d to %d: %w", from, to, err))
+	}
+	first, err := l.wal.FirstIndex()
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.sizes.forget(first)
+	l.mu.Unlock()
+	return nil
+}
+
+// Set implements raft.StableStore.
+func (l *groupLog) Set(key, val []byte) error {
+	if err := l.fail.cause(); err != nil {
+		return err
+	}
+	if err := l.wal.Set(key, val); err != nil {
+		return l.poison(fmt.Errorf("store %q: %w", key, err))
+	}
+	return nil
+}
+
+// SetUint64 implements raft.StableStore.
+func (l *groupLog) SetUint64(key []byte, val uint64) error {
+	return l.Set(key, binary.LittleEndian.AppendUint64(nil, val))
+}
+
+// Get implements raft.StableStore.
+func (l *groupLog) Get(key []byte) ([]byte, error) { return l.wal.Get(key) }
+
+// GetUint64 implements raft.StableStore.
+func (l *groupLog) GetUint64(key []byte) (uint64, error) { return l.wal.GetUint64(key) }
+
+// Close closes the files; raft must have stopped.
+func (l *groupLog) Close() error { return l.wal.Close() }
+
+// bytesAfter is the size of the entries behind index, about.
+func (l *groupLog) bytesAfter(index uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sizes.total - l.sizes.upTo(index)
+}
+
+// bytes is the size of all entries that are kept, about.
+func (l *groupLog) bytes() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sizes.total - l.sizes.dropped
+}
+
+// indexBehind returns the index behind which about the last n bytes of the log are.
+func (l *groupLog) indexBehind(n uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sizes.indexBehind(n)
+}
+
+func (l *groupLog) poison(err error) error {
+	err = fmt.Errorf("log of %s: %w", l.name, err)
+	l.fail.poison(err)
+	return err
+}
+
+// raftStore is what raft gets of a groupLog. raft panics when it cannot save its term or read a committed entry; on a
+// poisoned store the goroutine that asked ends instead, and the node shuts down in order, by way of its failure.
+// raft's goroutines are counted by deferred calls, so its Shutdown still returns. Only raft itself may hold one.
+type raftStore struct{ *groupLog }
+
+// GetLog implements raft.LogStore.
+func (s raftStore) GetLog(index uint64, e *raft.Log) error {
+	return s.orExit(s.groupLog.GetLog(index, e))
+}
+
+// Set implements raft.StableStore.
+func (s raftStore) Set(key, val []byte) error { return s.orExit(s.groupLog.Set(key, val)) }
+
+// SetUint64 implements raft.StableStore.
+func (s raftStore) SetUint64(key []byte, val uint64) error {
+	return s.orExit(s.groupLog.SetUint64(key, val))
+}
+
+func (s raftStore) orExit(err error) error {
+	if err != nil && s.fail.cause() != nil {
+		runtime.Goexit()
+	}
+	return err
+}

@@ -1,0 +1,93 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"path/filepath"
+
+	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/errs"
+)
+
+const metaName = "metadata"
+
+// metaPlane is this node's replica of the metadata plane. Reads are of the local copy and touch no disk and no lock.
+type metaPlane struct {
+	group   *group
+	fsm     *metaFSM
+	creator *tenantCreator
+}
+
+func metaDir(data string) string { return filepath.Join(data, "meta") }
+
+func openMeta(data string, o groupOptions) (*metaPlane, error) {
+	fsm := newMetaFSM()
+	o.dir, o.fsm, o.restore = metaDir(data), fsm, true
+	g, err := openGroup(o)
+	if err != nil {
+		return nil, err
+	}
+	return &metaPlane{group: g, fsm: fsm}, nil
+}
+
+// state is the newest state applied here.
+func (m *metaPlane) state() *state { return m.fsm.state.Load() }
+
+// propose commits a command and returns the state machine's answer.
+func (m *metaPlane) propose(ctx context.Context, c *metaCommand) (metaResult, error) {
+	answer, err := m.group.propose(ctx, appendMetaCommand(nil, c))
+	if err != nil {
+		return metaResult{}, err
+	}
+	res := answer.(metaResult)
+	return res, res.err
+}
+
+// init lays out a new cluster; one that is laid out already is left as it is.
+func (m *metaPlane) init(ctx context.Context, clusterID string, shards int) error {
+	if s := m.state(); s.clusterID != "" {
+		return checkCluster(s, clusterID, shards)
+	}
+	ids := make([]uint16, shards)
+	for i := range ids {
+		ids[i] = uint16(i)
+	}
+	_, err := m.propose(ctx, &metaCommand{op: metaInit, clusterID: clusterID, shards: ids, ring: newRing(ids)})
+	return err
+}
+
+func checkCluster(s *state, clusterID string, shards int) error {
+	if s.clusterID == clusterID && len(s.shards) == shards {
+		return nil
+	}
+	return errs.New(errs.Corrupt, "the metadata plane is of cluster %s with %d shards, the node of cluster %s with %d",
+		s.clusterID, len(s.shards), clusterID, shards).WithHint("meta or node.json came from another node")
+}
+
+// tenant returns the tenant of that name, and makes it if there is none.
+func (m *metaPlane) tenant(ctx context.Context, name string) (*tenant, error) {
+	if t, ok := m.state().tenant(name); ok {
+		return t, nil
+	}
+	if err := m.creator.create(ctx, name); err != nil {
+		return nil, err
+	}
+	if t, ok := m.state().tenant(name); ok {
+		return t, nil
+	}
+	return nil, errs.New(errs.Internal, "tenant %q was created and is not there", name)
+}
+
+// newTenantID draws an id that no other tenant has had.
+func newTenantID() (id engine.TenantID) {
+	rand.Read(id[:]) // never fails, see its documentation
+	return id
+}
+
+// newName draws an identifier of n random bytes in hexadecimal.
+func newName(n int) string {
+	b := make([]byte, n)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}

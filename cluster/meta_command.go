@@ -1,0 +1,279 @@
+package cluster
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+
+	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/codec"
+	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
+)
+
+// metaOp is the kind of a command to the metadata plane. Numbers are on disk: append only.
+type metaOp uint8
+
+const (
+	metaInit           metaOp = iota + 1 // names the cluster and lays out its shards, once
+	metaCreateTenants                    // makes the tenants whose names are free
+	metaCreateIndex                      // makes an index, gives it an id and a port
+	metaConfigureIndex                   // changes the index of patch
+	metaDeleteIndex                      // replaces an index by a tombstone
+	metaPin                              // says where a tenant lives against the ring
+	metaAddKey                           // stores the hash of an API key
+)
+
+// metaCommandVersion is the first byte of every command.
+const metaCommandVersion = 1
+
+// metaCommand is one entry of the metadata plane's log. Whoever proposes it has put in time and chance.
+type metaCommand struct {
+	op        metaOp
+	clusterID string         // metaInit
+	shards    []uint16       // metaInit
+	ring      ringTable      // metaInit
+	tenants   []*tenant      // metaCreateTenants: names and ids
+	index     Index          // metaCreateIndex, without id and port
+	indexID   engine.IndexID // metaConfigureIndex, metaDeleteIndex
+	patch     IndexPatch     // metaConfigureIndex
+	tenantID  engine.TenantID
+	pin       int32       // metaPin: a shard or noPin
+	key       tenancy.Key // metaAddKey
+}
+
+func appendMetaCommand(b []byte, c *metaCommand) []byte {
+	b = append(b, metaCommandVersion, byte(c.op))
+	switch c.op {
+	case metaInit:
+		b = codec.AppendString(b, c.clusterID)
+		b = appendUint16s(b, c.shards)
+		b = appendUint16s(b, c.ring)
+	case metaCreateTenants:
+		b = codec.AppendUvarint(b, uint64(len(c.tenants)))
+		for _, t := range c.tenants {
+			b = appendTenant(b, t)
+		}
+	case metaCreateIndex:
+		b = appendIndex(b, &c.index)
+	case metaConfigureIndex:
+		b = codec.AppendUvarint(b, uint64(c.indexID))
+		b = appendPatch(b, &c.patch)
+	case metaDeleteIndex:
+		b = codec.AppendUvarint(b, uint64(c.indexID))
+	case metaPin:
+		b = append(b, c.tenantID[:]...)
+		b = codec.AppendUvarint(b, uint64(c.pin+1))
+	case metaAddKey:
+		b = appendKey(b, c.key)
+	}
+	return b
+}
+
+func decodeMetaCommand(b []byte) (*metaCommand, error) {
+	r := codec.NewReader(b)
+	if v := r.Byte(); v != metaCommandVersion {
+		return nil, errs.New(errs.FailedPrecondition, "metadata command has version %d, this version knows %d", v, metaCommandVersion)
+	}
+	c := &metaCommand{op: metaOp(r.Byte())}
+	switch c.op {
+	case metaInit:
+		c.clusterID, c.shards, c.ring = r.String(), readUint16s(r), readUint16s(r)
+	case metaCreateTenants:
+		for range r.Count(17) {
+			c.tenants = append(c.tenants, readTenant(r))
+		}
+	case metaCreateIndex:
+		c.index = readIndex(r)
+	case metaConfigureIndex:
+		c.indexID, c.patch = engine.IndexID(r.Uvarint()), readPatch(r)
+	case metaDeleteIndex:
+		c.indexID = engine.IndexID(r.Uvarint())
+	case metaPin:
+		copy(c.tenantID[:], r.Raw(len(c.tenantID)))
+		c.pin = int32(min(r.Uvarint(), 1<<16)) - 1
+	case metaAddKey:
+		c.key = readKey(r)
+	default:
+		return nil, errs.New(errs.FailedPrecondition, "metadata command %d is unknown to this version", c.op)
+	}
+	return c, r.Done()
+}
+
+func appendPatch(b []byte, p *IndexPatch) []byte {
+	var flags byte
+	if p.DeletionProtection != nil {
+		flags |= 1 | boolByte(*p.DeletionProtection)<<1
+	}
+	flags |= boolByte(p.Spec != nil) << 2
+	b = append(b, flags)
+	b = appendTags(b, p.Tags)
+	return codec.AppendBytes(b, p.Spec)
+}
+
+func readPatch(r *codec.Reader) IndexPatch {
+	var p IndexPatch
+	flags := r.Byte()
+	if flags&1 != 0 {
+		on := flags&2 != 0
+		p.DeletionProtection = &on
+	}
+	p.Tags = readTags(r)
+	if spec := r.Bytes(); flags&4 != 0 {
+		p.Spec = bytes.Clone(spec)
+	}
+	return p
+}
+
+// metaResult is the answer of the metadata state machine, the same on every replica.
+type metaResult struct {
+	index Index // of commands about one
+	err   error // a refusal; the state is as before
+}
+
+// executeMeta applies the entry data with the given index to s and returns the next state. It depends on nothing else
+// and never panics, whatever data is: a command that is unknown or damaged is refused.
+func executeMeta(s *state, index uint64, data []byte) (*state, metaResult) {
+	next := *s
+	next.index, next.superseded = index, make(chan struct{})
+	c, err := decodeMetaCommand(data)
+	if err != nil {
+		return &next, metaResult{err: err}
+	}
+	changed := next
+	res := changed.execute(c)
+	if res.err != nil {
+		return &next, res
+	}
+	return &changed, res
+}
+
+func (s *state) execute(c *metaCommand) metaResult {
+	switch c.op {
+	case metaInit:
+		return metaResult{err: s.init(c)}
+	case metaCreateTenants:
+		return metaResult{err: s.createTenants(c.tenants)}
+	case metaCreateIndex:
+		return s.createIndex(c.index)
+	case metaConfigureIndex:
+		return s.configureIndex(c.indexID, c.patch)
+	case metaDeleteIndex:
+		return s.deleteIndex(c.indexID)
+	case metaPin:
+		return metaResult{err: s.pin(c.tenantID, c.pin)}
+	case metaAddKey:
+		return metaResult{err: s.addKey(c.key)}
+	}
+	return metaResult{err: errs.New(errs.FailedPrecondition, "metadata command %d is unknown to this version", c.op)}
+}
+
+func (s *state) init(c *metaCommand) error {
+	if s.clusterID != "" {
+		return errs.New(errs.AlreadyExists, "the cluster is %s already", s.clusterID)
+	}
+	if err := checkRing(c.shards, c.ring); err != nil {
+		return err
+	}
+	s.clusterID, s.shards, s.ring, s.epoch = c.clusterID, c.shards, c.ring, 1
+	return nil
+}
+
+// createTenants passes over names that exist: whoever proposed them wants to have a tenant of that name.
+func (s *state) createTenants(ts []*tenant) error {
+	if s.clusterID == "" {
+		return errs.New(errs.FailedPrecondition, "the cluster has no shards yet")
+	}
+	for _, t := range ts {
+		_, taken := s.tenant(t.name)
+		_, reused := s.tenantByID(t.id)
+		if !taken && !reused {
+			s.putTenant(t)
+		}
+	}
+	return nil
+}
+
+func (s *state) createIndex(ix Index) metaResult {
+	if _, ok := s.findIndex(ix.Name); ok {
+		return metaResult{err: errs.New(errs.AlreadyExists, "index %q already exists", ix.Name)}
+	}
+	ix.ID, ix.Port = s.nextIndex, s.freePort()
+	s.nextIndex++
+	s.putIndex(ix)
+	return metaResult{index: ix}
+}
+
+func (s *state) configureIndex(id engine.IndexID, p IndexPatch) metaResult {
+	ix, ok := s.indexByID(id)
+	if !ok {
+		return metaResult{err: errIndexGone(id)}
+	}
+	if p.DeletionProtection != nil {
+		ix.DeletionProtection = *p.DeletionProtection
+	}
+	if p.Spec != nil {
+		ix.Spec = p.Spec
+	}
+	ix.Tags = mergeTags(ix.Tags, p.Tags)
+	s.putIndex(ix)
+	return metaResult{index: ix}
+}
+
+// mergeTags returns tags with patch laid over; an empty value removes a tag.
+func mergeTags(tags, patch map[string]string) map[string]string {
+	if len(patch) == 0 {
+		return tags
+	}
+	merged := make(map[string]string, len(tags)+len(patch))
+	maps.Copy(merged, tags)
+	maps.Copy(merged, patch)
+	maps.DeleteFunc(merged, func(_, v string) bool { return v == "" })
+	if len(merged) == 0 {
+		return nil // as a snapshot would have it
+	}
+	return merged
+}
+
+func (s *state) deleteIndex(id engine.IndexID) metaResult {
+	ix, ok := s.indexByID(id)
+	if !ok {
+		return metaResult{err: errIndexGone(id)}
+	}
+	if ix.DeletionProtection {
+		return metaResult{err: errProtected(ix.Name)}
+	}
+	s.dropIndex(id)
+	return metaResult{index: ix}
+}
+
+func (s *state) pin(id engine.TenantID, shard int32) error {
+	t, ok := s.tenantByID(id)
+	if !ok {
+		return errs.New(errs.NotFound, "there is no tenant %s", id)
+	}
+	if shard != noPin && !slices.Contains(s.shards, uint16(shard)) {
+		return errs.New(errs.NotFound, "there is no shard %d", shard)
+	}
+	moved := *t
+	moved.pin = shard
+	s.putTenant(&moved)
+	return nil
+}
+
+func (s *state) addKey(k tenancy.Key) error {
+	if _, ok := s.key(k.ID); ok {
+		return errs.New(errs.AlreadyExists, "API key %q already exists", k.ID)
+	}
+	s.putKey(k)
+	return nil
+}
+
+func errIndexGone(id engine.IndexID) error {
+	return errs.New(errs.NotFound, "index %d does not exist", id)
+}
+
+func errProtected(name string) error {
+	return errs.New(errs.PermissionDenied, "Deletion protection is enabled for this index").
+		WithHint("configure index %q with deletion_protection disabled first", name)
+}

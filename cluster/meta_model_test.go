@@ -1,0 +1,398 @@
+package cluster
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
+)
+
+var update = flag.Bool("update", false, "write golden files anew")
+
+// metaModel is the metadata plane as plain maps.
+type metaModel struct {
+	state   *state
+	index   uint64
+	tenants map[string]engine.TenantID
+	pins    map[string]int32
+	indexes map[string]Index
+	dropped map[engine.IndexID]bool
+	nextID  engine.IndexID
+	keys    map[string]tenancy.Key
+	shards  int
+}
+
+func newMetaModel(shards int) *metaModel {
+	m := &metaModel{
+		state: newState(), tenants: map[string]engine.TenantID{}, pins: map[string]int32{}, indexes: map[string]Index{},
+		dropped: map[engine.IndexID]bool{}, nextID: 1, keys: map[string]tenancy.Key{}, shards: shards,
+	}
+	ids := shardIDs(shards)
+	if res := m.apply(&metaCommand{op: metaInit, clusterID: "c", shards: ids, ring: newRing(ids)}); res.err != nil {
+		panic(res.err)
+	}
+	return m
+}
+
+func (m *metaModel) apply(c *metaCommand) metaResult {
+	m.index++
+	var res metaResult
+	m.state, res = executeMeta(m.state, m.index, appendMetaCommand(nil, c))
+	return res
+}
+
+func (m *metaModel) createTenants(t *rapid.T) {
+	c := &metaCommand{op: metaCreateTenants}
+	for range rapid.IntRange(1, 4).Draw(t, "tenants") {
+		name := rapid.SampledFrom([]string{"a", "b", "", "ü\x00", "a/b", "long"}).Draw(t, "name")
+		var id engine.TenantID
+		binary.LittleEndian.PutUint64(id[:], m.index<<8|uint64(len(c.tenants)))
+		c.tenants = append(c.tenants, &tenant{name: name, id: id})
+		if _, ok := m.tenants[name]; !ok {
+			m.tenants[name] = id
+		}
+	}
+	require.NoError(t, m.apply(c).err)
+}
+
+func (m *metaModel) createIndex(t *rapid.T) {
+	ix := Index{
+		Name: rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "index"), Dim: rapid.IntRange(1, 20000).Draw(t, "dim"),
+		Metric: ann.DotProduct, Sparse: rapid.Bool().Draw(t, "sparse"), DeletionProtection: rapid.Bool().Draw(t, "protect"),
+		CreatedAt: time.Unix(0, int64(m.index)).UTC(),
+	}
+	res := m.apply(&metaCommand{op: metaCreateIndex, index: ix})
+	if _, ok := m.indexes[ix.Name]; ok {
+		require.Equal(t, errs.AlreadyExists, errs.KindOf(res.err))
+		return
+	}
+	require.NoError(t, res.err)
+	ix.ID, ix.Port = m.nextID, m.lowestPort()
+	m.nextID++
+	m.indexes[ix.Name] = ix
+	require.Equal(t, ix, res.index)
+}
+
+func (m *metaModel) lowestPort() int {
+	for p := 1; ; p++ {
+		if !slices.ContainsFunc(sortedKeys(m.indexes), func(n string) bool { return m.indexes[n].Port == p }) {
+			return p
+		}
+	}
+}
+
+func (m *metaModel) drawIndexID(t *rapid.T) (engine.IndexID, string) {
+	id := engine.IndexID(rapid.IntRange(0, int(m.nextID)).Draw(t, "id"))
+	for name, ix := range m.indexes {
+		if ix.ID == id {
+			return id, name
+		}
+	}
+	return id, ""
+}
+
+func (m *metaModel) configureIndex(t *rapid.T) {
+	id, name := m.drawIndexID(t)
+	on := rapid.Bool().Draw(t, "protect")
+	tag := rapid.SampledFrom([]string{"", "v"}).Draw(t, "tag")
+	res := m.apply(&metaCommand{op: metaConfigureIndex, indexID: id, patch: IndexPatch{
+		DeletionProtection: &on, Tags: map[string]string{"t": tag}, Spec: []byte("{}"),
+	}})
+	if name == "" {
+		require.Equal(t, errs.NotFound, errs.KindOf(res.err))
+		return
+	}
+	ix := m.indexes[name]
+	ix.DeletionProtection, ix.Spec, ix.Tags = on, []byte("{}"), nil
+	if tag != "" {
+		ix.Tags = map[string]string{"t": tag}
+	}
+	m.indexes[name] = ix
+	require.Equal(t, ix, res.index)
+}
+
+func (m *metaModel) deleteIndex(t *rapid.T) {
+	id, name := m.drawIndexID(t)
+	res := m.apply(&metaCommand{op: metaDeleteIndex, indexID: id})
+	switch {
+	case name == "":
+		require.Equal(t, errs.NotFound, errs.KindOf(res.err))
+	case m.indexes[name].DeletionProtection:
+		require.Equal(t, errs.PermissionDenied, errs.KindOf(res.err))
+		require.ErrorContains(t, res.err, "Deletion protection is enabled for this index")
+	default:
+		require.NoError(t, res.err)
+		delete(m.indexes, name)
+		m.dropped[id] = true
+	}
+}
+
+func (m *metaModel) pin(t *rapid.T) {
+	if len(m.tenants) == 0 {
+		t.Skip("no tenants")
+	}
+	name := rapid.SampledFrom(sortedKeys(m.tenants)).Draw(t, "name")
+	shard := int32(rapid.IntRange(-1, m.shards).Draw(t, "shard"))
+	err := m.apply(&metaCommand{op: metaPin, tenantID: m.tenants[name], pin: shard}).err
+	if int(shard) == m.shards {
+		require.Equal(t, errs.NotFound, errs.KindOf(err))
+		return
+	}
+	require.NoError(t, err)
+	m.pins[name] = shard
+}
+
+func (m *metaModel) addKey(t *rapid.T) {
+	k := tenancy.Key{
+		ID: rapid.SampledFrom([]string{"k1", "k2", "k3"}).Draw(t, "key"), Hash: [32]byte{byte(m.index)},
+		Name: "n", Role: tenancy.RoleAdmin, CreatedAt: time.Unix(0, int64(m.index)).UTC(),
+	}
+	err := m.apply(&metaCommand{op: metaAddKey, key: k}).err
+	if _, ok := m.keys[k.ID]; ok {
+		require.Equal(t, errs.AlreadyExists, errs.KindOf(err))
+		return
+	}
+	require.NoError(t, err)
+	m.keys[k.ID] = k
+}
+
+func (m *metaModel) refuse(t *rapid.T) {
+	m.index++
+	before := m.state
+	data := rapid.SampledFrom([][]byte{nil, {1}, {0, 1}, {2, 2}, {1, 200}, {1, 2, 200}}).Draw(t, "data")
+	next, res := executeMeta(m.state, m.index, data)
+	require.Error(t, res.err)
+	m.state = next
+	want := *before
+	want.index = m.index
+	require.Equal(t, appendState(nil, &want), appendState(nil, next))
+}
+
+func (m *metaModel) check(t *rapid.T) {
+	s := m.state
+	require.Equal(t, m.index, s.index)
+	require.Equal(t, len(m.tenants), s.byName.n)
+	require.Equal(t, len(m.tenants), s.byID.n)
+	for name, id := range m.tenants {
+		tn, ok := s.tenant(name)
+		require.True(t, ok)
+		require.Equal(t, id, tn.id)
+		byID, _ := s.tenantByID(id)
+		require.Same(t, tn, byID)
+		home := s.ring[slotOf(id)]
+		if p, pinned := m.pins[name]; pinned && p != noPin {
+			home = uint16(p)
+		}
+		require.Equal(t, home, s.home(tn))
+	}
+	require.Equal(t, len(m.indexes), len(s.indexes))
+	for name, ix := range m.indexes {
+		got, ok := s.findIndex(name)
+		require.True(t, ok)
+		require.Equal(t, ix, got)
+	}
+	require.Equal(t, len(m.dropped), len(s.dropped))
+	for id := range m.dropped {
+		require.True(t, s.isDropped(id))
+	}
+	require.Equal(t, len(m.keys), s.keys.n)
+	for id, k := range m.keys {
+		got, ok := s.key(id)
+		require.True(t, ok)
+		require.Equal(t, k, got)
+	}
+}
+
+// snapshot replaces the state by what a snapshot makes of it.
+func (m *metaModel) snapshot(t *rapid.T) {
+	b := appendState(nil, m.state)
+	restored, err := decodeState(b)
+	require.NoError(t, err)
+	require.Equal(t, b, appendState(nil, restored))
+	m.state = restored
+}
+
+// TestMetaModel runs random commands, snapshots and restores against plain maps.
+func TestMetaModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := newMetaModel(3)
+		t.Repeat(map[string]func(*rapid.T){
+			"": m.check, "tenants": m.createTenants, "index": m.createIndex, "configure": m.configureIndex,
+			"delete": m.deleteIndex, "pin": m.pin, "key": m.addKey, "refuse": m.refuse, "snapshot": m.snapshot,
+		})
+	})
+}
+
+// goldenState is a state with something of everything.
+func goldenState() *state {
+	m := newMetaModel(4)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	for i, name := range []string{DefaultNamespace, "zürich", "a/../b"} {
+		m.apply(&metaCommand{op: metaCreateTenants, tenants: []*tenant{{name: name, id: engine.TenantID{byte(i + 1)}}}})
+	}
+	m.apply(&metaCommand{op: metaPin, tenantID: engine.TenantID{2}, pin: 3})
+	m.apply(&metaCommand{op: metaCreateIndex, index: Index{Name: "gone", Dim: 2, Metric: ann.Cosine, CreatedAt: at}})
+	m.apply(&metaCommand{op: metaCreateIndex, index: Index{
+		Name: "dense", Dim: 784, Metric: ann.Euclidean, M: 16, EfConstruction: 200, EfSearch: 64, DeletionProtection: true,
+		Tags: map[string]string{"b": "2", "a": "1"}, Spec: []byte(`{"serverless":{}}`), CreatedAt: at,
+	}})
+	m.apply(&metaCommand{op: metaCreateIndex, index: Index{Name: "sparse", Sparse: true, Metric: ann.DotProduct, CreatedAt: at}})
+	m.apply(&metaCommand{op: metaDeleteIndex, indexID: 1})
+	m.apply(&metaCommand{op: metaAddKey, key: tenancy.Key{ID: "k", Hash: [32]byte{7}, Name: "first", Role: tenancy.RoleAdmin, CreatedAt: at}})
+	return m.state
+}
+
+// TestStateGolden keeps version 1 of the snapshot readable.
+func TestStateGolden(t *testing.T) {
+	const path = "testdata/state_v1.bin"
+	b := appendState(nil, goldenState())
+	if *update {
+		require.NoError(t, os.WriteFile(path, b, 0o644))
+	}
+	golden, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, golden, b)
+	s, err := decodeState(golden)
+	require.NoError(t, err)
+	require.Equal(t, golden, appendState(nil, s))
+	require.Equal(t, "metadata at entry 10: 4 shards, 2 indexes, 3 tenants", s.String())
+}
+
+func TestStateRefusesDamage(t *testing.T) {
+	good := appendState(nil, goldenState())
+	for at := 0; at < len(good); at += 1 + at/64 {
+		bad := bytes.Clone(good)
+		bad[at] ^= 0x10
+		_, err := decodeState(bad)
+		require.Error(t, err, "byte %d", at)
+	}
+	newer := bytes.Clone(good)
+	newer[4] = 2
+	_, err := decodeState(newer)
+	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "a newer version is not called damage")
+	_, err = decodeState(good[:len(good)-1])
+	require.Equal(t, errs.Corrupt, errs.KindOf(err))
+}
+
+// FuzzMetaApply feeds the state machine arbitrary entries: it must neither panic nor reach a state that a snapshot
+// cannot carry.
+func FuzzMetaApply(f *testing.F) {
+	ids := shardIDs(2)
+	on := true
+	for _, c := range []*metaCommand{
+		{op: metaInit, clusterID: "c", shards: ids, ring: newRing(ids)},
+		{op: metaCreateTenants, tenants: []*tenant{{name: "t"}}},
+		{op: metaCreateIndex, index: Index{Name: "i", Tags: map[string]string{"a": "b"}, CreatedAt: time.Unix(1, 0)}},
+		{op: metaConfigureIndex, indexID: 1, patch: IndexPatch{DeletionProtection: &on}},
+		{op: metaDeleteIndex, indexID: 1},
+		{op: metaPin, pin: 1},
+		{op: metaAddKey, key: tenancy.Key{ID: "k", CreatedAt: time.Unix(1, 0)}},
+	} {
+		f.Add(appendMetaCommand(nil, c))
+	}
+	base := newMetaModel(2).state
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, s := range []*state{newState(), base, goldenState()} {
+			next, _ := executeMeta(s, s.index+1, data)
+			again, _ := executeMeta(s, s.index+1, data)
+			b := appendState(nil, next)
+			require.Equal(t, b, appendState(nil, again))
+			restored, err := decodeState(b)
+			require.NoError(t, err)
+			require.Equal(t, b, appendState(nil, restored))
+		}
+	})
+}
+
+// FuzzDecodeState feeds the snapshot decoder bodies with a good checksum.
+func FuzzDecodeState(f *testing.F) {
+	f.Add(appendState(nil, goldenState()))
+	f.Add(appendState(nil, newState()))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) < 4 {
+			return
+		}
+		s, err := decodeState(sealed(data[:len(data)-4]))
+		if err != nil {
+			return
+		}
+		for tn := range s.byName.all() {
+			if s.clusterID != "" {
+				s.home(tn)
+			}
+		}
+	})
+}
+
+// TestMetaOpsAreNumbered keeps the numbers that are on disk.
+func TestMetaOpsAreNumbered(t *testing.T) {
+	ops := []metaOp{metaInit, metaCreateTenants, metaCreateIndex, metaConfigureIndex, metaDeleteIndex, metaPin, metaAddKey}
+	require.Equal(t, "[1 2 3 4 5 6 7]", fmt.Sprint(ops))
+	_, err := decodeMetaCommand([]byte{metaCommandVersion, 8})
+	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 8 is taken: add it here")
+	require.False(t, errors.Is(err, os.ErrNotExist))
+}
+
+func TestPortsRunOut(t *testing.T) {
+	m := newMetaModel(1)
+	for i := range maxPort + 1 {
+		res := m.apply(&metaCommand{op: metaCreateIndex, index: Index{Name: fmt.Sprint("i", i), CreatedAt: time.Unix(0, 1)}})
+		require.Equal(t, (i+1)%(maxPort+1), res.index.Port)
+	}
+	require.NoError(t, m.apply(&metaCommand{op: metaDeleteIndex, indexID: 7}).err)
+	require.Equal(t, 7, m.state.freePort())
+}
+
+// BenchmarkTenantLookup is the lookup of T8: a tenant and its home, among 100,000.
+func BenchmarkTenantLookup(b *testing.B) {
+	m := newMetaModel(16)
+	names := make([]string, 100_000)
+	c := &metaCommand{op: metaCreateTenants}
+	for i := range names {
+		names[i] = fmt.Sprintf("tenant-%07d", i)
+		c.tenants = append(c.tenants, &tenant{name: names[i], id: newTenantID()})
+	}
+	m.apply(c)
+	b.ReportAllocs()
+	i, shards := 0, 0
+	for b.Loop() {
+		tn, _ := m.state.tenant(names[i])
+		shards += int(m.state.home(tn))
+		if i += 7919; i >= len(names) {
+			i -= len(names)
+		}
+	}
+}
+
+// BenchmarkCreateTenants creates 100,000 tenants one by one.
+func BenchmarkCreateTenants(b *testing.B) {
+	for b.Loop() {
+		m := newMetaModel(16)
+		for i := range 100_000 {
+			m.apply(&metaCommand{op: metaCreateTenants, tenants: []*tenant{{name: fmt.Sprint(i), id: newTenantID()}}})
+		}
+	}
+}
+
+func TestTenantLookupAllocatesNothing(t *testing.T) {
+	s := goldenState()
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		tn, _ := s.tenant("zürich")
+		if s.home(tn) != 3 {
+			t.Fatal("pin ignored")
+		}
+	}))
+}

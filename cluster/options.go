@@ -1,0 +1,68 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// maxShards is the most replicas that one node carries: each costs goroutines, files and 8 MiB of log.
+const maxShards = 256
+
+// Options of a node. Zero fields get their defaults from Open.
+type Options struct {
+	Dir         string         // data directory, made if missing
+	Shards      int            // shards of a new data directory; 0: 16. An existing one keeps its own number
+	Engine      engine.Options // shared by all shards
+	DiskReserve int64          // bytes of free disk below which upserts and updates are refused; 0: 256 MiB; negative: off
+	Logger      *slog.Logger
+	Registerer  prometheus.Registerer
+	SegmentSize int           // of raft logs in bytes; 0: 8 MiB
+	LogRetain   int64         // bytes of log kept per group before a marker is set; 0: 64 MiB
+	RaftTick    time.Duration // heartbeat and election timeout of single-voter groups; 0: 100 ms
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.Shards, 16)
+	setDefault(&o.DiskReserve, 256<<20)
+	setDefault(&o.SegmentSize, 8<<20)
+	setDefault(&o.LogRetain, 64<<20)
+	setDefault(&o.RaftTick, 100*time.Millisecond)
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Engine.Logger == nil {
+		o.Engine.Logger = o.Logger
+	}
+	if o.Engine.Registerer == nil {
+		o.Engine.Registerer = o.Registerer
+	}
+	return o
+}
+
+func setDefault[T ~int | ~int64](p *T, v T) {
+	if *p == 0 {
+		*p = v
+	}
+}
+
+func (o *Options) validate() error {
+	var faults []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	check(o.Dir != "", "no data directory is given")
+	check(o.Shards >= 1 && o.Shards <= maxShards, "%d shards, must be 1 to %d", o.Shards, maxShards)
+	check(o.SegmentSize >= 64<<10 && o.SegmentSize <= 1<<30, "log segments of %d bytes, must be 64 KiB to 1 GiB", o.SegmentSize)
+	check(o.LogRetain > 0, "%d bytes of log retained, must be positive", o.LogRetain)
+	check(o.RaftTick >= 5*time.Millisecond, "raft tick of %s, must be at least 5ms", o.RaftTick)
+	return errs.Wrap(errs.Invalid, errors.Join(faults...), "options of a node")
+}

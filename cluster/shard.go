@@ -1,0 +1,83 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// maxEntry bounds a command in bytes. A request has at most 2 MB of body, which no encoding of ours grows fivefold.
+const maxEntry = 16 << 20
+
+// shard is this node's replica of a shard: its log and its part of the engine.
+type shard struct {
+	id     uint16
+	group  *group
+	engine *engine.Shard
+
+	defining sync.Mutex // held while indexes are defined and dropped
+	creating sync.Mutex // held from the look-up to the creation of a partition asked for by name
+}
+
+// shardDir is the directory of a replica. An incarnation is never filled a second time: what replaces a lost replica
+// gets the next number, so that no old snapshot or vote can come back (hashicorp/raft #395).
+func shardDir(data string, id uint16, incarnation uint64) string {
+	return filepath.Join(data, "shards", strconv.Itoa(int(id)), strconv.FormatUint(incarnation, 10))
+}
+
+func shardName(id uint16) string { return "shard " + strconv.Itoa(int(id)) }
+
+// openShard opens a shard's engine and then its log, which replays what the engine has not flushed.
+func openShard(ctx context.Context, e *engine.Engine, id uint16, dir string, o groupOptions) (*shard, error) {
+	es, err := e.OpenShard(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", o.name, err)
+	}
+	o.dir = raftDir(dir)
+	o.fsm = &shardFSM{engine: es, ctx: ctx, fail: o.fail, name: o.name}
+	o.check = func(g *group) error {
+		last, err := g.log.LastIndex()
+		if err != nil {
+			return err
+		}
+		return checkMarker(g.snaps, last, es)
+	}
+	g, err := openGroup(o)
+	if err != nil {
+		return nil, err // the engine closes its shards
+	}
+	return &shard{id: id, group: g, engine: es}, nil
+}
+
+// readable says whether local state may answer a read. With a single voter, leading is enough: nobody else can have
+// committed anything. The leader lease belongs here once there are more.
+func (s *shard) readable() error {
+	if s.group.leads() {
+		return nil
+	}
+	return s.errNoLeader()
+}
+
+func (s *shard) errNoLeader() error {
+	return errs.New(errs.Unavailable, "%s has no leader here", s.group.name).WithRetryAfter(retryLeader)
+}
+
+// propose commits a command and returns what it did. The error is the command's own refusal, or as group.propose.
+func (s *shard) propose(ctx context.Context, c *engine.Command) (Written, error) {
+	b := engine.AppendCommand(make([]byte, 0, engine.EncodedSize(c)), c)
+	if len(b) > maxEntry {
+		return Written{}, errs.New(errs.TooLarge, "the request takes %d bytes in the log, the limit is %d", len(b), maxEntry).
+			WithHint("send fewer records at once")
+	}
+	answer, err := s.group.propose(ctx, b)
+	if err != nil {
+		return Written{}, err
+	}
+	applied := answer.(engine.Applied)
+	return Written{Affected: applied.Affected, LSN: applied.Index, Shard: int(s.id)}, applied.Err
+}

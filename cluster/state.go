@@ -1,0 +1,145 @@
+package cluster
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/codec"
+	"github.com/croftdb/croft/tenancy"
+)
+
+// state is the metadata plane's state after one entry of its log. It is immutable, all that hangs on it included:
+// readers load the newest one from a pointer and may keep it as long as they like.
+type state struct {
+	index     uint64 // of the last entry applied
+	clusterID string // empty until the first command
+	epoch     uint64 // of the ring table
+	shards    []uint16
+	ring      ringTable // empty or Slots long
+	nextIndex engine.IndexID
+	indexes   []Index          // by name
+	dropped   []engine.IndexID // tombstones, ascending; kept for ever, ids are never reused
+	byName    cowMap[*tenant]
+	byID      cowMap[*tenant]
+	keys      cowMap[tenancy.Key]
+
+	indexesAt  uint64        // entry that last changed indexes, or the snapshot's
+	superseded chan struct{} // closed when there is a newer state
+}
+
+// tenant is one tenant. Its id stands for it everywhere below the router.
+type tenant struct {
+	id   engine.TenantID
+	name string
+	slot uint16
+	pin  int32 // shard where it lives although the ring says otherwise, or noPin
+}
+
+const noPin int32 = -1
+
+func newState() *state { return &state{nextIndex: 1, superseded: make(chan struct{})} }
+
+// tenant finds a tenant by name.
+func (s *state) tenant(name string) (*tenant, bool) {
+	return s.byName.get(codec.HashString(name), func(t *tenant) bool { return t.name == name })
+}
+
+// tenantByID finds a tenant by id.
+func (s *state) tenantByID(id engine.TenantID) (*tenant, bool) {
+	return s.byID.get(codec.Hash(id[:]), func(t *tenant) bool { return t.id == id })
+}
+
+// home returns the shard where a tenant lives. The state must have a ring.
+func (s *state) home(t *tenant) uint16 {
+	if t.pin != noPin {
+		return uint16(t.pin)
+	}
+	return s.ring[t.slot]
+}
+
+// findIndex finds an index by name.
+func (s *state) findIndex(name string) (Index, bool) {
+	i, ok := slices.BinarySearchFunc(s.indexes, name, func(ix Index, name string) int { return cmp.Compare(ix.Name, name) })
+	if !ok {
+		return Index{}, false
+	}
+	return s.indexes[i], true
+}
+
+// indexByID finds an index by id.
+func (s *state) indexByID(id engine.IndexID) (Index, bool) {
+	i := slices.IndexFunc(s.indexes, func(ix Index) bool { return ix.ID == id })
+	if i < 0 {
+		return Index{}, false
+	}
+	return s.indexes[i], true
+}
+
+// isDropped reports whether an index of that id was dropped.
+func (s *state) isDropped(id engine.IndexID) bool {
+	_, ok := slices.BinarySearch(s.dropped, id)
+	return ok
+}
+
+// key finds an API key by its public id.
+func (s *state) key(id string) (tenancy.Key, bool) {
+	return s.keys.get(codec.HashString(id), func(k tenancy.Key) bool { return k.ID == id })
+}
+
+// The methods below change a copy that is not yet published.
+
+func (s *state) putTenant(t *tenant) {
+	s.byName = s.byName.put(codec.HashString(t.name), t, func(o *tenant) bool { return o.name == t.name })
+	s.byID = s.byID.put(codec.Hash(t.id[:]), t, func(o *tenant) bool { return o.id == t.id })
+}
+
+func (s *state) putIndex(ix Index) {
+	s.indexesAt = s.index
+	s.indexes = slices.DeleteFunc(slices.Clone(s.indexes), func(o Index) bool { return o.ID == ix.ID })
+	s.indexes = append(s.indexes, ix)
+	slices.SortFunc(s.indexes, func(a, b Index) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+func (s *state) dropIndex(id engine.IndexID) {
+	s.indexesAt = s.index
+	s.indexes = slices.DeleteFunc(slices.Clone(s.indexes), func(o Index) bool { return o.ID == id })
+	at, _ := slices.BinarySearch(s.dropped, id)
+	s.dropped = slices.Insert(slices.Clone(s.dropped), at, id)
+}
+
+func (s *state) putKey(k tenancy.Key) {
+	s.keys = s.keys.put(codec.HashString(k.ID), k, func(o tenancy.Key) bool { return o.ID == k.ID })
+}
+
+// freePort returns the lowest port offset that no index has, 0 if all are taken.
+func (s *state) freePort() int {
+	var taken [maxPort + 1]bool
+	for _, ix := range s.indexes {
+		taken[ix.Port] = true
+	}
+	for p := 1; p <= maxPort; p++ {
+		if !taken[p] {
+			return p
+		}
+	}
+	return 0
+}
+
+// tenantsByName returns all tenants in order of name, for snapshots.
+func (s *state) tenantsByName() []*tenant {
+	all := slices.AppendSeq(make([]*tenant, 0, s.byName.n), s.byName.all())
+	slices.SortFunc(all, func(a, b *tenant) int { return cmp.Compare(a.name, b.name) })
+	return all
+}
+
+// keysByID returns all keys in order of id, for snapshots.
+func (s *state) keysByID() []tenancy.Key {
+	all := slices.AppendSeq(make([]tenancy.Key, 0, s.keys.n), s.keys.all())
+	slices.SortFunc(all, func(a, b tenancy.Key) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+// sortedKeys returns a map's keys in order: what is encoded must not depend on map order.
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
