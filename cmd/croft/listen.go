@@ -13,8 +13,17 @@ import (
 // peer port 100 above.
 const portsPerServer = 200
 
-// listen opens the API's address, or tells who has it and what to do.
-func listen(address string) (net.Listener, error) {
+// probe sees that an address can be listened at.
+func probe(address string) error {
+	l, err := listen(address, "--listen")
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+// listen opens the address that a flag gave, or tells who has it and what to do.
+func listen(address, flag string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err == nil {
 		return l, nil
@@ -23,12 +32,12 @@ func listen(address string) (net.Listener, error) {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, errs.New(errs.AlreadyExists, "%s is in use%s", address, holderText(port)).
-			WithHint("use --listen %s or stop it", net.JoinHostPort(host, fmt.Sprint(freePortAbove(host, port))))
+			WithHint("use %s %s or stop it", flag, net.JoinHostPort(host, fmt.Sprint(freePortAbove(host, port))))
 	case errors.Is(err, syscall.EACCES):
 		return nil, errs.New(errs.PermissionDenied, "this user may not listen at %s", address).
 			WithHint("use a port of 1024 or above")
 	}
-	return nil, errs.Wrap(errs.Invalid, err, "--listen %s", address)
+	return nil, errs.Wrap(errs.Invalid, err, "%s %s", flag, address)
 }
 
 // freePortAbove looks for a port that is free, in steps that leave room for a server's other ports.

@@ -26,7 +26,6 @@ type call struct {
 	method string
 	path   string // escaped, with leading slash
 	query  url.Values
-	header http.Header
 	in     any    // encoded as the body
 	body   []byte // the body, if already encoded
 	once   bool   // sending it twice differs from sending it once
@@ -121,9 +120,6 @@ func (c *Client) newRequest(ctx context.Context, base *url.URL, k call) (*http.R
 	req, err := http.NewRequestWithContext(ctx, k.method, target, bytes.NewReader(k.body))
 	if err != nil {
 		return nil, errs.Wrap(errs.Invalid, err, "make request")
-	}
-	for name, values := range k.header {
-		req.Header[name] = values
 	}
 	req.Header.Set("User-Agent", c.opts.UserAgent)
 	req.Header.Set("X-Pinecone-Api-Version", apiVersion)

@@ -249,11 +249,11 @@ func TestCanceledCallIsNotRepeated(t *testing.T) {
 func TestHeaders(t *testing.T) {
 	f := newFixture(t, Options{APIKey: "secret", UserAgent: "croft/test"}, func(w http.ResponseWriter, r *http.Request) {
 		h := r.Header
-		answer(w, 200, `{"matches":[{"id":"`+strings.Join([]string{h.Get("Api-Key"), h.Get("User-Agent"), h.Get("X-Croft-Ef")}, " ")+`","score":0.5}]}`)
+		answer(w, 200, `{"matches":[{"id":"`+strings.Join([]string{h.Get("Api-Key"), h.Get("User-Agent"), h.Get("Content-Type")}, " ")+`","score":0.5}]}`)
 	})
-	res, err := f.index(f.srv.URL).Query(t.Context(), QueryRequest{ID: "a", TopK: 1, Ef: 99})
+	res, err := f.index(f.srv.URL).Query(t.Context(), QueryRequest{ID: "a", TopK: 1})
 	require.NoError(t, err)
-	require.Equal(t, "secret croft/test 99", res.Matches[0].ID)
+	require.Equal(t, "secret croft/test application/json", res.Matches[0].ID)
 }
 
 // TestUpsertEncoded checks the hand-made body against the encoder's.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -38,36 +37,17 @@ type CreateIndexRequest struct {
 	DeletionProtection string            `json:"deletion_protection,omitzero"`
 	Tags               map[string]string `json:"tags,omitempty"`
 	Spec               jsontext.Value    `json:"spec"`
-	Graph              Graph             `json:"-"`
-}
-
-// Graph holds the build parameters of an index's graph, which Pinecone's API does not know; they travel as headers.
-// Zero: the server's default.
-type Graph struct {
-	M              int
-	EfConstruction int
 }
 
 // defaultSpec is the smallest spec that the API takes.
 var defaultSpec = jsontext.Value(`{"serverless":{"cloud":"aws","region":"us-east-1"}}`)
-
-func (g Graph) header() http.Header {
-	h := http.Header{}
-	if g.M > 0 {
-		h.Set("X-Croft-M", strconv.Itoa(g.M))
-	}
-	if g.EfConstruction > 0 {
-		h.Set("X-Croft-Ef-Construction", strconv.Itoa(g.EfConstruction))
-	}
-	return h
-}
 
 // CreateIndex defines an index. It is repeated only when the server has done nothing.
 func (c *Client) CreateIndex(ctx context.Context, req CreateIndexRequest) (m IndexModel, err error) {
 	if len(req.Spec) == 0 {
 		req.Spec = defaultSpec
 	}
-	k := call{method: http.MethodPost, path: "/indexes", in: req, header: req.Graph.header(), once: true}
+	k := call{method: http.MethodPost, path: "/indexes", in: req, once: true}
 	err = c.do(ctx, c.root, k, &m)
 	return m, err
 }
@@ -101,4 +81,38 @@ func (c *Client) Ready(ctx context.Context) error {
 // Healthy asks the server whether it is alive at all.
 func (c *Client) Healthy(ctx context.Context) error {
 	return c.do(ctx, c.root, call{method: http.MethodGet, path: "/healthz"}, nil)
+}
+
+// ShardStats are figures of all shards together.
+type ShardStats struct {
+	Records       uint64
+	Indexed       *uint64 // records that need no exact scan of newcomers any more; nil: the server does not tell
+	SegmentBytes  uint64
+	ResidentBytes int64
+}
+
+// Shards asks croft's own API for the figures of all shards and adds them up.
+func (c *Client) Shards(ctx context.Context) (sum ShardStats, err error) {
+	var out struct {
+		Shards []struct {
+			Records       uint64  `json:"records"`
+			Indexed       *uint64 `json:"indexed"`
+			SegmentBytes  uint64  `json:"segment_bytes"`
+			ResidentBytes int64   `json:"resident_bytes"`
+		} `json:"shards"`
+	}
+	err = c.do(ctx, c.root, call{method: http.MethodGet, path: "/v1/shards"}, &out)
+	for _, s := range out.Shards {
+		sum.Records += s.Records
+		sum.SegmentBytes += s.SegmentBytes
+		sum.ResidentBytes += s.ResidentBytes
+		if s.Indexed == nil {
+			continue
+		}
+		if sum.Indexed == nil {
+			sum.Indexed = new(uint64)
+		}
+		*sum.Indexed += *s.Indexed
+	}
+	return sum, err
 }

@@ -62,7 +62,7 @@ type QueryRequest struct {
 	Filter          jsontext.Value `json:"filter,omitzero"`
 	IncludeValues   bool           `json:"includeValues,omitzero"`
 	IncludeMetadata bool           `json:"includeMetadata,omitzero"`
-	Ef              int            `json:"-"` // breadth of a graph walk, sent as X-Croft-Ef; 0: the server's choice
+	Ef              int            `json:"maxCandidates,omitzero"` // breadth of a graph walk; 0: the server's choice
 }
 
 // Usage is what a read cost.
@@ -88,11 +88,7 @@ type QueryResponse struct {
 
 // Query searches a namespace.
 func (ix *Index) Query(ctx context.Context, req QueryRequest) (out QueryResponse, err error) {
-	k := call{method: http.MethodPost, path: "/query", in: req}
-	if req.Ef > 0 {
-		k.header = http.Header{"X-Croft-Ef": {strconv.Itoa(req.Ef)}}
-	}
-	err = ix.do(ctx, k, &out)
+	err = ix.do(ctx, call{method: http.MethodPost, path: "/query", in: req}, &out)
 	return out, err
 }
 
