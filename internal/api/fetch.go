@@ -97,14 +97,13 @@ func fetchIDs(ids []string) ([]string, error) {
 type scanRequest struct {
 	namespace string
 	filter    *filter.Expr
-	canonical string
 	limit     int
 	token     string
 }
 
 var scanFields = []field[scanRequest]{
 	textField("namespace", func(s *scanRequest) *string { return &s.namespace }),
-	{"filter", func(s *scanRequest, r *reader) (err error) { s.filter, s.canonical, err = readFilter(r); return }},
+	{"filter", func(s *scanRequest, r *reader) (err error) { s.filter, err = readFilter(r); return }},
 	intField("limit", 1, maxScanned, func(s *scanRequest) *int { return &s.limit }),
 	textField("paginationToken", func(s *scanRequest) *string { return &s.token }),
 }
@@ -121,7 +120,7 @@ func fetchByMetadata(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	page := listing{op: c.op, index: c.ix.ID, namespace: ns, bound: req.canonical}
+	page := listing{op: c.op, index: c.ix.ID, namespace: ns, bound: req.filter.String()}
 	after, err := c.h.tokens.open(page, req.token)
 	if err != nil {
 		return nil, err
@@ -236,7 +235,7 @@ type namespaceCount struct {
 type statsRequest struct{ filter *filter.Expr }
 
 var statsFields = []field[statsRequest]{
-	{"filter", func(s *statsRequest, r *reader) (err error) { s.filter, _, err = readFilter(r); return }},
+	{"filter", func(s *statsRequest, r *reader) (err error) { s.filter, err = readFilter(r); return }},
 }
 
 func describeIndexStats(c *call) (reply, error) {

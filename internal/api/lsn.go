@@ -49,6 +49,9 @@ func (c *call) wrote(w cluster.Written) {
 
 // read tells a client up to which log index the shard that answered has its writes.
 func (c *call) read(shard int) {
+	if shard == cluster.NoShard {
+		return // a missing namespace has no shard
+	}
 	lsn := c.h.lsns.of(shard).Load()
 	c.w.Header().Set("X-Pinecone-Max-Indexed-Lsn", strconv.FormatUint(lsn, 10))
 }

@@ -28,7 +28,7 @@ type listing struct {
 	op        string
 	index     engine.IndexID
 	namespace string
-	bound     string // prefix, or the filter in canonical form
+	bound     string // prefix, or the filter in its canonical form
 }
 
 const (

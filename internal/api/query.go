@@ -36,7 +36,7 @@ var queryFields = []field[queryRequest]{
 	{"vector", func(q *queryRequest, r *reader) (err error) { q.Vector, err = r.floats(q.Vector[:0]); return }},
 	textField("id", func(q *queryRequest) *string { return &q.id }),
 	{"sparseVector", func(q *queryRequest, r *reader) (err error) { q.Sparse, err = readSparse(r); return }},
-	{"filter", func(q *queryRequest, r *reader) (err error) { q.Filter, _, err = readFilter(r); return }},
+	{"filter", func(q *queryRequest, r *reader) (err error) { q.Filter, err = readFilter(r); return }},
 	boolField("includeValues", func(q *queryRequest) *bool { return &q.IncludeValues }),
 	boolField("includeMetadata", func(q *queryRequest) *bool { return &q.IncludeMetadata }),
 	{"scanFactor", (*queryRequest).readScanFactor},

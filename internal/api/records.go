@@ -74,7 +74,7 @@ func (u *updateRequest) readSparse(r *reader) error {
 
 func (u *updateRequest) readFilter(r *reader) (err error) {
 	u.hasFilter = true
-	u.filter, _, err = readFilter(r)
+	u.filter, err = readFilter(r)
 	return err
 }
 
@@ -190,7 +190,7 @@ func checkIDs(ids []string) error {
 
 func (d *deleteRequest) readFilter(r *reader) (err error) {
 	d.hasFilter = true
-	d.filter, _, err = readFilter(r)
+	d.filter, err = readFilter(r)
 	return err
 }
 

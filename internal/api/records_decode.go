@@ -1,12 +1,9 @@
 package api
 
 import (
-	"bytes"
 	"math"
 	"slices"
 	"strconv"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/cluster"
@@ -266,17 +263,12 @@ func checkASCII(s string, limit int) error {
 }
 
 // readFilter reads a filter; nil is one without conditions.
-func readFilter(r *reader) (f *filter.Expr, canonical string, err error) {
+func readFilter(r *reader) (*filter.Expr, error) {
 	raw, err := r.rawObject()
-	if err != nil || len(bytes.TrimSpace(raw[1:len(raw)-1])) == 0 {
-		return nil, "", err
+	if err != nil {
+		return nil, err
 	}
-	if f, err = filter.Parse(raw); err != nil {
-		return nil, "", err
-	}
-	own := jsontext.Value(raw).Clone()
-	err = own.Canonicalize()
-	return f, string(own), err
+	return filter.Parse(raw)
 }
 
 // readMetadata reads an object of metadata, which is not nil even if it has no fields.
