@@ -42,7 +42,7 @@ type Op string
 const (
 	OpSync  Op = "sync"  // fsync and fdatasync of files and directories
 	OpWrite Op = "write" // write, truncate and fallocate
-	OpName  Op = "name"  // create, mkdir, rename, unlink and rmdir
+	OpName  Op = "name"  // create, mkdir, link, rename, unlink and rmdir
 )
 
 // Fault makes operations fail. A failed write, truncate or change of names has no effect. A failed fsync of a file has the

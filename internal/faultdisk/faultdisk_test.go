@@ -356,10 +356,35 @@ func checkWAL(t *testing.T, dir string, last uint64) {
 	}
 }
 
+// TestLink replaces nothing, as a store does that is made under another name first.
+func TestLink(t *testing.T) {
+	disk := faultdisk.Mount(t, faultdisk.Options{})
+	temp, path := filepath.Join(disk.Dir(), "temp"), filepath.Join(disk.Dir(), "path")
+	f, err := os.Create(temp)
+	require.NoError(t, err)
+	defer f.Close()
+	_, err = f.WriteString("one")
+	require.NoError(t, err)
+	require.NoError(t, f.Sync())
+	require.NoError(t, os.Link(temp, path))
+	require.ErrorIs(t, os.Link(temp, path), fs.ErrExist)
+	require.NoError(t, os.Remove(temp))
+	require.NoError(t, vfs.OS().SyncDir(disk.Dir()))
+
+	g, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	require.NoError(t, err)
+	defer g.Close()
+	_, err = g.WriteString(" two")
+	require.NoError(t, err)
+	require.Equal(t, "one", read(t, strictCut(t, disk), "path"))
+	require.NoError(t, f.Sync(), "by the first handle")
+	cut := strictCut(t, disk)
+	require.Equal(t, "one two", read(t, cut, "path"))
+	require.NoFileExists(t, filepath.Join(cut, "temp"))
+}
+
 func TestUnsupportedIsRefused(t *testing.T) {
 	disk := faultdisk.Mount(t, faultdisk.Options{})
-	require.NoError(t, os.WriteFile(filepath.Join(disk.Dir(), "f"), nil, 0o600))
-	require.Error(t, os.Link(filepath.Join(disk.Dir(), "f"), filepath.Join(disk.Dir(), "g")))
 	require.Error(t, os.Symlink("f", filepath.Join(disk.Dir(), "g")))
 	_, err := os.Stat(filepath.Join(disk.Dir(), "g"))
 	require.ErrorIs(t, err, fs.ErrNotExist)

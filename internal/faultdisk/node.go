@@ -66,6 +66,23 @@ func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 	return child, errno
 }
 
+// Link implements fs.NodeLinker.
+func (n *node) Link(ctx context.Context, target fs.InodeEmbedder, name string, out *fuse.EntryOut) (child *fs.Inode, errno syscall.Errno) {
+	to, ok := target.(*node)
+	if !ok {
+		return nil, syscall.EXDEV
+	}
+	errno = n.s.rec.do(OpName, n.at(name), func() syscall.Errno {
+		var errno syscall.Errno
+		child, errno = n.LoopbackNode.Link(ctx, target, name, out)
+		if errno == 0 {
+			n.s.rec.linkLocked(to.recordedLocked(), n.recordedLocked(), name)
+		}
+		return errno
+	})
+	return child, errno
+}
+
 // Unlink implements fs.NodeUnlinker.
 func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 	return n.remove(name, func() syscall.Errno { return n.LoopbackNode.Unlink(ctx, name) })
@@ -143,13 +160,9 @@ func (n *node) OpendirHandle(ctx context.Context, flags uint32) (fs.FileHandle, 
 	return &dirHandle{dirStream: fh.(dirStream), node: n}, fuseFlags, 0
 }
 
-// Symlink, Link, Mknod and Tmpfile are not recorded, hence not offered.
+// Symlink, Mknod and Tmpfile are not recorded, hence not offered.
 
 func (*node) Symlink(context.Context, string, string, *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	return nil, syscall.ENOTSUP
-}
-
-func (*node) Link(context.Context, fs.InodeEmbedder, string, *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	return nil, syscall.ENOTSUP
 }
 

@@ -35,8 +35,9 @@ type armedFault struct {
 
 // inode is a file or a directory; all fields are under recorder.mu.
 type inode struct {
-	id  uint64 // name in the shadow directory
-	dir bool
+	id    uint64 // name in the shadow directory
+	dir   bool
+	links int // names that lead to it now
 
 	edits []edit // of a file: changes since the last sync, oldest first
 
@@ -140,8 +141,14 @@ func (r *recorder) do(op Op, path string, step func() syscall.Errno) syscall.Err
 func (r *recorder) createLocked(parent *inode, name string, ino uint64, dir bool) *inode {
 	n := r.newInodeLocked(dir)
 	r.byIno[ino] = n
-	parent.changeLocked(nameChange{set: name, node: n})
+	r.linkLocked(n, parent, name)
 	return n
+}
+
+// linkLocked records a name, the first or one more.
+func (r *recorder) linkLocked(n, parent *inode, name string) {
+	n.links++
+	parent.changeLocked(nameChange{set: name, node: n})
 }
 
 func (n *inode) changeLocked(c nameChange) {
@@ -159,21 +166,29 @@ func (c nameChange) apply(names map[string]*inode) {
 }
 
 func (r *recorder) removeLocked(parent *inode, name string) {
-	r.forgetLocked(parent.names[name])
+	r.unlinkLocked(parent.names[name])
 	parent.changeLocked(nameChange{del: name})
 }
 
-// forgetLocked takes the number of an inode back: the backing directory may give it to another one.
-func (r *recorder) forgetLocked(n *inode) {
-	maps.DeleteFunc(r.byIno, func(_ uint64, other *inode) bool { return n != nil && other == n })
+// unlinkLocked counts a name less; n may be nil. With the last one the inode gives its number back: the backing
+// directory may give it to another file.
+func (r *recorder) unlinkLocked(n *inode) {
+	if n == nil {
+		return
+	}
+	if n.links--; n.links == 0 {
+		maps.DeleteFunc(r.byIno, func(_ uint64, other *inode) bool { return other == n })
+	}
 }
 
 // renameLocked records a rename. Between directories it is two changes, each durable with its own directory.
 func (r *recorder) renameLocked(from *inode, oldName string, to *inode, newName string) {
 	n := from.names[oldName]
-	if replaced := to.names[newName]; replaced != n {
-		r.forgetLocked(replaced)
+	replaced := to.names[newName]
+	if replaced == n {
+		return // two names of one file: POSIX says to do nothing
 	}
+	r.unlinkLocked(replaced)
 	if from == to {
 		from.changeLocked(nameChange{del: oldName, set: newName, node: n})
 		return
