@@ -4,7 +4,7 @@ package filter
 const maxWalk = 128
 
 // Estimate returns an upper bound of the number of slots that Eval finds if exact, without building a set. It is
-// tight for single conditions, and costs O(log² n) for a range, O(values) for $in.
+// tight for single conditions. A condition costs O(values); a range O(log n) and a look at each chunk's length.
 func (x *Index) Estimate(e *Expr) int {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -75,11 +75,12 @@ func (f *field) estimateValues(args []operand) (most, least int) {
 
 // estimateRange uses that every number outside the range has a slot at least, which is exact when all are unique.
 func (f *field) estimateRange(s interval) int {
-	inside, outside := f.numbers.count(s)
-	if inside > maxWalk || inside == 0 {
-		return min(inside, 1) * (f.numeric - outside)
+	switch r := f.locate(s); {
+	case r.inside == 0:
+		return 0
+	case r.inside > maxWalk:
+		return f.numeric - r.outside
+	default:
+		return f.numbers.slots(r.from, r.to)
 	}
-	sum := 0
-	f.numbers.inside(s, func(p posting) bool { sum += p.len(); return true })
-	return sum
 }

@@ -1,11 +1,8 @@
 package filter
 
 import (
-	"sort"
 	"strings"
 	"unsafe"
-
-	"github.com/tidwall/btree"
 
 	"github.com/croftdb/croft/engine/metadata"
 	"github.com/croftdb/croft/internal/codec"
@@ -103,76 +100,4 @@ func (f *field) find(o operand) (p posting, found, exact bool) {
 		p, found = f.texts.m[o.str]
 	}
 	return p, found, exact
-}
-
-// ordered maps numbers to postings in order. The zero value is empty. -0 and 0 are one number.
-type ordered struct {
-	tree btree.Map[float64, posting]
-}
-
-// numberBytes is what an entry of the tree takes: 36 to 52 bytes in random and in ascending order, measured.
-const numberBytes = 44
-
-func (o *ordered) get(f float64) (posting, bool) { return o.tree.Get(f) }
-
-func (o *ordered) add(f float64, slot uint32, mem *int64) {
-	if p, ok := o.tree.Get(f); ok {
-		if q := p.add(slot, mem); q != p {
-			o.tree.Set(f, q)
-		}
-		return
-	}
-	o.tree.Set(f, posting{slot: slot})
-	*mem += numberBytes
-}
-
-func (o *ordered) remove(f float64, slot uint32, mem *int64) {
-	p, ok := o.tree.Get(f)
-	if !ok {
-		return
-	}
-	if q, left := p.remove(slot, mem); left {
-		if q != p {
-			o.tree.Set(f, q)
-		}
-		return
-	}
-	o.tree.Delete(f)
-	*mem -= numberBytes
-}
-
-// count returns how many distinct numbers lie in s and how many outside, in O(log² n).
-func (o *ordered) count(s interval) (inside, outside int) {
-	n := o.tree.Len()
-	first := sort.Search(n, func(i int) bool { f, _, _ := o.tree.GetAt(i); return !s.below(f) })
-	end := sort.Search(n, func(i int) bool { f, _, _ := o.tree.GetAt(i); return s.above(f) })
-	inside = max(0, end-first)
-	return inside, n - inside
-}
-
-// inside calls visit for the postings of the numbers in s, in order, until it returns false.
-func (o *ordered) inside(s interval, visit func(posting) bool) {
-	o.tree.Ascend(s.lo, func(f float64, p posting) bool {
-		if s.below(f) {
-			return true
-		}
-		return !s.above(f) && visit(p)
-	})
-}
-
-// outside calls visit for the postings of the numbers that are not in s, which must contain a number.
-func (o *ordered) outside(s interval, visit func(posting)) {
-	o.tree.Scan(func(f float64, p posting) bool {
-		if !s.below(f) {
-			return false
-		}
-		visit(p)
-		return true
-	})
-	o.tree.Ascend(s.hi, func(f float64, p posting) bool {
-		if s.above(f) {
-			visit(p)
-		}
-		return true
-	})
 }
