@@ -188,15 +188,18 @@ func startRaft(o *groupOptions, g *group) (r *raft.Raft, err error) {
 func (g *group) awaitLeader(ctx context.Context) error {
 	for {
 		err := g.barrier(ctx)
+		if err == nil {
+			return nil
+		}
 		if !errors.Is(err, raft.ErrNotLeader) && !errors.Is(err, raft.ErrLeadershipLost) {
-			return err
+			return errs.Wrap(errs.KindOf(err), err, "wait for a leader of %s", g.name)
 		}
 		select {
 		case <-g.raft.LeaderCh():
 		case <-g.fail.done():
 			return g.fail.cause()
 		case <-ctx.Done():
-			return errs.Wrap(errs.Unavailable, ctx.Err(), "wait for a leader of %s", g.name)
+			return errs.Wrap(errs.KindOf(ctx.Err()), ctx.Err(), "wait for a leader of %s", g.name)
 		}
 	}
 }

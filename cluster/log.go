@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -33,13 +34,16 @@ var walFS = vfs.OS()
 // on the disk mends it, as does a full disk met by its metadata store.
 type groupLog struct {
 	wal    *wal.WAL
-	codec  *entryCodec
 	fail   *failure
 	name   string
 	append observer // of seconds per append, sync included
 	grown  func()   // called after each append; must not block
 
-	mu    sync.Mutex
+	writing sync.Mutex // one append at a time; guards synced and buf
+	synced  uint64     // last durable entry
+	buf     []byte     // encoded entries, reused
+
+	mu    sync.Mutex // guards sizes
 	sizes logSizes
 }
 
@@ -67,12 +71,11 @@ func openLog(o logOptions) (*groupLog, error) {
 	if err := walFS.MkdirAll(o.dir); err != nil {
 		return nil, err
 	}
-	c := new(entryCodec)
-	w, err := wal.Open(o.dir, wal.WithCodec(c), wal.WithSegmentSize(o.segmentSize), wal.WithLogger(o.logger))
+	w, err := wal.Open(o.dir, wal.WithSegmentSize(o.segmentSize), wal.WithLogger(o.logger))
 	if err != nil {
 		return nil, fmt.Errorf("open log of %s in %s: %w", o.name, o.dir, err)
 	}
-	l := &groupLog{wal: w, codec: c, fail: o.fail, name: o.name, append: o.append, grown: o.grown}
+	l := &groupLog{wal: w, fail: o.fail, name: o.name, append: o.append, grown: o.grown}
 	if err := l.recover(o.dir); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
@@ -90,7 +93,7 @@ func (l *groupLog) recover(dir string) error {
 	if err != nil {
 		return err
 	}
-	l.codec.synced.Store(last)
+	l.synced = last
 	l.sizes, err = surveySegments(dir, last)
 	if err != nil {
 		return fmt.Errorf("log of %s in %s: %w", l.name, dir, err)
@@ -139,20 +142,23 @@ func surveyTail(path string, last uint64) (used int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	for at := 0; at+entryHeaderSize <= len(b); at += 8 { // raft-wal aligns frames to 8 bytes
-		if binary.LittleEndian.Uint32(b[at:]) != entryMagic {
-			continue
+	for at := 0; ; {
+		next := bytes.Index(b[at:], []byte(entryMagic))
+		if next < 0 {
+			break
 		}
+		at += next
 		e, err := parseEntry(b[at:])
-		if err != nil {
-			continue // raft-wal decides on it, or GetLog does
+		if err != nil { // raft-wal decides on it, or GetLog does
+			at += len(entryMagic)
+			continue
 		}
 		if e.index > last && e.synced > last {
 			return 0, errs.New(errs.Corrupt, "the log ends at entry %d, but %v was written after entry %d was durable",
-				last, e, e.synced).WithHint("segment %s is damaged; restore this replica from a backup", path)
+				last, e, e.synced).WithHint("segment %s is damaged: restore this replica from a backup", path)
 		}
-		used = int64(at + e.size)
-		at += (e.size - 1) &^ 7
+		at += e.size
+		used = int64(at)
 	}
 	return used, nil
 }
@@ -167,15 +173,32 @@ func (l *groupLog) FirstIndex() (uint64, error) { return l.wal.FirstIndex() }
 func (l *groupLog) LastIndex() (uint64, error) { return l.wal.LastIndex() }
 
 // GetLog implements raft.LogStore. Corrupt: the entry fails its checksum or is another one.
-func (l *groupLog) GetLog(index uint64, e *raft.Log) error {
-	err := l.wal.GetLog(index, e)
-	if err == nil && e.Index != index {
-		err = errs.New(errs.Corrupt, "found log entry %d in the place of entry %d", e.Index, index)
+func (l *groupLog) GetLog(index uint64, to *raft.Log) error {
+	e, err := l.get(index)
+	if err == nil && e.index != index {
+		err = errs.New(errs.Corrupt, "found log %v in the place of entry %d", e, index)
 	}
-	if err == nil || errors.Is(err, wal.ErrNotFound) || errors.Is(err, wal.ErrClosed) {
+	if err == nil {
+		*to = e.log()
+		return nil
+	}
+	if errors.Is(err, wal.ErrNotFound) || errors.Is(err, wal.ErrClosed) {
 		return err
 	}
 	return l.poison(fmt.Errorf("read entry %d: %w", index, err))
+}
+
+func (l *groupLog) get(index uint64) (_ entry, err error) {
+	defer func() { // raft-wal's decoder trusts its input
+		if p := recover(); p != nil {
+			err = errs.New(errs.Corrupt, "decode log entry %d: %v", index, p)
+		}
+	}()
+	var outer raft.Log
+	if err := l.wal.GetLog(index, &outer); err != nil {
+		return entry{}, err
+	}
+	return parseEntry(outer.Data)
 }
 
 // StoreLog implements raft.LogStore.
@@ -190,8 +213,10 @@ func (l *groupLog) StoreLogs(entries []*raft.Log) error {
 	if len(entries) == 0 {
 		return nil
 	}
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	start := time.Now()
-	err := l.wal.StoreLogs(entries)
+	err := l.wal.StoreLogs(l.encode(entries))
 	l.append.Observe(time.Since(start).Seconds())
 	if isRolledBack(err) {
 		return errs.Wrap(errs.StorageFull, err, "append to the log of %s", l.name)
@@ -205,15 +230,41 @@ func (l *groupLog) StoreLogs(entries []*raft.Log) error {
 	return err
 }
 
-func (l *groupLog) appended(entries []*raft.Log) {
-	last := entries[len(entries)-1].Index
-	l.codec.synced.Store(last)
-	bytes := 0
+// maxKeptBuf is the size in bytes from which the buffer for encoded entries is not kept.
+const maxKeptBuf = 1 << 20
+
+// encode wraps entries for raft-wal; the result is valid until the next call.
+func (l *groupLog) encode(entries []*raft.Log) []*raft.Log {
+	size := 0
 	for _, e := range entries {
-		bytes += entrySize(e)
+		size += entrySize(e)
+	}
+	if size > cap(l.buf) {
+		l.buf = make([]byte, 0, size)
+	}
+	b := l.buf[:0]
+	wrapped := make([]raft.Log, len(entries))
+	out := make([]*raft.Log, len(entries))
+	for i, e := range entries {
+		start := len(b)
+		b = appendEntry(b, e, l.synced)
+		wrapped[i] = raft.Log{Index: e.Index, Term: e.Term, Type: e.Type, Data: b[start:]}
+		out[i] = &wrapped[i]
+	}
+	if cap(l.buf) > maxKeptBuf {
+		l.buf = nil
+	}
+	return out
+}
+
+func (l *groupLog) appended(entries []*raft.Log) {
+	l.synced = entries[len(entries)-1].Index
+	size := 0
+	for _, e := range entries {
+		size += entrySize(e)
 	}
 	l.mu.Lock()
-	l.sizes.add(last, uint64(bytes))
+	l.sizes.add(l.synced, uint64(size))
 	l.mu.Unlock()
 	l.grown()
 }

@@ -46,7 +46,7 @@ func (s *logSizes) upTo(index uint64) uint64 {
 		return s.samples[0].bytes
 	}
 	a, b := s.samples[k-1], s.samples[k]
-	return a.bytes + (b.bytes-a.bytes)/(b.index-a.index)*(index-a.index)
+	return a.bytes + (b.bytes-a.bytes)*(index-a.index)/(b.index-a.index)
 }
 
 // indexBehind returns the largest sampled index behind which there are at least n bytes, or the first one.

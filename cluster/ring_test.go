@@ -63,22 +63,26 @@ func TestRingMovesItsShare(t *testing.T) {
 // TestRingChanges adds and removes shards at random: nothing moves but what must, and no shard gets too much.
 func TestRingChanges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		table := newRing(shardIDs(rapid.IntRange(1, 20).Draw(t, "shards")))
+		table := newRing(shardIDs(rapid.IntRange(1, 12).Draw(t, "shards")))
 		next := uint16(100)
-		for range rapid.IntRange(1, 6).Draw(t, "changes") {
+		for range rapid.IntRange(1, 3).Draw(t, "changes") {
 			shards := table.shards()
 			if len(shards) > 1 && rapid.Bool().Draw(t, "remove") {
 				gone := rapid.SampledFrom(shards).Draw(t, "gone")
 				changed := table.without(gone)
 				for slot := range table {
-					require.Equal(t, table[slot] == gone, table[slot] != changed[slot], "slot %d", slot)
+					if (table[slot] == gone) != (table[slot] != changed[slot]) {
+						t.Fatalf("slot %d of shard %d is on shard %d after %d left", slot, table[slot], changed[slot], gone)
+					}
 				}
 				require.NotContains(t, changed.shards(), gone)
 				table = changed
 			} else {
 				changed := table.with(next)
 				for _, slot := range movedSlots(table, changed) {
-					require.Equal(t, next, changed[slot], "slot %d", slot)
+					if changed[slot] != next {
+						t.Fatalf("slot %d moved to shard %d when %d joined", slot, changed[slot], next)
+					}
 				}
 				require.Contains(t, changed.shards(), next)
 				table, next = changed, next+1
@@ -102,9 +106,7 @@ func TestSlotOfTenantIsFixed(t *testing.T) {
 	require.Equal(t, uint16(0x3c32), slotOf(engine.TenantID{}))
 	counts := make([]int, Slots)
 	for i := range 10 * Slots {
-		id := engine.TenantID{byte(i), byte(i >> 8), byte(i >> 16)}
-		require.Equal(t, slotOf(id), slotOf(id))
-		counts[slotOf(id)]++
+		counts[slotOf(engine.TenantID{byte(i), byte(i >> 8), byte(i >> 16)})]++
 	}
 	require.Less(t, slices.Max(counts), 40, "10 tenants a slot on average")
 }
