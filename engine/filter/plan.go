@@ -19,28 +19,28 @@ func (s Strategy) String() string {
 	return "scan"
 }
 
+// Counted on 20,000 and 5,000 MNIST images (M 16, ef 50 to 400, one in 1 to one in 50 passing): a walk measures
+// 1.6 to 2 · m · (ef·total/matches)^0.7 distances. The exponent is below 1 because neighbours share neighbours: the
+// wider the walk, the more of a node's links lead to what has been seen. Timed there, a distance in a scan took 0.4 to
+// 0.8 of one in a walk, as it has no visited set, one short heap and slots in ascending order.
 const (
-	// newPerLink is the part of a node's 2m links on the lowest level that lead to nodes not yet measured. Walks on
-	// graphs of 10,000 to 1,000,000 vectors find about half of them seen already.
-	newPerLink = 0.5
-	// scanDiscount is the price of a distance in a scan against one in a walk: a scan reads slots in ascending order,
-	// keeps no visited set and one short heap. A scan is exact besides, so ties go to it.
-	scanDiscount = 0.8
+	walkFactor   = 2.0
+	walkExponent = 0.7
+	scanPrice    = 0.6
 )
 
-// Choose picks the strategy that measures fewer distances, for matches of total records, a walk of breadth ef and a
-// graph with m links a node (2m on the lowest level). A scan measures matches. A walk ends when ef records that pass
-// are found and nothing nearer is left; if one in total/matches passes, it expands ef·total/matches nodes and
-// measures newPerLink·2m at each, but never more than total.
+// Choose picks the strategy with the cheaper distances, for matches of total records, a walk of breadth ef and a graph
+// with m links a node (2m on the lowest level). A scan measures matches. A walk goes on until ef records that pass are
+// found and nothing nearer is left; if one in total/matches passes it expands some ef·total/matches nodes, but never
+// measures more than total. A scan is exact besides, so ties go to it.
 func Choose(matches, total, ef, m int) Strategy {
-	if matches <= 0 || scanDiscount*float64(matches) <= walkCost(matches, total, ef, m) {
+	if matches <= 0 || scanPrice*float64(matches) <= walkCost(matches, total, ef, m) {
 		return Scan
 	}
 	return Graph
 }
 
 func walkCost(matches, total, ef, m int) float64 {
-	perNode := newPerLink * 2 * float64(m)
-	nodes := float64(ef) * float64(total) / float64(matches)
-	return math.Min(nodes*perNode, float64(total))
+	expanded := float64(ef) * float64(total) / float64(matches)
+	return min(walkFactor*float64(m)*math.Pow(expanded, walkExponent), float64(total))
 }
