@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -119,6 +119,12 @@ func (a answer) get(t testing.TB, path string) any {
 	var v any
 	require.NoError(t, json.Unmarshal([]byte(a.body), &v), a.body)
 	for step := range strings.SplitSeq(path, ".") {
+		if list, ok := v.([]any); ok {
+			i, err := strconv.Atoi(step)
+			require.NoError(t, err)
+			v = list[i]
+			continue
+		}
 		m, ok := v.(map[string]any)
 		require.True(t, ok, "%s: no object at %s", a.body, step)
 		v = m[step]
@@ -160,12 +166,4 @@ func requireError(t testing.TB, a answer, status int, parts ...string) {
 	require.Contains(t, a.get(t, "type"), "https://")
 	require.Equal(t, a.header.Get("X-Request-Id"), a.get(t, "request_id"))
 	require.True(t, json.Valid([]byte(a.body)))
-}
-
-func compact(s string) string {
-	var b bytes.Buffer
-	if json.Compact(&b, []byte(s)) != nil {
-		return s
-	}
-	return b.String()
 }
