@@ -200,13 +200,10 @@ func (a *arrays) reserveUpper() {
 	a.upper.Store(&chunks)
 }
 
-// giveBlocks takes n blocks back and empties them.
+// giveBlocks takes n blocks with empty lists back.
 func (a *arrays) giveBlocks(first uint32, n int) {
 	if n == 0 {
 		return
-	}
-	for i := range n {
-		a.block(first + uint32(i)).set(nil)
 	}
 	a.grow.Lock()
 	defer a.grow.Unlock()

@@ -127,6 +127,7 @@ func (g *Graph) check(h *header) error {
 	}
 	for block := range g.used {
 		if !taken.has(block) {
+			g.block(block).set(nil)
 			g.giveBlocks(block, 1)
 		}
 	}

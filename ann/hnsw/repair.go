@@ -21,9 +21,11 @@ type repairer struct {
 	cursor int
 	limit  int        // slots of the graph when the batch began; later ones cannot link to it
 	batch  []uint32   // leaving
-	linked bitmap     // the slots that lists of staying ones lead to
 	best   entryPoint // the highest slot that stays
 	freed  []uint32   // released by this call
+
+	reached bitmap   // slots that links of level 0 lead to from the entry point
+	queue   []uint32 // reached, their own links not followed yet
 }
 
 // pass is what repair does with a batch now. Each goes on with a cursor, so that a call may end anywhere.
@@ -32,7 +34,8 @@ type pass uint8
 const (
 	resting   pass = iota
 	mending        // every list that leads to a leaving slot gets others instead
-	rescuing       // slots that no list leads to any more are linked in again
+	rescuing       // slots that cannot be reached any more are linked in again
+	emptying       // the batch's slots, which nothing leads to but each other, lose their links
 	releasing      // the batch's slots are cleared and handed back
 )
 
@@ -112,7 +115,7 @@ func (g *Graph) beginRepair() bool {
 		g.setFlags(slot, stateLeaving)
 	}
 	r.limit = g.slots() // after the flags are set: who claims a slot from here on sees them
-	r.linked = make(bitmap, (r.limit+63)/64)
+	r.reached = make(bitmap, (r.limit+63)/64)
 	r.best, r.cursor, r.pass = 0, 0, mending
 	return true
 }
@@ -120,22 +123,29 @@ func (g *Graph) beginRepair() bool {
 // repairStep works on the slot under the cursor, or goes on to the next pass, and returns the cost.
 func (g *Graph) repairStep(s *scratch) (cost int) {
 	r := &g.repair
+	if len(r.queue) > 0 {
+		return g.follow()
+	}
 	at := r.cursor
 	r.cursor++
 	switch {
 	case r.pass == mending && at < r.limit:
 		return g.mend(s, uint32(at))
 	case r.pass == mending:
-		g.replaceEntry()
+		r.reach(g.replaceEntry().slot())
 		r.pass, r.cursor = rescuing, 0
 	case r.pass == rescuing && at < r.limit:
 		return g.rescue(s, uint32(at))
 	case r.pass == rescuing:
+		r.pass, r.cursor = emptying, 0
+	case r.pass == emptying && at < len(r.batch):
+		g.empty(r.batch[at])
+	case r.pass == emptying:
 		r.pass, r.cursor = releasing, 0
 	case at < len(r.batch):
 		g.release(r.batch[at])
 	default:
-		r.pass, r.batch, r.linked = resting, nil, nil
+		r.pass, r.batch, r.reached = resting, nil, nil
 	}
 	return 1
 }
@@ -155,12 +165,6 @@ func (g *Graph) mend(s *scratch, slot uint32) (cost int) {
 	r := &g.repair
 	if e := makeEntry(slot, levelOf(state)); state&stateBusy == 0 && (!r.best.valid() || e.level() > r.best.level()) {
 		r.best = e
-	}
-	links := g.listAt(slot, 0)
-	for i := range links.len() {
-		if to := links.at(i); int(to) < r.limit {
-			r.linked.add(to)
-		}
 	}
 	return cost
 }
@@ -228,20 +232,42 @@ func (g *Graph) gather(s *scratch, slot uint32, level int, links list) {
 	}
 }
 
-// replaceEntry makes sure that walks begin at a slot that stays, if there is one.
-func (g *Graph) replaceEntry() {
+// replaceEntry makes sure that walks begin at a slot that stays, if there is one, and returns it.
+func (g *Graph) replaceEntry() entryPoint {
 	g.top.Lock()
 	defer g.top.Unlock()
 	if e := g.entryPoint(); e.valid() && g.state(e.slot())&stateLeaving != 0 {
 		g.entry.Store(uint64(g.repair.best))
 	}
+	return g.entryPoint()
 }
 
-// rescue links a slot in again if no list leads to it: all that did may have left.
+// reach notes that slot can be reached.
+func (r *repairer) reach(slot uint32) {
+	if int(slot) < r.limit && !r.reached.has(slot) {
+		r.reached.add(slot)
+		r.queue = append(r.queue, slot)
+	}
+}
+
+// follow goes along the links of one slot that can be reached.
+func (g *Graph) follow() (cost int) {
+	r := &g.repair
+	last := len(r.queue) - 1
+	links := g.listAt(r.queue[last], 0)
+	r.queue = r.queue[:last]
+	for i := range links.len() {
+		r.reach(links.at(i))
+	}
+	return 1
+}
+
+// rescue links a slot in again that cannot be reached: the ways to it, or to the island it is on, have left. The rest
+// of the island is then reached by way of it.
 func (g *Graph) rescue(s *scratch, slot uint32) (cost int) {
 	state := g.state(slot)
 	entry := g.entryPoint()
-	stranded := state&(statePresent|stateDead|stateBusy) == statePresent && !g.repair.linked.has(slot)
+	stranded := state&(statePresent|stateDead|stateBusy) == statePresent && !g.repair.reached.has(slot)
 	if !stranded || !entry.valid() || entry.slot() == slot {
 		return 1
 	}
@@ -252,14 +278,23 @@ func (g *Graph) rescue(s *scratch, slot uint32) (cost int) {
 	w := walker{g: g, s: s, query: ann.BindScaled(g.cfg.linkMetric(), values, scale), salt: slot, self: true}
 	w.admit.barred = stateDead
 	g.connect(&w, entry, 0)
+	g.repair.reach(slot)
 	return mendCost
+}
+
+// empty takes all links from a slot. It is a pass of its own, so that whenever Save comes in between, no list leads
+// to a slot that is not in use.
+func (g *Graph) empty(slot uint32) {
+	defer g.lock(slot).Unlock()
+	for level := range levelOf(g.state(slot)) + 1 {
+		g.listAt(slot, level).set(nil)
+	}
 }
 
 // release takes a slot that nothing leads to out of the graph.
 func (g *Graph) release(slot uint32) {
 	defer g.lock(slot).Unlock()
 	state := g.state(slot)
-	g.listAt(slot, 0).set(nil)
 	atomic.StoreUint32(g.stateWord(slot), 0)
 	g.giveBlocks(blockOf(state), levelOf(state))
 	g.present.Add(-1)

@@ -31,7 +31,7 @@ func (h *header) append(b []byte) []byte {
 		b = codec.AppendUint32(b, v)
 	}
 	b = codec.AppendUint64(b, uint64(h.entry))
-	return append(b, make([]byte, headerSize-len(b))...)
+	return append(b, make([]byte, blockHead+headerSize-len(b))...)
 }
 
 func parseHeader(b []byte) (h header, err error) {

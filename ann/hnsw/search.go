@@ -146,6 +146,9 @@ func (w *walker) walk(ctx context.Context, start uint64, level, ef int) error {
 
 func (w *walker) offerStart(start uint64) {
 	slot := w.slot(start)
+	if w.self && slot == w.salt { // linked on upper levels already
+		return
+	}
 	if values, _ := w.g.src.Vector(slot); values != nil && w.admit.allows(w.g, slot) {
 		w.s.results.OfferKey(start)
 	}
