@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wantedFiles is the number of open files that a full node may need: segments, logs and connections.
-const wantedFiles = 65536
+// wantedFiles is the number of open files that a busy node may need: 10,000 connections, and the segments and logs of
+// its shards.
+const wantedFiles = 16384
 
 // raiseFileLimit lifts the soft limit of open files to the hard one. Go does so by itself, but for children only
 // what was set here counts, and a low hard limit should be told before it hurts.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -20,6 +21,10 @@ func main() {
 	os.Exit(code)
 }
 
+// sameSignal is the time within which a second signal is the first one delivered twice, as timeout(1) and some shells
+// do: to the process, and to its group.
+const sameSignal = 200 * time.Millisecond
+
 // interruptible is canceled by the first SIGINT or SIGTERM; a second one ends the process at once.
 func interruptible(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(parent)
@@ -28,7 +33,9 @@ func interruptible(parent context.Context) (context.Context, func()) {
 	go func() {
 		<-signals
 		cancel()
-		<-signals
+		for first := time.Now(); time.Since(first) < sameSignal; {
+			<-signals
+		}
 		os.Exit(exitInterrupted)
 	}()
 	return ctx, func() {

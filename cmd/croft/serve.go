@@ -63,11 +63,11 @@ func (a *app) serve(ctx context.Context, cfg config) error {
 		log.Info("ready", "url", f.url, "data", cfg.data)
 		fmt.Fprintln(a.stdout, readyPrefix+f.url)
 		err = a.untilStopped(ctx, cfg, &f)
+		log.Info("stopping", "err", err)
 	}
 	if f.poisoned {
 		return err // a store that failed must not be written to, not even to close it
 	}
-	log.Info("stopping")
 	return firstError(err, f.stop())
 }
 
