@@ -111,13 +111,19 @@ func TestIndexIsExact(t *testing.T) {
 // TestIndexAtScale crosses the borders of postings and containers: values with one slot, lists, array containers,
 // full containers, several containers, and back again on removal.
 func TestIndexAtScale(t *testing.T) {
-	const n = 65536 + 8000
+	const n = 25_000
+	slot := func(i uint32) uint32 { // dense in the first container, thin in seven more
+		if i < 10_000 {
+			return i
+		}
+		return 20 * i
+	}
 	x, model := NewIndex(), make([]metadata.Map, n)
 	for i := range uint32(n) {
 		m := metadata.Map{
 			{Key: "bit", Value: metadata.BoolValue(i%2 == 0)},
 			{Key: "day", Value: metadata.NumberValue(float64(i / 50))},
-			{Key: "dense", Value: metadata.StringValue([]string{"lo", "hi"}[min(1, i/65536)])},
+			{Key: "dense", Value: metadata.StringValue([]string{"lo", "hi"}[min(1, i/15_000)])},
 			{Key: "id", Value: metadata.StringValue(fmt.Sprint(i / 3))},
 			{Key: "mod", Value: metadata.NumberValue(float64(i % 7))},
 			{Key: "time", Value: metadata.NumberValue(float64((i * 7919) % n))},
@@ -126,13 +132,13 @@ func TestIndexAtScale(t *testing.T) {
 			m = m[:2]
 		}
 		model[i] = m
-		x.Add(i, m)
+		x.Add(slot(i), m)
 	}
 	filters := []string{
-		`{"id":"77"}`, `{"id":{"$in":["1","2","24000"]}}`, `{"bit":true}`, `{"dense":"lo"}`, `{"dense":{"$ne":"lo"}}`,
-		`{"time":{"$gte":100,"$lt":200}}`, `{"time":{"$lt":50000}}`, `{"time":{"$gte":5}}`, `{"day":{"$gt":10,"$lte":13}}`,
+		`{"id":"77"}`, `{"id":{"$in":["1","2","8000"]}}`, `{"bit":true}`, `{"dense":"lo"}`, `{"dense":{"$ne":"lo"}}`,
+		`{"time":{"$gte":100,"$lt":200}}`, `{"time":{"$lt":17000}}`, `{"time":{"$gte":5}}`, `{"day":{"$gt":10,"$lte":13}}`,
 		`{"day":{"$gt":20}}`, `{"mod":{"$in":[1,2]},"bit":false}`, `{"$or":[{"mod":3},{"time":{"$lt":9}},{"dense":"hi"}]}`,
-		`{"time":{"$exists":false}}`, `{"mod":{"$nin":[1,2,3]},"dense":"hi","day":{"$lt":1400}}`, `{"time":{"$gt":100000}}`,
+		`{"time":{"$exists":false}}`, `{"mod":{"$nin":[1,2,3]},"dense":"hi","day":{"$lt":400}}`, `{"time":{"$gt":30000}}`,
 	}
 	check := func(step uint32) { // every slot that step divides is in
 		for _, f := range filters {
@@ -140,7 +146,7 @@ func TestIndexAtScale(t *testing.T) {
 			want := roaring.New()
 			for i := uint32(0); i < n; i += step {
 				if e.Match(model[i]) {
-					want.Add(i)
+					want.Add(slot(i))
 				}
 			}
 			set, exact := x.Eval(e)
@@ -153,11 +159,33 @@ func TestIndexAtScale(t *testing.T) {
 	before := x.Bytes()
 	for i := range uint32(n) {
 		if i%16 != 0 {
-			x.Remove(i, model[i])
+			x.Remove(slot(i), model[i])
 		}
 	}
 	check(16)
 	require.Less(t, x.Bytes(), before/5, "a fifth of the ids is left, a sixteenth of all else")
+}
+
+// TestFullContainer: roaring keeps a full container in another form, which must not be shared with results.
+func TestFullContainer(t *testing.T) {
+	x, m := NewIndex(), metadata.Map{{Key: "k", Value: metadata.BoolValue(true)}}
+	for i := range uint32(65536 + 10) {
+		x.Add(i, m)
+	}
+	for _, f := range []string{`{}`, `{"k":true}`, `{"k":{"$ne":false}}`, `{"j":{"$exists":false},"k":true}`, `{"$or":[{"k":true},{"j":1}]}`} {
+		for range 2 {
+			set, exact := x.Eval(mustParse(t, f))
+			require.True(t, exact)
+			require.EqualValues(t, 65536+10, set.GetCardinality(), f)
+			set.RemoveRange(5, 70_000)
+			set.Remove(0)
+		}
+	}
+	for i := range uint32(65536 + 10) {
+		x.Remove(i, m)
+	}
+	require.Zero(t, x.Len())
+	require.Empty(t, x.fields)
 }
 
 // TestEvalLeavesTheRestToMatch: one part of a conjunction finds few, the other would visit many values.
