@@ -29,7 +29,8 @@ func Norm(values []float32) float64 {
 }
 
 // Scale returns what Source.Vector returns beside values: under Cosine the reciprocal of their norm (0 for a row of
-// zeros, which is then at distance 1 from everything), else 1.
+// zeros, which is then at distance 1 from everything; infinite for norms below 3e-39, which are measured in float64),
+// else 1.
 func Scale(metric Metric, values []float32) float32 {
 	if metric != Cosine {
 		return 1
@@ -38,7 +39,7 @@ func Scale(metric Metric, values []float32) float32 {
 	if norm == 0 {
 		return 0
 	}
-	return float32(min(1/norm, math.MaxFloat32))
+	return float32(1 / norm)
 }
 
 // gone is the distance of a slot without a vector: not a number, so that no real distance equals it.

@@ -84,8 +84,9 @@ type Graph struct {
 	entry   atomic.Uint64 // an entryPoint
 	top     sync.Mutex    // held to change entry
 	locks   [stripes]sync.Mutex
-	present atomic.Int64 // slots in the graph, dead ones included
-	dead    atomic.Int64 // slots deleted and not yet freed
+	emptied atomic.Uint64 // times that repair began to take links from slots
+	present atomic.Int64  // slots in the graph, dead ones included
+	dead    atomic.Int64  // slots deleted and not yet freed
 
 	pool   sync.Pool // of *scratch
 	repair repairer

@@ -79,9 +79,13 @@ func (g *Graph) takeEntry(old entryPoint, slot uint32, level int) bool {
 // filled, and a search that comes down through it does not end there.
 func (g *Graph) connect(w *walker, entry entryPoint, level int) bool {
 	top := min(level, entry.level())
+	emptied := g.emptied.Load()
 	best := w.descend(w.keyOf(entry.slot()), entry.level(), top)
 	for l := top; l >= 0; l-- {
 		best = w.findNeighbours(best, l)
+	}
+	if again := g.entryPoint(); g.emptied.Load() != emptied && again.valid() { // walks may have ended early, see search
+		return g.connect(w, again, level)
 	}
 	for l := range top + 1 {
 		g.linkOut(w.salt, l, w.s.plan[l])

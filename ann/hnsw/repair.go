@@ -137,6 +137,7 @@ func (g *Graph) repairStep(s *scratch) (cost int) {
 	case r.pass == rescuing && at < r.limit:
 		return g.rescue(s, uint32(at))
 	case r.pass == rescuing:
+		g.emptied.Add(1)
 		r.pass, r.cursor = emptying, 0
 	case r.pass == emptying && at < len(r.batch):
 		g.empty(r.batch[at])

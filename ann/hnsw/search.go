@@ -14,22 +14,14 @@ func (g *Graph) Search(ctx context.Context, req *ann.Request, dst []ann.Candidat
 	if len(req.Vector) != g.cfg.Dim {
 		return dst, errs.New(errs.Invalid, "search: vector has %d values, the index %d", len(req.Vector), g.cfg.Dim)
 	}
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); err != nil || req.K <= 0 {
 		return dst, err
-	}
-	entry := g.entryPoint()
-	if req.K <= 0 || !entry.valid() {
-		return dst, nil
 	}
 	s := g.getScratch()
 	defer g.putScratch(s)
 	w := walker{g: g, s: s, query: ann.Bind(g.cfg.Metric, req.Vector)}
 	w.admit.filter = req.Filter
-	if g.dead.Load() > 0 {
-		w.admit.barred = stateDead
-	}
-	start := w.descend(w.keyOf(entry.slot()), entry.level(), 0)
-	if err := w.walk(ctx, start, 0, max(req.K, req.Ef)); err != nil {
+	if err := w.search(ctx, max(req.K, req.Ef)); err != nil {
 		return dst, err
 	}
 	keys := s.results.SortedKeys()
@@ -37,6 +29,27 @@ func (g *Graph) Search(ctx context.Context, req *ann.Request, dst []ann.Candidat
 		dst = append(dst, ann.FromKey(key))
 	}
 	return dst, nil
+}
+
+// search leaves the ef nearest slots that it finds in s.results. A walk that passes through deleted slots while repair
+// takes their links away ends early; it is walked again, over what repair has put in their place.
+func (w *walker) search(ctx context.Context, ef int) error {
+	for {
+		emptied := w.g.emptied.Load()
+		if w.g.dead.Load() > 0 {
+			w.admit.barred = stateDead
+		}
+		entry := w.g.entryPoint()
+		if !entry.valid() {
+			w.s.results.Reset(0)
+			return nil
+		}
+		start := w.descend(w.keyOf(entry.slot()), entry.level(), 0)
+		err := w.walk(ctx, start, 0, ef)
+		if err != nil || w.g.emptied.Load() == emptied {
+			return err
+		}
+	}
 }
 
 // admission decides which slots a walk may return.
