@@ -63,12 +63,13 @@ var (
 	markedDesc  = prometheus.NewDesc("croft_cluster_raft_marker_index", "Entry of the newest snapshot or marker.", groupLabels, nil)
 	bytesDesc   = prometheus.NewDesc("croft_cluster_log_bytes", "Bytes of entries kept in the log, about.", groupLabels, nil)
 	tenantsDesc = prometheus.NewDesc("croft_cluster_tenants", "Tenants in the metadata plane.", nil, nil)
+	diskDesc    = prometheus.NewDesc("croft_cluster_disk_free_bytes", "Free disk space when last looked, at most a second before the last write.", nil, nil)
 	indexesDesc = prometheus.NewDesc("croft_cluster_indexes", "Indexes in the metadata plane.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c *groupCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, termDesc, commitDesc, appliedDesc, markedDesc, bytesDesc, tenantsDesc, indexesDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, termDesc, commitDesc, appliedDesc, markedDesc, bytesDesc, tenantsDesc, indexesDesc, diskDesc} {
 		ch <- d
 	}
 }
@@ -96,4 +97,5 @@ func (c *groupCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.node.meta.state()
 	ch <- prometheus.MustNewConstMetric(tenantsDesc, prometheus.GaugeValue, float64(s.byName.n))
 	ch <- prometheus.MustNewConstMetric(indexesDesc, prometheus.GaugeValue, float64(len(s.indexes)))
+	ch <- prometheus.MustNewConstMetric(diskDesc, prometheus.GaugeValue, float64(c.node.disk.sampled.Load()))
 }

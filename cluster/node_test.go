@@ -3,11 +3,13 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -532,7 +534,42 @@ func TestDiskReserve(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, w.Affected)
 	require.Equal(t, []string{"id0002"}, scanIDs(t, n, ix, "ns"))
-	require.Len(t, n.Ready(), 1)
+	require.Empty(t, n.Ready())
+	_, err = n.Upsert(t.Context(), ix, "new", []engine.Record{record(t, 3)})
+	require.True(t, errs.Is(err, errs.StorageFull), "%v", err)
+	require.Equal(t, 1, n.meta.state().byName.n, "no tenant is made for a write that is refused")
+}
+
+func TestDiskIsSampled(t *testing.T) {
+	calls := 0
+	fault := errors.New("no such disk")
+	d := newDiskGuard(10, func() (uint64, error) { calls++; return 10, fault })
+	require.ErrorIs(t, d.check(), fault)
+	fault = nil
+	d.due.Store(0)
+	require.NoError(t, d.check())
+	require.NoError(t, d.check())
+	require.Equal(t, 2, calls, "once a second")
+	require.NoError(t, newDiskGuard(-1, nil).check())
+}
+
+// TestConcurrentNamespaces creates one namespace from many goroutines: one of them is told that it made it.
+func TestConcurrentNamespaces(t *testing.T) {
+	n := openNode(t, testOptions(t.TempDir()))
+	ix := createIndex(t, n, "i")
+	var wg sync.WaitGroup
+	var made atomic.Int32
+	for range 20 {
+		wg.Go(func() {
+			if _, err := n.CreateNamespace(t.Context(), ix, "ns"); err == nil {
+				made.Add(1)
+			} else if !errs.Is(err, errs.AlreadyExists) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, int32(1), made.Load())
 }
 
 // TestConcurrentTenants creates tenants from many goroutines, several of each name.

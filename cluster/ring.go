@@ -32,7 +32,7 @@ type ringTable []uint16
 // newRing lays out the slots for shards, which must not be empty.
 func newRing(shards []uint16) ringTable {
 	t := make(ringTable, Slots)
-	load := make(map[uint16]int, len(shards))
+	load := make([]int, int(slices.Max(shards))+1)
 	circle := newCircle(shards)
 	bound := loadBound(len(shards))
 	for slot := range t {
@@ -48,7 +48,7 @@ func newRing(shards []uint16) ringTable {
 func (t ringTable) with(shard uint16) ringTable {
 	shards := append(t.shards(), shard)
 	next := slices.Clone(t)
-	load := next.loads()
+	load := next.loads(slices.Max(shards))
 	bound := loadBound(len(shards))
 	circle := newCircle(shards)
 	excess := 0
@@ -81,7 +81,7 @@ func (t ringTable) with(shard uint16) ringTable {
 func (t ringTable) without(shard uint16) ringTable {
 	shards := slices.DeleteFunc(t.shards(), func(s uint16) bool { return s == shard })
 	next := slices.Clone(t)
-	load := next.loads()
+	load := next.loads(slices.Max(t))
 	circle := newCircle(shards)
 	bound := loadBound(len(shards))
 	for slot, owner := range t {
@@ -95,15 +95,23 @@ func (t ringTable) without(shard uint16) ringTable {
 
 // shards returns the shards that have slots, ascending.
 func (t ringTable) shards() []uint16 {
-	s := slices.Clone(t)
-	slices.Sort(s)
-	return slices.Compact([]uint16(s))
+	if len(t) == 0 {
+		return nil
+	}
+	var ids []uint16
+	for shard, n := range t.loads(slices.Max(t)) {
+		if n > 0 {
+			ids = append(ids, uint16(shard))
+		}
+	}
+	return ids
 }
 
-func (t ringTable) loads() map[uint16]int {
-	load := make(map[uint16]int)
-	for _, s := range t {
-		load[s]++
+// loads counts the slots of each shard up to highest.
+func (t ringTable) loads(highest uint16) []int {
+	load := make([]int, int(highest)+1)
+	for _, shard := range t {
+		load[shard]++
 	}
 	return load
 }
@@ -152,7 +160,7 @@ func (c circle) first(slot int) uint16 { return c[c.after(slot)%len(c)].shard }
 
 // place returns the first shard from a slot's point on that has room. There is one: the bounds add up to more than
 // all slots.
-func (c circle) place(slot int, load map[uint16]int, bound int) uint16 {
+func (c circle) place(slot int, load []int, bound int) uint16 {
 	i := c.after(slot)
 	for load[c[i%len(c)].shard] >= bound {
 		i++

@@ -74,6 +74,9 @@ func (n *Node) create(ctx context.Context, ix *Index, namespace string) (route, 
 	if err := checkNamespace(namespace); err != nil {
 		return route{}, err
 	}
+	if err := n.disk.check(); err != nil {
+		return route{}, err
+	}
 	t, err := n.meta.tenant(ctx, namespace)
 	if err != nil {
 		return route{}, err

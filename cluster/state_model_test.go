@@ -303,9 +303,9 @@ func FuzzMetaApply(f *testing.F) {
 	} {
 		f.Add(appendMetaCommand(nil, c))
 	}
-	base := newMetaModel(2).state
+	bases := []*state{newState(), newMetaModel(2).state, goldenState()}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, s := range []*state{newState(), base, goldenState()} {
+		for _, s := range bases {
 			next, _ := executeMeta(s, s.index+1, data)
 			again, _ := executeMeta(s, s.index+1, data)
 			b := appendState(nil, next)
