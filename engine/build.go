@@ -63,10 +63,12 @@ func (sp *space) wantsGraph() bool {
 
 // maintain does one bounded step of background work and tells whether more is left.
 func (sp *space) maintain(ctx context.Context, threads int) (more bool, err error) {
+	sp.shard.steps.RLock()
+	defer sp.shard.steps.RUnlock()
 	sp.builder.mu.Lock()
 	defer sp.builder.mu.Unlock()
-	if sp.part.space.Load() != sp {
-		return false, nil // dropped from memory
+	if sp.shard.isClosing() || sp.part.space.Load() != sp {
+		return false, nil // closed, or dropped from memory
 	}
 	pin := sp.shard.epochs.pin()
 	defer sp.shard.epochs.unpin(pin)

@@ -104,8 +104,8 @@ func (s *Shard) unitsAt(id uint64, off uint32) (uint64, error) {
 func (s *Shard) rewrite() error {
 	s.flushMu.Lock()
 	defer s.flushMu.Unlock()
-	if err := s.failure(); err != nil {
-		return err
+	if err := s.failure(); err != nil || s.isFrozen() {
+		return err // a flush that waits for space remembers places by partition, also of partitions dropped since
 	}
 	for {
 		uses, err := s.segmentUses()
@@ -119,10 +119,8 @@ func (s *Shard) rewrite() error {
 		if err := s.rewriteSegments(victims); err != nil {
 			return err
 		}
-		select {
-		case <-s.closing:
+		if s.isClosing() {
 			return nil
-		default:
 		}
 	}
 }
@@ -193,44 +191,25 @@ type rewriting struct {
 	shard   *Shard
 	victims []victim
 	extents []segment.Extent
-	parts   []*partition // of extents
-	keys    [][][]byte   // record keys of the rows of extents
+	owners  []Key      // of extents
+	keys    [][][]byte // record keys of the rows of extents
 	from    [][]place
-	moved   map[*partition]moves
+	moved   map[Key]moves
 }
 
-// victim is a segment to be rewritten. The owners of its extents are looked up before the store is read.
+// victim is a segment to be rewritten.
 type victim struct {
-	seg    *segment.Segment
-	block  uint32
-	owners []owner // of its extents; a zero one is gone
+	seg   *segment.Segment
+	block uint32
 }
 
-type owner struct {
-	part   *partition
-	number uint64
-}
-
-func (rw *rewriting) add(id uint64) {
-	s := rw.shard
-	b := (*s.segments.Load())[id]
-	v := victim{seg: (*s.blocks.table.Load())[b].seg, block: b}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, ext := range v.seg.Extents() {
-		var o owner
-		if p := s.registry.find(readKey(codec.NewReader(ext.Owner[:]))); p != nil {
-			o = owner{p, p.head.Number}
-		}
-		v.owners = append(v.owners, o)
-	}
-	rw.victims = append(rw.victims, v)
-}
+func ownerKey(o segment.Owner) Key { return readKey(codec.NewReader(o[:])) }
 
 func (s *Shard) rewriteSegments(victims []uint64) error {
-	rw := &rewriting{shard: s, moved: map[*partition]moves{}}
+	rw := &rewriting{shard: s, moved: map[Key]moves{}}
 	for _, id := range victims {
-		rw.add(id)
+		b := (*s.segments.Load())[id]
+		rw.victims = append(rw.victims, victim{seg: (*s.blocks.table.Load())[b].seg, block: b})
 	}
 	if err := s.kv.View(rw.collect); err != nil {
 		return s.fail("rewrite", err)
@@ -252,14 +231,23 @@ func (s *Shard) rewriteSegments(victims []uint64) error {
 	return nil
 }
 
-// collect finds the rows of the victims that records still name.
+// collect finds the rows of the victims that records still name: records.db's records, which may be behind what has
+// been applied.
 func (rw *rewriting) collect(tx store.Tx) error {
 	for _, v := range rw.victims {
 		for i, ext := range v.seg.Extents() {
-			if v.owners[i].part == nil {
+			stored, err := tx.Get(bucketPartitions, ext.Owner[:])
+			if err != nil {
+				return err
+			}
+			if stored == nil {
 				continue
 			}
-			if err := rw.collectExtent(tx, &v, i, ext); err != nil {
+			h, err := decodeHead(stored)
+			if err != nil {
+				return err
+			}
+			if err := rw.collectExtent(tx, &v, i, ext, h.Number); err != nil {
 				return err
 			}
 		}
@@ -267,7 +255,7 @@ func (rw *rewriting) collect(tx store.Tx) error {
 	return nil
 }
 
-func (rw *rewriting) collectExtent(tx store.Tx, vic *victim, i int, ext segment.ExtentInfo) error {
+func (rw *rewriting) collectExtent(tx store.Tx, vic *victim, i int, ext segment.ExtentInfo, number uint64) error {
 	if err := vic.seg.Verify(ext.Off, ext.Rows, ext.Dim, ext.Owner); err != nil {
 		return err
 	}
@@ -280,7 +268,7 @@ func (rw *rewriting) collectExtent(tx store.Tx, vic *victim, i int, ext segment.
 	var from []place
 	for row, id := range ids {
 		off := ext.Off + uint32(row)*segment.Stride(ext.Dim)
-		key := recordKey(vic.owners[i].number, id)
+		key := recordKey(number, id)
 		v, err := tx.Get(bucketRecords, key)
 		if err != nil {
 			return err
@@ -296,7 +284,7 @@ func (rw *rewriting) collectExtent(tx store.Tx, vic *victim, i int, ext segment.
 		}
 	}
 	if len(out.IDs) > 0 {
-		rw.extents, rw.parts = append(rw.extents, out), append(rw.parts, vic.owners[i].part)
+		rw.extents, rw.owners = append(rw.extents, out), append(rw.owners, ownerKey(ext.Owner))
 		rw.keys, rw.from = append(rw.keys, keys), append(rw.from, from)
 	}
 	return nil
@@ -311,11 +299,11 @@ func namesRow(v []byte, seg uint64, off uint32) (bool, error) {
 }
 
 func (rw *rewriting) place(extent, row int, to place) {
-	p := rw.parts[extent]
-	if rw.moved[p] == nil {
-		rw.moved[p] = moves{}
+	k := rw.owners[extent]
+	if rw.moved[k] == nil {
+		rw.moved[k] = moves{}
 	}
-	rw.moved[p][rw.from[extent][row]] = to
+	rw.moved[k][rw.from[extent][row]] = to
 }
 
 func (rw *rewriting) commit(tx store.RW, nb newBlock) error {
@@ -329,7 +317,7 @@ func (rw *rewriting) commit(tx store.RW, nb newBlock) error {
 			if err != nil {
 				return err
 			}
-			to := rw.moved[rw.parts[i]][rw.from[i][row]]
+			to := rw.moved[rw.owners[i]][rw.from[i][row]]
 			r.Segment, r.Offset = nb.id, to.offset()
 			if err := tx.Put(bucketRecords, key, r.append(nil)); err != nil {
 				return err
@@ -366,21 +354,23 @@ func (rw *rewriting) commitState(tx store.RW) error {
 // publish points all at the new rows and removes the old segments once no reader is left in them.
 func (rw *rewriting) publish() {
 	s := rw.shard
-	s.mu.Lock()
-	for p, m := range rw.moved {
-		s.relocate(p, m)
-	}
-	s.mu.Unlock()
 	var parts []*partition
 	nums := map[uint32]bool{}
+	s.mu.Lock()
+	for k, m := range rw.moved {
+		if p := s.registry.find(k); p != nil {
+			s.relocate(p, m)
+		}
+	}
 	for _, v := range rw.victims {
 		nums[v.block] = true
-		for _, o := range v.owners {
-			if o.part != nil {
-				parts = append(parts, o.part)
+		for _, ext := range v.seg.Extents() {
+			if p := s.registry.find(ownerKey(ext.Owner)); p != nil {
+				parts = append(parts, p)
 			}
 		}
 	}
+	s.mu.Unlock()
 	s.vacate(parts, nums, func() {
 		for _, v := range rw.victims {
 			s.report(s.removeSegment(v))
@@ -412,6 +402,12 @@ func (s *Shard) vacate(parts []*partition, nums map[uint32]bool, remove func()) 
 		s.mu.Unlock()
 		s.epochs.retire(remove)
 	})
+}
+
+func (s *Shard) isFrozen() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.frozen != nil
 }
 
 func removeIfThere(fsys vfs.FS, path string) error {

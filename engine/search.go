@@ -94,6 +94,8 @@ type searcher struct {
 	view *view
 	seen visibility
 
+	set *roaring.Bitmap // what an exact scan was limited to; nil: the pending list
+
 	query   ann.Query
 	request ann.Request
 	top     ann.TopK
@@ -161,6 +163,9 @@ func (sr *searcher) search(ctx context.Context, sp *space, q *Query, res *Result
 		return err
 	}
 	sr.found = sr.top.Sorted(sr.found[:0])
+	if err := sr.settle(ctx, q, res.Plan); err != nil {
+		return err
+	}
 	sr.answer(res)
 	return nil
 }
@@ -169,14 +174,15 @@ func (sr *searcher) begin(sp *space, q *Query, res *Result) {
 	sr.sp, sr.view = sp, sp.view.Load()
 	sr.seen.cols, sr.seen.seq, sr.seen.on = &sp.cols, sr.view.seq, false
 	sr.query = ann.Bind(sp.part.schema.Metric, q.Vector)
-	sr.top.Reset(min(q.K, int(sp.live.Load())+len(sr.view.pending)))
+	sr.top.Reset(min(q.K, int(sp.slots())) + 1) // one more than asked for tells whether the last place is tied
+	sr.set = nil
 	res.reset()
 	res.Version = sp.part.version.Load()
 }
 
 // end lets go of what the pool must not keep alive.
 func (sr *searcher) end() {
-	sr.view, sr.seen.cols = nil, nil
+	sr.view, sr.seen.cols, sr.set = nil, nil, nil
 	sr.query, sr.request = ann.Query{}, ann.Request{}
 }
 
@@ -245,6 +251,7 @@ func (sr *searcher) filtered(ctx context.Context, q *Query, res *Result) error {
 		}
 		return sr.scan(ctx, sr.view.pending, res)
 	}
+	sr.set = set
 	return sr.scanSet(ctx, set, res)
 }
 
@@ -341,6 +348,56 @@ func (sp *space) slots() uint32 {
 	return uint32(n)
 }
 
+// settle cuts the candidates to K. If the last place is tied, an exact plan gives it to the smaller ids, so that the
+// answer does not depend on slots, which differ between replicas and after a restart. A graph walk or a sum of sparse
+// products promises no such thing.
+func (sr *searcher) settle(ctx context.Context, q *Query, plan Plan) error {
+	if len(sr.found) <= q.K {
+		return nil
+	}
+	last := sr.found[q.K-1].Distance
+	tied := sr.found[q.K].Distance == last
+	sr.found = sr.found[:q.K]
+	if !tied || (plan != PlanFlat && plan != PlanFilterScan) {
+		return nil
+	}
+	for len(sr.found) > 0 && sr.found[len(sr.found)-1].Distance == last {
+		sr.found = sr.found[:len(sr.found)-1]
+	}
+	rivals, err := sr.at(ctx, last)
+	if err != nil {
+		return err
+	}
+	for _, slot := range rivals[:q.K-len(sr.found)] {
+		sr.found = append(sr.found, ann.Candidate{Slot: slot, Distance: last})
+	}
+	return nil
+}
+
+// at returns the slots that are exactly at a distance, by id.
+func (sr *searcher) at(ctx context.Context, distance float32) ([]uint32, error) {
+	slots := sr.view.pending
+	if sr.set != nil {
+		slots = sr.set.ToArray()
+	}
+	var rivals []uint32
+	var one [1]float32
+	for i, slot := range slots {
+		if i%scanBatch == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if !sr.seen.Allow(slot) {
+			continue
+		}
+		sr.query.Measure(sr.sp, slots[i:i+1], one[:])
+		if one[0] == distance {
+			rivals = append(rivals, slot)
+		}
+	}
+	slices.SortFunc(rivals, func(a, b uint32) int { return strings.Compare(sr.sp.id(a), sr.sp.id(b)) })
+	return rivals, nil
+}
+
 // answer turns candidates into matches, best first, equal ones by id.
 func (sr *searcher) answer(res *Result) {
 	n := len(sr.found)
@@ -356,7 +413,7 @@ func (sr *searcher) answer(res *Result) {
 	sr.orderTies(res.Matches)
 }
 
-// orderTies sorts runs of equal score by id. found is sorted by distance and slot; it follows.
+// orderTies sorts runs of equal distance by id. found is sorted by distance and slot; it follows.
 func (sr *searcher) orderTies(ms []Match) {
 	for from := 0; from < len(ms); {
 		to := from + 1

@@ -20,7 +20,7 @@ import (
 //
 // Threads: Apply runs on the log's goroutine; any number of readers; one janitor that flushes, sweeps and frees;
 // the engine's builders, which maintain graphs. Locks, in the order in which they may be taken: partition.loadMu,
-// flushMu, mu, space.mu. A view of the store may be opened under mu; mu is never waited for inside a view.
+// steps, builder.mu, flushMu, mu, space.mu. A view of the store may be opened under mu; mu is never waited for inside a view.
 type Shard struct {
 	engine *Engine
 	dir    string
@@ -59,6 +59,7 @@ type Shard struct {
 	closing   chan struct{}
 	closeOnce sync.Once
 	done      sync.WaitGroup
+	steps     sync.RWMutex // read-held by a builder's step, so that Close can wait for it
 }
 
 const (
@@ -97,9 +98,20 @@ func (s *Shard) Close() error {
 		s.engine.remove(s)
 		close(s.closing)
 		s.done.Wait()
+		s.steps.Lock() // the step under way has ended, later ones see closing
+		defer s.steps.Unlock()
 		err = errors.Join(s.flush(), s.saveGraphs(), s.release())
 	})
 	return err
+}
+
+func (s *Shard) isClosing() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
 }
 
 // release lets go of files without writing anything.

@@ -231,3 +231,8 @@ func (sp *space) place(slot uint32) *atomic.Uint64 {
 	col, i := sp.cols.at(slot)
 	return &col.place[i]
 }
+
+func (sp *space) id(slot uint32) string {
+	col, i := sp.cols.at(slot)
+	return col.id[i]
+}

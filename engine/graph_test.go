@@ -1,0 +1,173 @@
+package engine
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/croftdb/croft/ann"
+)
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+const graphDim = 8
+
+func clustered(rng *rand.Rand) []float32 {
+	v := make([]float32, graphDim)
+	centre := rng.IntN(16)
+	for i := range v {
+		v[i] = float32((centre>>(i%4))&1) + 0.3*float32(rng.NormFloat64())
+	}
+	return v
+}
+
+// fillGraph stores n records and waits until they are all in the graph.
+func fillGraph(s *subject, n int) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	s.apply(&Command{Op: OpDefineIndex, Schema: Schema{ID: 1, Dim: graphDim, Metric: ann.Euclidean}})
+	for i := 0; i < n; i += 100 {
+		c := &Command{Op: OpUpsert, Key: testKey(1, 1)}
+		for j := i; j < min(i+100, n); j++ {
+			c.Records = append(c.Records, Record{ID: "id-" + strconv.Itoa(j), Values: clustered(rng)})
+		}
+		s.apply(c)
+	}
+	s.settle(testKey(1, 1))
+}
+
+// settle waits until the background work on a partition has caught up.
+func (s *subject) settle(k Key) {
+	require.Eventually(s.t, func() bool {
+		p := s.shard.registry.find(k)
+		sp := p.space.Load()
+		if sp == nil {
+			return false
+		}
+		s.shard.epochs.reclaim()
+		v := sp.view.Load()
+		sp.mu.Lock()
+		buried := len(sp.buried)
+		sp.mu.Unlock()
+		if v.graph == nil {
+			return !sp.wantsBuild()
+		}
+		return len(v.pending) == 0 && buried == 0 && v.graph.Dead() == 0
+	}, time.Minute, 5*time.Millisecond, "background work must end")
+}
+
+func queryAll(s *subject, k int) []Match {
+	var res Result
+	q := &Query{Vector: make([]float32, graphDim), K: k}
+	require.NoError(s.t, s.shard.Query(context.Background(), testKey(1, 1), q, &res))
+	return res.Matches
+}
+
+// recall compares the graph's answers with exact ones over the same records.
+func (s *subject) recall(queries, k int) float64 {
+	rng := rand.New(rand.NewPCG(6, 6))
+	recs, _, err := s.shard.Scan(context.Background(), testKey(1, 1), "", "", nil, 1<<30)
+	require.NoError(s.t, err)
+	m := model{metric: ann.Euclidean, parts: map[Key]map[string]Record{testKey(1, 1): {}}}
+	for _, r := range recs {
+		m.parts[testKey(1, 1)][r.ID] = r
+	}
+	hits := 0
+	for range queries {
+		q := &Query{Vector: clustered(rng), K: k}
+		want := m.search(testKey(1, 1), q)
+		var res Result
+		require.NoError(s.t, s.shard.Query(context.Background(), testKey(1, 1), q, &res))
+		require.Equal(s.t, PlanGraph, res.Plan)
+		got := map[string]bool{}
+		for _, g := range res.Matches {
+			got[g.ID] = true
+		}
+		for _, w := range want {
+			if got[w.ID] {
+				hits++
+			}
+		}
+	}
+	return float64(hits) / float64(queries*k)
+}
+
+// TestGraphSurvivesRestart shows that a partition above the threshold is answered by its graph, that the graph is
+// loaded and not built after a restart, and that what was written after the checkpoint is found too.
+func TestGraphSurvivesRestart(t *testing.T) {
+	s := newSubject(t, Options{GraphAbove: 500, FlatBelow: 100, Logger: quiet()})
+	fillGraph(s, 3000)
+	require.GreaterOrEqual(t, s.recall(50, 10), 0.97)
+
+	s.restart(false)
+	queryAll(s, 1)
+	sp := s.shard.registry.find(testKey(1, 1)).space.Load()
+	require.Equal(t, 3000, sp.view.Load().graph.Len(), "all nodes come from the checkpoint")
+	require.Empty(t, sp.view.Load().pending)
+	require.GreaterOrEqual(t, s.recall(50, 10), 0.97)
+
+	far := []float32{90, 90, 90, 90, 90, 90, 90, 90}
+	s.apply(&Command{Op: OpUpsert, Key: testKey(1, 1), Records: []Record{{ID: "late", Values: far}}})
+	s.apply(&Command{Op: OpDelete, Key: testKey(1, 1), Targets: []Target{{ID: "id-7"}}})
+	s.restart(true)
+	var res Result
+	require.NoError(t, s.shard.Query(context.Background(), testKey(1, 1), &Query{Vector: far, K: 1}, &res))
+	require.Equal(t, "late", res.Matches[0].ID)
+	require.Len(t, queryAll(s, 5000), 3000)
+}
+
+// TestChurn replaces every record three times: recall, slots and segments stay those of a fresh partition.
+func TestChurn(t *testing.T) {
+	s := newSubject(t, Options{GraphAbove: 500, FlatBelow: 100, FlushBytes: 64 << 10, Logger: quiet()})
+	const n = 2000
+	fillGraph(s, n)
+	fresh := s.recall(50, 10)
+	rng := rand.New(rand.NewPCG(7, 7))
+	for range 3 {
+		for i := 0; i < n; i += 50 {
+			c := &Command{Op: OpUpsert, Key: testKey(1, 1)}
+			for j := i; j < i+50; j++ {
+				c.Records = append(c.Records, Record{ID: "id-" + strconv.Itoa(j), Values: clustered(rng)})
+			}
+			s.apply(c)
+		}
+		s.settle(testKey(1, 1))
+	}
+	require.GreaterOrEqual(t, s.recall(50, 10), fresh-0.02)
+	require.Len(t, queryAll(s, 5000), n)
+	sp := s.shard.registry.find(testKey(1, 1)).space.Load()
+	require.LessOrEqual(t, int(sp.next), 3*n, "slots are used again: without, there were four for each record")
+
+	upkeep(s.shard)
+	st := s.shard.Stats()
+	require.Less(t, st.SegmentBytes, uint64(4*n*graphDim*4), "dead rows are given back")
+	readBack(t, s.shard)
+}
+
+// TestBothWays grows a partition over the threshold and shrinks it below the other one.
+func TestBothWays(t *testing.T) {
+	s := newSubject(t, Options{GraphAbove: 200, FlatBelow: 100, Logger: quiet()})
+	fillGraph(s, 400)
+	require.NotNil(t, s.shard.registry.find(testKey(1, 1)).space.Load().view.Load().graph)
+	c := &Command{Op: OpDelete, Key: testKey(1, 1)}
+	for i := range 350 {
+		c.Targets = append(c.Targets, Target{ID: "id-" + strconv.Itoa(i)})
+	}
+	require.Equal(t, 350, s.apply(c).Affected)
+	s.settle(testKey(1, 1))
+	require.Nil(t, s.shard.registry.find(testKey(1, 1)).space.Load().view.Load().graph)
+	require.Len(t, queryAll(s, 1000), 50)
+	fillAgain := &Command{Op: OpUpsert, Key: testKey(1, 1)}
+	rng := rand.New(rand.NewPCG(8, 8))
+	for i := range 300 {
+		fillAgain.Records = append(fillAgain.Records, Record{ID: "new-" + strconv.Itoa(i), Values: clustered(rng)})
+	}
+	s.apply(fillAgain)
+	s.settle(testKey(1, 1))
+	require.Len(t, queryAll(s, 1000), 350)
+}
