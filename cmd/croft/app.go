@@ -54,6 +54,7 @@ func (a *app) rootCommand() *cobra.Command {
 		Short: "croft stores vectors and finds the nearest ones",
 		Example: `  croft demo                          a server with sample data, gone when you stop it
   croft serve --data ./data           the real thing`,
+		Version:       buildInfo().Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -76,9 +77,11 @@ func (a *app) rootCommand() *cobra.Command {
 }
 
 // helpTemplate puts the examples first: they are what most readers came for.
-const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
+const helpTemplate = `{{.Short}}
 
-{{end}}{{if .HasExample}}{{.Example}}
+{{if .HasExample}}{{.Example}}
+
+{{end}}{{with .Long}}{{. | trimTrailingWhitespaces}}
 
 {{end}}{{if or .Runnable .HasSubCommands}}Usage:{{if .Runnable}}
   {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}

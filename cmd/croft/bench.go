@@ -36,9 +36,7 @@ func (a *app) benchRecallCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "recall --dataset DIR",
 		Short: "Measure recall and speed on a data set with exact answers",
-		Long: `Measure recall and speed on a data set with exact answers.
-
-DIR holds base.fvecs or base.bvecs, query.fvecs or query.bvecs, gt10.ivecs or gt100.ivecs, and a file "metric" with
+		Long: `DIR holds base.fvecs or base.bvecs, query.fvecs or query.bvecs, gt10.ivecs or gt100.ivecs, and a file "metric" with
 l2, cosine or ip. Without --target an index is built in this process; with it, one on a running server.`,
 		Example: `  croft bench recall --dataset ./mnist-784 --ef 32,64,128
   croft bench recall --dataset ./mnist-784 --target http://127.0.0.1:5080 --json`,

@@ -49,7 +49,7 @@ func defaultConfig() config {
 func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.data, "data", c.data, "directory of the data, made if missing (required)")
 	f.StringVar(&c.listen, "listen", c.listen, "address of the API; indexes get ports of their own, from the next one up")
-	f.StringVar(&c.peerListen, "peer-listen", c.peerListen, "address for other nodes (default: the API's port + 100)")
+	f.StringVar(&c.peerListen, "peer-listen", c.peerListen, "address for other nodes; no effect until replication is there")
 	f.StringVar(&c.advertise, "advertise", c.advertise, "how clients reach an index, e.g. https://{index}.vectors.example.com")
 	f.IntVar(&c.shards, "shards", c.shards, "shards of a new data directory, 1 to 256")
 	f.Var(&c.memoryBudget, "memory-budget", "memory for search structures")

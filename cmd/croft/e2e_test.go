@@ -360,13 +360,18 @@ func TestImportSurvivesKills(t *testing.T) {
 	bad := writeRecords(t, input, rows)
 
 	importer := w.start("import", input, "--index", "docs", "--batch", "20", "--concurrency", "2")
-	w.awaitRecords("docs", rows/20)
+	w.awaitRecords("docs", rows/40)
 	importer.end(syscall.SIGKILL)
+	importer = w.start("import", input, "--index", "docs", "--batch", "20", "--concurrency", "2")
+	w.awaitRecords("docs", rows/20)
+	require.Equal(t, exitInterrupted, importer.end(syscall.SIGINT))
+	require.Contains(t, importer.stderr.text(), "the same command goes on from row")
 	importer = w.start("import", input, "--index", "docs", "--batch", "20", "--concurrency", "2", "--allow-rejects", "--json")
 	w.awaitRecords("docs", rows/5)
 	server.end(syscall.SIGKILL)
 	server = w.restart(address)
 	require.Equal(t, exitOK, importer.exitCode(), importer.stderr.text())
+	require.Contains(t, importer.stderr.text(), "going on at row")
 
 	var summary importSummary
 	require.NoError(t, json.Unmarshal([]byte(importer.stdout.text()), &summary))

@@ -36,9 +36,7 @@ func (a *app) importCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE --index NAME",
 		Short: "Store the records of a file",
-		Long: `Store the records of a file.
-
-A line of a JSONL file is a vector object ({"id":…,"values":[…],"metadata":{…}}); a row of an fvecs or bvecs file gets
+		Long: `A line of a JSONL file is a vector object ({"id":…,"values":[…],"metadata":{…}}); a row of an fvecs or bvecs file gets
 its number, from 0, as id. An import that was stopped or killed goes on where it was when it is started again. Rows
 that cannot be stored are listed in FILE.rejects.jsonl. If an id occurs twice, either row may remain.`,
 		Example: `  croft import records.jsonl --index docs --namespace acme

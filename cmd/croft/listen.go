@@ -58,3 +58,12 @@ func holderText(port int) string {
 	}
 	return fmt.Sprintf(" by pid %d (%s)", pid, name)
 }
+
+// dialable is the URL of a listener as this machine can reach it: "all addresses" is none to dial.
+func dialable(addr net.Addr) string {
+	host, port, _ := net.SplitHostPort(addr.String())
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}

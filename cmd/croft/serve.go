@@ -26,9 +26,7 @@ func (a *app) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve --data DIR",
 		Short: "Run a server",
-		Long: `Run a server.
-
-Each flag may also be an environment variable (CROFT_DATA for --data), or a line of a YAML file (data: DIR); flags win
+		Long: `Each flag may also be an environment variable (CROFT_DATA for --data), or a line of a YAML file (data: DIR); flags win
 over the environment, the environment over the file. CROFT_<NAME>_FILE names a file that holds the value.
 
 The first start makes an admin key and prints it, once: only its hash is stored. CROFT_ADMIN_KEY (or
@@ -83,6 +81,9 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 	}
 	f.add(dir.Close)
 	dir.checkSpace(log, int64(cfg.diskReserve))
+	if cfg.peerListen != "" {
+		log.Warn("--peer-listen has no effect: a node is alone until replication is there", "addr", cfg.peerListen)
+	}
 	registry := newRegistry()
 
 	// Floors 2 and 3: the shards, and the node that agrees on them.
@@ -151,7 +152,7 @@ func (f *floors) openAPI(cfg config, log *slog.Logger, registry *prometheus.Regi
 	if err != nil {
 		return err
 	}
-	f.url = "http://" + f.server.Addr().String()
+	f.url = dialable(f.server.Addr())
 	f.serving = make(chan error, 1)
 	go func() { f.serving <- f.server.Serve() }()
 	f.add(func() error { return f.drain(cfg.drainTimeout) })

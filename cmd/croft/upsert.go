@@ -21,9 +21,7 @@ func (a *app) upsertCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "upsert INDEX RECORDS",
 		Short: "Store records, replacing those of the same id",
-		Long: `Store records, replacing those of the same id.
-
-RECORDS is JSON, the path of a file, or - for stdin: one object, an array of them, a line for each, or the body of
+		Long: `RECORDS is JSON, the path of a file, or - for stdin: one object, an array of them, a line for each, or the body of
 an upsert. For large files use ` + "`croft import`" + `.`,
 		Example: `  croft upsert docs '{"id":"a","values":[0.1,0.2,0.3],"metadata":{"lang":"en"}}' -n acme
   croft upsert docs - -n acme < records.jsonl`,
