@@ -127,6 +127,7 @@ func TestFaults(t *testing.T) {
 		{"varint over 64 bits", []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}, func(r *codec.Reader) { r.Uvarint() }},
 		{"string longer than the input", []byte{5, 'a'}, func(r *codec.Reader) { _ = r.String() }},
 		{"length over any int", huge, func(r *codec.Reader) { r.Bytes() }},
+		{"count over any int", huge, func(r *codec.Reader) { r.Count(1) }},
 		{"count of large items", []byte{3, 0, 0, 0, 0}, func(r *codec.Reader) { r.Count(2) }},
 		{"count of items without size", []byte{9, 0}, func(r *codec.Reader) { r.Count(0) }},
 		{"negative raw", []byte{1, 2}, func(r *codec.Reader) { r.Raw(-1) }},

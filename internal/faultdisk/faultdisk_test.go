@@ -21,6 +21,7 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"github.com/croftdb/croft/internal/faultdisk"
 	"github.com/croftdb/croft/internal/vfs"
@@ -177,6 +178,7 @@ func TestStall(t *testing.T) {
 	require.NoError(t, err)
 
 	disk.StallSyncs()
+	defer disk.ResumeSyncs()
 	synced := make(chan error)
 	go func() { synced <- f.Sync() }()
 	require.Eventually(t, func() bool { return disk.Stats().Stalled == 1 }, 10*time.Second, time.Millisecond)
@@ -184,6 +186,24 @@ func TestStall(t *testing.T) {
 	disk.ResumeSyncs()
 	require.NoError(t, <-synced)
 	require.Equal(t, "x", read(t, strictCut(t, disk), "f"))
+}
+
+func TestPreallocation(t *testing.T) {
+	disk := faultdisk.Mount(t, faultdisk.Options{})
+	f, err := os.Create(filepath.Join(disk.Dir(), "f"))
+	require.NoError(t, err)
+	defer f.Close()
+	_, err = f.WriteString("abc")
+	require.NoError(t, err)
+	require.NoError(t, vfs.OS().SyncDir(disk.Dir()))
+	require.NoError(t, unix.Fallocate(int(f.Fd()), 0, 0, 6))
+	require.NoError(t, unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 100))
+	require.NoError(t, unix.Fallocate(int(f.Fd()), 0, 0, 2), "never shortens")
+	require.Error(t, unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, 1))
+	require.Empty(t, read(t, strictCut(t, disk), "f"))
+	require.NoError(t, f.Sync())
+	require.Equal(t, "abc\x00\x00\x00", read(t, strictCut(t, disk), "f"))
+	require.Equal(t, "abc\x00\x00\x00", read(t, disk.Dir(), "f"))
 }
 
 func TestFrom(t *testing.T) {
@@ -276,11 +296,15 @@ func TestBoltKeepsCommits(t *testing.T) {
 	disk := faultdisk.Mount(t, faultdisk.Options{})
 	var committed, checked atomic.Int64
 	var wg sync.WaitGroup
-	defer wg.Wait()
+	t.Cleanup(wg.Wait)
 	first := make(chan struct{}) // before the first commit bbolt may still be making its file
 	wg.Go(func() {
 		defer checked.Store(cuts)
-		<-first
+		select {
+		case <-first:
+		case <-t.Context().Done():
+			return
+		}
 		for seed := range uint64(cuts) {
 			before := int(committed.Load())
 			if err := checkBolt(filepath.Join(cutDir(t, disk, seed), "db"), before); err != nil {

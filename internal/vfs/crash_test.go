@@ -78,6 +78,21 @@ func TestCrashNamesNeedSyncDir(t *testing.T) {
 	require.Nil(t, contents(t, m.CrashClone(nil), "/a/y"))
 }
 
+func TestCrashLeavesOneNameOfARename(t *testing.T) {
+	m := vfs.NewMem()
+	put(t, m, "/old", []byte("x"), true)
+	require.NoError(t, m.SyncDir("/"))
+	require.NoError(t, m.Rename("/old", "/new"))
+	seen := map[bool]bool{}
+	for seed := range uint64(40) {
+		c := m.CrashClone(seeded(seed))
+		renamed := contents(t, c, "/new") != nil
+		require.Equal(t, renamed, contents(t, c, "/old") == nil, "seed %d", seed)
+		seen[renamed] = true
+	}
+	require.Len(t, seen, 2)
+}
+
 // TestCrashDrawsEveryOutcome sees that the cuts are as bad as they promise to be.
 func TestCrashDrawsEveryOutcome(t *testing.T) {
 	m := vfs.NewMem()
