@@ -94,8 +94,11 @@ func decodeMarker(b []byte) (flushed uint64, err error) {
 	if err := r.Done(); err != nil {
 		return 0, err
 	}
-	if version != markerVersion || crc != codec.CRC(b[:9]) {
-		return 0, errs.New(errs.Corrupt, "marker of version %d is damaged or unknown to this version", version)
+	if crc != codec.CRC(b[:9]) {
+		return 0, errs.New(errs.Corrupt, "marker is damaged")
+	}
+	if version != markerVersion {
+		return 0, errs.New(errs.FailedPrecondition, "marker has format %d, this version reads %d", version, markerVersion)
 	}
 	return flushed, nil
 }

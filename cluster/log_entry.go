@@ -16,14 +16,15 @@ const (
 	entryMagic      = "CLE1" // croft log entry, version 1
 	entryHeaderSize = 52
 
-	entryCRCAt    = 4
-	entrySizeAt   = 8
-	entryTypeAt   = 12
-	entryIndexAt  = 16
-	entryTermAt   = 24
-	entrySyncedAt = 32
-	entryTimeAt   = 40
-	entryExtAt    = 48
+	entryVersionAt = 3 // in the magic; magic, checksum and size keep their places in later versions
+	entryCRCAt     = 4
+	entrySizeAt    = 8
+	entryTypeAt    = 12
+	entryIndexAt   = 16
+	entryTermAt    = 24
+	entrySyncedAt  = 32
+	entryTimeAt    = 40
+	entryExtAt     = 48
 )
 
 // entrySize is the encoded size of l in bytes.
@@ -50,9 +51,12 @@ func appendEntry(b []byte, l *raft.Log, synced uint64) []byte {
 	b = append(b, h[:]...)
 	b = append(b, l.Extensions...)
 	b = append(b, l.Data...)
-	le.PutUint32(b[start+entryCRCAt:], codec.CRC(b[start+entrySizeAt:]))
+	le.PutUint32(b[start+entryCRCAt:], entryCRC(b[start:]))
 	return b
 }
+
+// entryCRC is the checksum of all of an entry but the checksum.
+func entryCRC(b []byte) uint32 { return codec.UpdateCRC(codec.CRC(b[:entryCRCAt]), b[entrySizeAt:]) }
 
 // entry is a checked view of an encoded entry.
 type entry struct {
@@ -63,19 +67,24 @@ type entry struct {
 	extensions, data    []byte // alias the input; nil if empty
 }
 
-// parseEntry checks and reads the entry at the start of b, which may go on after it. Errors are of kind Corrupt.
+// parseEntry checks and reads the entry at the start of b, which may go on after it. Corrupt: it is damaged;
+// FailedPrecondition: a newer version wrote it.
 func parseEntry(b []byte) (entry, error) {
 	le := binary.LittleEndian
-	if len(b) < entryHeaderSize || string(b[:len(entryMagic)]) != entryMagic {
-		return entry{}, errs.New(errs.Corrupt, "log entry does not begin with a header of version 1")
+	if len(b) < entryHeaderSize || string(b[:entryVersionAt]) != entryMagic[:entryVersionAt] {
+		return entry{}, errs.New(errs.Corrupt, "log entry does not begin with its mark")
 	}
 	size := int64(le.Uint32(b[entrySizeAt:]))
 	if size < entryHeaderSize || size > int64(len(b)) {
 		return entry{}, errs.New(errs.Corrupt, "log entry says it has %d bytes, there are %d", size, len(b))
 	}
 	b = b[:size]
-	if want, got := le.Uint32(b[entryCRCAt:]), codec.CRC(b[entrySizeAt:]); want != got {
+	if want, got := le.Uint32(b[entryCRCAt:]), entryCRC(b); want != got {
 		return entry{}, errs.New(errs.Corrupt, "log entry has checksum %08x, should have %08x", got, want)
+	}
+	if b[entryVersionAt] != entryMagic[entryVersionAt] {
+		return entry{}, errs.New(errs.FailedPrecondition, "log entry has format %q, this version reads %q", b[:4], entryMagic).
+			WithHint("start the version of croft that wrote it")
 	}
 	ext := int64(le.Uint32(b[entryExtAt:]))
 	if ext > size-entryHeaderSize {

@@ -18,7 +18,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
 )
 
@@ -270,7 +269,7 @@ func FuzzParseEntry(f *testing.F) {
 		fixCRC(data)
 		e, err := parseEntry(data)
 		if err != nil {
-			require.Equal(t, errs.Corrupt, errs.KindOf(err))
+			require.Contains(t, []errs.Kind{errs.Corrupt, errs.FailedPrecondition}, errs.KindOf(err))
 			return
 		}
 		l := e.log()
@@ -285,7 +284,7 @@ func FuzzParseEntry(f *testing.F) {
 func fixCRC(b []byte) {
 	if len(b) >= entryHeaderSize {
 		if size := binary.LittleEndian.Uint32(b[entrySizeAt:]); size >= entryHeaderSize && int64(size) <= int64(len(b)) {
-			binary.LittleEndian.PutUint32(b[entryCRCAt:], codec.CRC(b[entrySizeAt:size]))
+			binary.LittleEndian.PutUint32(b[entryCRCAt:], entryCRC(b[:size]))
 		}
 	}
 }
@@ -307,6 +306,13 @@ func TestEntryGolden(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, l, e.log())
 	require.Equal(t, uint64(2), e.synced)
+
+	future := append([]byte("CLE2"), golden[4:]...)
+	_, err = parseEntry(future)
+	require.Equal(t, errs.Corrupt, errs.KindOf(err), "a damaged version is damage")
+	fixCRC(future)
+	_, err = parseEntry(future)
+	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "a newer version is not")
 }
 
 func TestFailureKeepsTheFirst(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 
 const (
 	stateMagic   = 0x534d4c43 // "CLMS": croft metadata snapshot
-	stateVersion = 1
+	stateVersion = 1          // behind the magic; with the checksum at the end, they keep their places in later versions
 )
 
 // appendState encodes s, docs/format/meta.md. Equal states have equal bytes.
@@ -52,13 +52,13 @@ func decodeState(b []byte) (*state, error) {
 	if len(b) < 12 || codec.NewReader(b).Uint32() != stateMagic {
 		return nil, errs.New(errs.Corrupt, "metadata snapshot of %d bytes does not begin with its mark", len(b))
 	}
-	if v := codec.NewReader(b[4:]).Uint32(); v != stateVersion {
-		return nil, errs.New(errs.FailedPrecondition, "metadata snapshot has format %d, this version reads %d", v, stateVersion).
-			WithHint("start the version of croft that wrote it")
-	}
 	body := b[:len(b)-4]
 	if want, got := codec.NewReader(b[len(body):]).Uint32(), codec.CRC(body); want != got {
 		return nil, errs.New(errs.Corrupt, "metadata snapshot has checksum %08x, should have %08x", got, want)
+	}
+	if v := codec.NewReader(b[4:]).Uint32(); v != stateVersion {
+		return nil, errs.New(errs.FailedPrecondition, "metadata snapshot has format %d, this version reads %d", v, stateVersion).
+			WithHint("start the version of croft that wrote it")
 	}
 	r := codec.NewReader(body[8:])
 	s := readState(r)

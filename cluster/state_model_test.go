@@ -282,6 +282,8 @@ func TestStateRefusesDamage(t *testing.T) {
 	newer := bytes.Clone(good)
 	newer[4] = 2
 	_, err := decodeState(newer)
+	require.Equal(t, errs.Corrupt, errs.KindOf(err))
+	_, err = decodeState(sealed(newer[:len(newer)-4]))
 	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "a newer version is not called damage")
 	_, err = decodeState(good[:len(good)-1])
 	require.Equal(t, errs.Corrupt, errs.KindOf(err))
