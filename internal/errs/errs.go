@@ -135,13 +135,14 @@ func KindOf(err error) Kind {
 // Is reports whether err has kind k.
 func Is(err error, k Kind) bool { return err != nil && KindOf(err) == k }
 
-// HintOf returns the first hint in err's chain, or "".
+// HintOf returns the first hint in err's tree, or "".
 func HintOf(err error) string {
-	for err != nil {
-		if e, ok := err.(*Error); ok && e.Hint != "" {
+	var e *Error
+	for errors.As(err, &e) {
+		if e.Hint != "" {
 			return e.Hint
 		}
-		err = errors.Unwrap(err)
+		err = e.Err
 	}
 	return ""
 }
