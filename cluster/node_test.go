@@ -177,6 +177,20 @@ func TestInterruptedCreation(t *testing.T) {
 	upsert(t, n, createIndex(t, n, "i"), "ns", 1)
 }
 
+// TestHalfBootstrapped finds what a crash leaves between the two writes of a bootstrap.
+func TestHalfBootstrapped(t *testing.T) {
+	opts := testOptions(t.TempDir())
+	require.NoError(t, dataFS.MkdirAll(opts.Dir))
+	_, err := loadIdentity(opts.Dir, opts.Shards)
+	require.NoError(t, err)
+	l, err := testLog(t, raftDir(shardDir(opts.Dir, 1, 1)))
+	require.NoError(t, err)
+	require.NoError(t, l.SetUint64([]byte("CurrentTerm"), 1))
+	require.NoError(t, l.Close())
+	n := openNode(t, opts)
+	require.Empty(t, n.Ready())
+}
+
 func TestWrites(t *testing.T) {
 	n := openNode(t, testOptions(t.TempDir()))
 	ctx := t.Context()
@@ -518,6 +532,13 @@ func TestPoisonedStoreFailsTheNode(t *testing.T) {
 	_, err := n.Upsert(t.Context(), ix, "ns", []engine.Record{record(t, 2)})
 	require.True(t, errs.Is(err, errs.Unavailable), "%v", err)
 	require.NotEmpty(t, n.Ready())
+
+	// raft meets the poisoned store itself: it steps down, cannot save the term of its next election, and must end
+	// neither in a panic nor in a hang of Close.
+	g := n.shards[uint16(w.Shard)].group
+	require.Error(t, g.raft.Apply(nil, 0).Error())
+	require.Eventually(t, func() bool { return g.raft.State() == raft.Candidate }, 5*time.Second, time.Millisecond)
+	require.NoError(t, n.Close())
 }
 
 func TestDiskReserve(t *testing.T) {
@@ -602,6 +623,12 @@ func TestContextEndsWhileWaiting(t *testing.T) {
 	cancel()
 	_, err := g.propose(ctx, nil)
 	require.True(t, errs.Is(err, errs.Canceled), "nothing was done: %v", err)
+
+	ctx, cancel = context.WithCancel(t.Context())
+	release := make(chan struct{})
+	_, err = g.await(ctx, func() (any, error) { cancel(); <-release; return nil, nil })
+	require.ErrorIs(t, err, context.Canceled, "a caller need not wait for raft")
+	close(release)
 	for err, want := range map[error]errs.Kind{
 		context.Canceled: errs.OutcomeUnknown, raft.ErrLeadershipLost: errs.OutcomeUnknown, raft.ErrRaftShutdown: errs.OutcomeUnknown,
 		raft.ErrNotLeader: errs.Unavailable, raft.ErrEnqueueTimeout: errs.Unavailable, raft.ErrLeadershipTransferInProgress: errs.Unavailable,
