@@ -22,7 +22,7 @@ const (
 func (c *call) readBody(buf []byte) ([]byte, error) {
 	limit := c.h.opts.Limits.BodyBytes
 	if c.r.ContentLength > int64(limit) {
-		c.w.Header().Set("Connection", "close")
+		c.dropConnection()
 		return buf, errTooLarge(limit)
 	}
 	raw := &timedBody{c: c, limit: limit}
@@ -36,11 +36,19 @@ func (c *call) readBody(buf []byte) ([]byte, error) {
 		return buf, errs.New(errs.UnsupportedMedia, "Content-Encoding %s is not spoken, gzip is", clip(enc))
 	}
 	if err != nil {
-		c.w.Header().Set("Connection", "close") // what is left of the body is not worth reading
+		c.dropConnection()
 		return buf, bodyError(err, limit)
 	}
 	c.endBodyTime()
 	return buf, nil
+}
+
+// dropConnection ends an HTTP/1 connection after the answer, since what is left of the body is not worth reading.
+// HTTP/2 resets the one stream by itself; there the header would end all others too.
+func (c *call) dropConnection() {
+	if c.r.ProtoMajor == 1 {
+		c.w.Header().Set("Connection", "close")
+	}
 }
 
 func (c *call) gunzip(buf []byte, raw *timedBody, limit int) ([]byte, error) {

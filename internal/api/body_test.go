@@ -83,6 +83,20 @@ func TestBodyLimit(t *testing.T) {
 	requireError(t, c.send(chunked), 413, "longer than 100 bytes")
 }
 
+func TestRefusedBodyEndsOnlyItsOwnConnection(t *testing.T) {
+	n := openNode(t)
+	(&client{t, newHandler(t, n)}).index("demo", `"dimension":1`)
+	c := &client{t, newHandler(t, n, func(o *Options) { o.Limits.BodyBytes = 10 })}
+	for major, want := range map[int]string{1: "close", 2: ""} {
+		r := httptest.NewRequest("POST", "/vectors/upsert", strings.NewReader(strings.Repeat(" ", 100)))
+		r.ProtoMajor = major
+		r.Header.Set("Api-Key", testKey)
+		a := c.send(r)
+		require.Equal(t, 413, a.status)
+		require.Equal(t, want, a.header.Get("Connection"))
+	}
+}
+
 func TestBodyIsNotReadForStrangers(t *testing.T) {
 	c := newClient(t)
 	c.index("demo", `"dimension":1`)

@@ -253,6 +253,27 @@ func TestPagesAreCutByBytes(t *testing.T) {
 	c.ok("POST", "/query", `{"vector":[1,1],"topK":10000,"includeValues":true,"namespace":"empty"}`)
 }
 
+func TestReadsInSeveralChunks(t *testing.T) {
+	c := newClient(t)
+	c.index("demo", `"dimension":1`)
+	n := 2*fetchChunk + 50
+	var recs, ids []string
+	for i := range n {
+		recs = append(recs, fmt.Sprintf(`{"id":"%03d","values":[%d],"metadata":{"odd":%v}}`, i, i+1, i%2 == 1))
+		ids = append(ids, fmt.Sprintf("ids=%03d", i))
+	}
+	c.ok("POST", "/vectors/upsert", `{"vectors":[`+strings.Join(recs, ",")+`]}`)
+	a := c.ok("GET", "/vectors/fetch?"+strings.Join(ids, "&"), "")
+	require.Len(t, a.get(t, "vectors"), n)
+	require.Equal(t, float64(n/10), a.get(t, "usage.readUnits"))
+	a = c.ok("POST", "/vectors/fetch_by_metadata", `{"filter":{"odd":{"$exists":true}},"limit":10000}`)
+	require.Len(t, a.get(t, "vectors"), n)
+	require.NotContains(t, a.body, "pagination")
+	a = c.ok("POST", "/vectors/fetch_by_metadata", `{"filter":{"odd":true}}`)
+	require.Len(t, a.get(t, "vectors"), 100, "the default limit")
+	require.Contains(t, a.body, "pagination")
+}
+
 func TestNamespaces(t *testing.T) {
 	c := newClient(t)
 	c.index("demo", `"dimension":1`)

@@ -9,7 +9,8 @@ import (
 // everything that is not such an array, null and values that overflow float32 included; a value too small for float32
 // becomes 0, as in every JSON reader. Faults are *fault with the element's place as path.
 //
-// It is five times as fast as encoding/json on embeddings, which is what an upsert spends its time on.
+// An upsert spends its time on this: 40 ns a number, where encoding/json takes some 300 (BenchmarkAppendFloats and
+// BenchmarkDecodeUpsertBaseline on a busy 2-core machine).
 func appendFloats(dst []float32, b []byte) ([]float32, error) {
 	i := skipSpace(b, 0)
 	if i == len(b) || b[i] != '[' {

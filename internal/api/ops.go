@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/croftdb/croft/cluster"
 )
@@ -44,11 +45,16 @@ func (r readiness) status() int {
 	return http.StatusServiceUnavailable
 }
 
-// ready lists the checks that fail; with ?verbose, the others too.
+// ready lists the checks that fail; with ?verbose, the others too. ?noleader passes over elections, for those who ask
+// whether a process may stay and not whether it can serve.
 func ready(c *call) (reply, error) {
 	_, verbose := c.params["verbose"]
+	_, noLeader := c.params["noleader"]
 	r := readiness{Status: "ready"}
 	for _, check := range c.h.node.Ready() {
+		if noLeader && strings.HasSuffix(check.Name, " leader") {
+			continue
+		}
 		shown := checkShown{Name: check.Name, OK: check.Err == nil}
 		if check.Err != nil {
 			r.Status, shown.Error = "not ready", check.Err.Error()

@@ -63,7 +63,7 @@ func routes() []route {
 
 		{"GET", "/healthz", "healthz", tenancy.Open, light, 200, false, false, nil, live},
 		{"GET", "/livez", "livez", tenancy.Open, light, 200, false, false, nil, live},
-		{"GET", "/readyz", "readyz", tenancy.Open, light, 200, false, false, []string{"verbose"}, ready},
+		{"GET", "/readyz", "readyz", tenancy.Open, light, 200, false, false, []string{"verbose", "noleader"}, ready},
 		{"GET", "/metrics", "metrics", tenancy.Open, light, 200, false, false, nil, metrics},
 		{"GET", "/v1/cluster", "cluster", rc, light, 200, false, false, nil, clusterInfo},
 		{"GET", "/v1/shards", "shards", rc, light, 200, false, false, nil, shards},
