@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/croftdb/croft/bench"
+	"github.com/croftdb/croft/internal/client"
 )
 
 // beCroft makes the test binary run as croft itself: real processes, without building twice.
@@ -263,6 +264,17 @@ func TestFirstStart(t *testing.T) {
 	}))
 }
 
+func TestSavedKeyOpensTheServer(t *testing.T) {
+	t.Parallel()
+	w, address := newWorld(t), freeAddress(t)
+	p := w.start("serve", "--data", w.path("data"), "--listen", address, "--shards", "1", "--save-key")
+	p.stdout.await(t, "^croft ready")
+	w.must("index", "list", "--url", "http://"+address)
+	w.env = append(w.env, "PINECONE_API_KEY=another")
+	require.Contains(t, w.fails(exitAuth, "index", "list", "--url", "http://"+address), "Invalid API key")
+	require.Equal(t, exitOK, p.end(syscall.SIGTERM))
+}
+
 func TestStartsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	w, address := newWorld(t), freeAddress(t)
@@ -352,7 +364,7 @@ func writeRecords(t *testing.T, path string, n int) (bad int) {
 // TestImportSurvivesKills kills the import and the server in its middle, and counts afterwards.
 func TestImportSurvivesKills(t *testing.T) {
 	t.Parallel()
-	const rows = 20_000
+	const rows = 40_000
 	w, address := newWorld(t), freeAddress(t)
 	server := w.serve(address)
 	w.must("index", "create", "docs", "--dimension", "3")
@@ -360,14 +372,14 @@ func TestImportSurvivesKills(t *testing.T) {
 	bad := writeRecords(t, input, rows)
 
 	importer := w.start("import", input, "--index", "docs", "--batch", "20", "--concurrency", "2")
-	w.awaitRecords("docs", rows/40)
+	w.awaitGrowth("docs", 500)
 	importer.end(syscall.SIGKILL)
 	importer = w.start("import", input, "--index", "docs", "--batch", "20", "--concurrency", "2")
-	w.awaitRecords("docs", rows/20)
+	w.awaitGrowth("docs", 500)
 	require.Equal(t, exitInterrupted, importer.end(syscall.SIGINT))
 	require.Contains(t, importer.stderr.text(), "the same command goes on from row")
 	importer = w.start("import", input, "--index", "docs", "--batch", "20", "--concurrency", "2", "--allow-rejects", "--json")
-	w.awaitRecords("docs", rows/5)
+	w.awaitGrowth("docs", 500)
 	server.end(syscall.SIGKILL)
 	server = w.restart(address)
 	require.Equal(t, exitOK, importer.exitCode(), importer.stderr.text())
@@ -387,23 +399,31 @@ func TestImportSurvivesKills(t *testing.T) {
 	server.end(syscall.SIGKILL)
 	w.restart(address)
 	require.Equal(t, rows-bad, w.records("docs"), "what was acknowledged is there after kill -9")
-	require.Contains(t, w.must("fetch", "docs", "r-19999", "-o", "jsonl"), "19999,1,0.5")
-	require.Contains(t, w.fails(exitFailure, "import", input, "--index", "docs", "-q"), "40 rows rejected")
+	require.Contains(t, w.must("fetch", "docs", "r-39999", "-o", "jsonl"), "39999,1,0.5")
+	require.Contains(t, w.fails(exitFailure, "import", input, "--index", "docs", "-q"), "80 rows rejected")
 	require.Contains(t, w.fails(exitNotFound, "import", input, "--index", "docs", "--resume"), "left unfinished")
 }
 
 func (w *world) records(index string) int {
 	w.t.Helper()
-	var stats struct {
-		Total int `json:"totalVectorCount"`
-	}
-	require.NoError(w.t, json.Unmarshal([]byte(w.must("stats", index, "-j")), &stats))
-	return stats.Total
+	c, err := client.New(client.Options{URL: w.lastEnv("CROFT_URL"), APIKey: testKey})
+	require.NoError(w.t, err)
+	defer c.Close()
+	ix, err := c.Index(w.t.Context(), index)
+	require.NoError(w.t, err)
+	stats, err := ix.Stats(w.t.Context())
+	require.NoError(w.t, err)
+	return stats.TotalVectorCount
 }
 
-func (w *world) awaitRecords(index string, n int) {
+// awaitGrowth waits until an index has n more records than now.
+func (w *world) awaitGrowth(index string, n int) {
 	w.t.Helper()
-	require.Eventually(w.t, func() bool { return w.records(index) >= n }, 60*time.Second, time.Millisecond)
+	want := w.records(index) + n
+	deadline := time.Now().Add(60 * time.Second)
+	for w.records(index) < want {
+		require.True(w.t, time.Now().Before(deadline), "no %d records in index %s", want, index)
+	}
 }
 
 func TestImportRefusesAnotherFileUnderTheSameName(t *testing.T) {

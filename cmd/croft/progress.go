@@ -31,7 +31,7 @@ func (a *app) newProgress(start importState) progress {
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionSetPredictTime(true),
-		progressbar.OptionFullWidth(),
+		progressbar.OptionSetWidth(30),
 		progressbar.OptionOnCompletion(func() { _, _ = io.WriteString(a.stderr, "\n") }))
 	_ = bar.Set64(start.Offset) // a bar that cannot be drawn is no reason to stop
 	return &progressBar{bar: bar}
@@ -45,9 +45,13 @@ func (silent) done()                {}
 
 type progressBar struct{ bar *progressbar.ProgressBar }
 
-func (p *progressBar) advanced(s importState) { _ = p.bar.Set64(s.Offset) }
-func (p *progressBar) tick(importState)       {}
-func (p *progressBar) done()                  { _ = p.bar.Exit() }
+func (p *progressBar) advanced(s importState) {
+	p.bar.Describe(counted(s.Stored, "vector"))
+	_ = p.bar.Set64(s.Offset)
+}
+
+func (p *progressBar) tick(importState) {}
+func (p *progressBar) done()            { _ = p.bar.Exit() }
 
 type progressLines struct {
 	a     *app
