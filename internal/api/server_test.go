@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -85,25 +86,42 @@ func (w *watchable) IndexByPort(port int) (cluster.Index, bool) {
 
 func (w *watchable) IndexStats(cluster.Index) []cluster.Namespace { return nil }
 
+// listenBeforeATakenPort starts a server whose second neighbour port is held by somebody else. It looks below the range
+// that the system hands out by itself, where a neighbour may be taken at any moment.
+func listenBeforeATakenPort(t *testing.T, h *Handler) (*Server, net.Listener) {
+	t.Helper()
+	hold := func(port int) net.Listener {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			return nil
+		}
+		return l
+	}
+	for range 1000 {
+		base := 10_000 + rand.IntN(20_000)
+		free := hold(base + 1)
+		if free == nil {
+			continue
+		}
+		free.Close()
+		taken := hold(base + 2)
+		if taken == nil {
+			continue
+		}
+		s, err := Listen(h, ServerOptions{Listen: fmt.Sprintf("127.0.0.1:%d", base)})
+		if err == nil {
+			return s, taken
+		}
+		taken.Close()
+	}
+	t.Fatal("no three free ports side by side")
+	return nil, nil
+}
+
 func TestPortsFollowIndexes(t *testing.T) {
 	w := &watchable{Node: openNode(t)}
 	h := newHandler(t, w)
-	// A port that another program holds: find a base whose second neighbour we can take first.
-	var s *Server
-	var taken net.Listener
-	for s == nil {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		base := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if taken, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+2)); err != nil {
-			continue
-		}
-		if s, err = Listen(h, ServerOptions{Listen: fmt.Sprintf("127.0.0.1:%d", base)}); err != nil {
-			taken.Close()
-			s = nil
-		}
-	}
+	s, taken := listenBeforeATakenPort(t, h)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve() }()
 	base := s.Addr().(*net.TCPAddr).Port
