@@ -105,7 +105,7 @@ type process struct {
 	cmd    *exec.Cmd
 	stdout *lines
 	stderr *lines
-	done   chan struct{}
+	done   chan struct{} // closed when it has ended and all it said is read
 }
 
 // lines collects a stream and lets others wait for a line of it.
@@ -114,15 +114,17 @@ type lines struct {
 	all   []string
 	more  chan struct{} // replaced when closed
 	ended bool
+	end   chan struct{} // closed when ended
 }
 
 func collectLines(r io.Reader) *lines {
-	l := &lines{more: make(chan struct{})}
+	l := &lines{more: make(chan struct{}), end: make(chan struct{})}
 	go func() {
 		for s := bufio.NewScanner(r); s.Scan(); {
 			l.add(s.Text(), false)
 		}
 		l.add("", true)
+		close(l.end)
 	}()
 	return l
 }
@@ -184,6 +186,8 @@ func (w *world) start(args ...string) *process {
 	p.stdout, p.stderr = collectLines(stdout), collectLines(stderr)
 	go func() {
 		_ = p.cmd.Wait()
+		<-p.stdout.end
+		<-p.stderr.end
 		close(p.done)
 	}()
 	w.t.Cleanup(func() {
