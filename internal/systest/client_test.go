@@ -15,16 +15,26 @@ import (
 // conn speaks to one index of a server, or to its control plane. It never repeats a call: what happened to each must
 // be known.
 type conn struct {
-	url  string
-	http *http.Client
+	url       string
+	requestID string // "": the server's choice
+	http      *http.Client
 }
 
 // dial makes a conn with connections of its own: those to a server that was killed must not be met again.
 func dial(s *server) conn {
-	return conn{s.url, &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}, Timeout: time.Minute}}
+	return conn{url: s.url, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}, Timeout: time.Minute}}
 }
 
-func (c conn) index(name string) conn { return conn{c.url + "/i/" + name, c.http} }
+func (c conn) index(name string) conn {
+	c.url += "/i/" + name
+	return c
+}
+
+// as gives the conn's calls an id, which the server repeats in its answers.
+func (c conn) as(requestID string) conn {
+	c.requestID = requestID
+	return c
+}
 
 // refused is an answer other than 200 to 299.
 type refused struct {
@@ -53,6 +63,9 @@ func (c conn) call(ctx context.Context, method, path string, in, out any) error 
 		return err
 	}
 	req.Header.Set("Api-Key", adminKey)
+	if c.requestID != "" {
+		req.Header.Set("X-Request-Id", c.requestID)
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return err

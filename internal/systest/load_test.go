@@ -140,6 +140,22 @@ func (f fleet) run(ctx context.Context, c conn) (wait func() error) {
 	return g.Wait
 }
 
+// step has each writer do one write, which must be acknowledged.
+func (f fleet) step(t *testing.T, c conn) {
+	t.Helper()
+	for _, w := range f {
+		w.write(t, c, w.next())
+	}
+}
+
+func (w *writer) write(t *testing.T, c conn, o op) {
+	t.Helper()
+	path, body := o.request(w.ns)
+	w.begin(o)
+	require.NoError(t, c.index(w.index).call(t.Context(), http.MethodPost, path, body, nil))
+	w.acknowledge()
+}
+
 func (f fleet) acked() (n int) {
 	for _, w := range f {
 		n += w.mark().acked
