@@ -7,9 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/croftdb/croft/ann/hnsw"
+	"github.com/croftdb/croft/internal/codec"
 )
 
 const (
@@ -214,7 +213,7 @@ func (sp *space) insertOne(ctx context.Context, g *hnsw.Graph, slot uint32) (err
 // levelHash is keyed by the secret of the shard and the partition, so that nobody can choose ids that crowd the
 // upper levels of a graph.
 func (sp *space) levelHash(id string) uint64 {
-	d := xxhash.NewWithSeed(hashKey(sp.part.key))
+	d := codec.NewHasher(hashKey(sp.part.key))
 	d.Write(sp.shard.ident.Shard[:])
 	d.WriteString(id)
 	return d.Sum64()

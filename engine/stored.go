@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"math"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/croftdb/croft/engine/internal/store"
 	"github.com/croftdb/croft/engine/metadata"
 	"github.com/croftdb/croft/internal/codec"
@@ -74,7 +72,7 @@ func digestRecord(id string, version uint64, values []float32, sparse Sparse, me
 	binary.LittleEndian.PutUint32(lengths[20:], uint32(len(meta)))
 	var d digest
 	for i, seed := range []uint64{0, digestSeed} {
-		h := xxhash.NewWithSeed(seed)
+		h := codec.NewHasher(seed)
 		h.Write(lengths[:])
 		h.WriteString(id)
 		h.Write(codec.Float32Bytes(values))

@@ -29,6 +29,12 @@ func Hash(b []byte) uint64 { return xxhash.Sum64(b) }
 // HashString returns the 64-bit xxhash of s.
 func HashString(s string) uint64 { return xxhash.Sum64String(s) }
 
+// Hasher computes a 64-bit xxhash piece by piece.
+type Hasher = xxhash.Digest
+
+// NewHasher starts an xxhash with a seed: different seeds give independent hashes of the same bytes.
+func NewHasher(seed uint64) *Hasher { return xxhash.NewWithSeed(seed) }
+
 // AppendUvarint appends v as a varint.
 func AppendUvarint(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }
 
