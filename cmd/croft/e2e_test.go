@@ -243,6 +243,7 @@ func TestFirstStart(t *testing.T) {
 	t.Parallel()
 	w, address := newWorld(t), freeAddress(t)
 	first := w.restart(address)
+	first.stderr.await(t, "msg.*ready") // the last line of a start: all before it has been read
 	banner := first.stderr.text()
 	keys := regexp.MustCompile(`croft_[0-9A-Za-z]{12}_[0-9A-Za-z]{43}`).FindAllString(banner, -1)
 	require.Len(t, keys, 1, "the key is shown once:\n%s", banner)
@@ -254,6 +255,7 @@ func TestFirstStart(t *testing.T) {
 	require.Equal(t, exitOK, first.end(syscall.SIGTERM))
 
 	second := w.restart(address)
+	second.stderr.await(t, "msg.*ready")
 	require.NotContains(t, second.stderr.text(), keys[0])
 	w.must("index", "list")
 	require.Equal(t, exitOK, second.end(syscall.SIGINT))
