@@ -6,7 +6,7 @@
 // squared distance 0 exactly. Package ann alone calls it. It never allocates, keeps no state between calls and
 // knows nothing of metrics, slots or norms.
 //
-//go:generate sh -c "cd _gen && go run . -out ../squared_l2_amd64.s -stubs ../squared_l2_amd64.go -pkg kernel"
+//go:generate sh -c "cd _gen && go run . -out ../kernels_amd64.s -stubs ../kernels_amd64.go -pkg kernel"
 package kernel
 
 import (
@@ -66,6 +66,7 @@ func SquaredL2(a, b []float32) float32 { return squaredL2(chosen, a, b) }
 // DotMany sets out[i] to Dot(query, rows[i]), leaving out the rows that are nil.
 func DotMany(query []float32, rows [][]float32, out []float32) {
 	for i, row := range rows {
+		prefetchNext(rows, i)
 		if row != nil {
 			out[i] = dot(chosen, query, row)
 		}
@@ -75,9 +76,18 @@ func DotMany(query []float32, rows [][]float32, out []float32) {
 // SquaredL2Many sets out[i] to SquaredL2(query, rows[i]), leaving out the rows that are nil.
 func SquaredL2Many(query []float32, rows [][]float32, out []float32) {
 	for i, row := range rows {
+		prefetchNext(rows, i)
 		if row != nil {
 			out[i] = squaredL2(chosen, query, row)
 		}
+	}
+}
+
+// prefetchNext asks for the beginning of the row after rows[i]; the CPU follows by itself once it sees a row read in
+// order, and asking for all of a long one gains nothing.
+func prefetchNext(rows [][]float32, i int) {
+	if i+1 < len(rows) && len(rows[i+1]) > 0 {
+		prefetch(rows[i+1])
 	}
 }
 

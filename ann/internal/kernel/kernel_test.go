@@ -157,6 +157,12 @@ func TestManyAgreesWithOne(t *testing.T) {
 	require.Equal(t, []float32{Dot(query, rows[0]), -1, Dot(query, rows[2])}, out)
 	SquaredL2Many(query, rows, out)
 	require.Equal(t, []float32{SquaredL2(query, rows[0]), -1, SquaredL2(query, rows[2])}, out)
+
+	for n := range 70 { // rows shorter than what is prefetched
+		rows := [][]float32{make([]float32, n), make([]float32, n)}
+		DotMany(rows[0], rows, out[:2])
+		require.Equal(t, []float32{0, 0}, out[:2])
+	}
 }
 
 func TestLengthsMustMatch(t *testing.T) {

@@ -16,6 +16,7 @@ const (
 
 func main() {
 	squaredL2()
+	prefetch()
 	Generate()
 }
 
@@ -90,4 +91,19 @@ func tail(a, b, n reg.Register, total reg.VecVirtual) {
 	DECQ(n)
 	JMP(operand.LabelRef("tail"))
 	Label("tailDone")
+}
+
+// prefetch asks for cache lines ahead of their use.
+func prefetch() {
+	TEXT("prefetchLines", NOSPLIT, "func(p *float32, lines int)")
+	Pragma("noescape")
+	Doc("prefetchLines asks for that many cache lines from p on, at least one.")
+	p := Load(Param("p"), GP64())
+	n := Load(Param("lines"), GP64())
+	Label("next")
+	PREFETCHT0(operand.Mem{Base: p})
+	ADDQ(operand.Imm(64), p)
+	DECQ(n)
+	JNZ(operand.LabelRef("next"))
+	RET()
 }
