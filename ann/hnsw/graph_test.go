@@ -243,3 +243,9 @@ func TestConcurrentMoves(t *testing.T) {
 	require.NoError(t, err, "the graph is sound")
 	require.Equal(t, x.Len(), g.Len())
 }
+
+func TestDefaultEf(t *testing.T) {
+	require.Equal(t, 64, hnsw.DefaultEf(0))
+	require.Equal(t, 64, hnsw.DefaultEf(10))
+	require.Equal(t, 2000, hnsw.DefaultEf(1000))
+}

