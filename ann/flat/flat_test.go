@@ -77,24 +77,3 @@ func TestScanGathersFromSeveralPlaces(t *testing.T) {
 	}
 	require.Equal(t, want, top.Sorted(nil))
 }
-
-func TestSearchAllocatesNothing(t *testing.T) {
-	const dim, n = 16, 1000
-	data := anntest.Clustered(7, n+1, dim)
-	src := anntest.NewVectors(ann.Euclidean, n)
-	m := &members{}
-	m.Index = flat.New(ann.Euclidean, dim, src, m)
-	for i, v := range data[:n] {
-		src.Set(uint32(i), v)
-		require.NoError(t, m.Insert(uint32(i)))
-	}
-	req := ann.Request{Vector: data[n], K: 10}
-	dst := make([]ann.Candidate, 0, 10)
-	ctx := t.Context()
-	perSearch := testing.AllocsPerRun(100, func() {
-		if _, err := m.Search(ctx, &req, dst); err != nil {
-			t.Fatal(err)
-		}
-	})
-	require.Less(t, perSearch, 1.0, "but for what the garbage collector takes from the pool")
-}

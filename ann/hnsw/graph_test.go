@@ -113,19 +113,6 @@ func TestRepairStopsAtItsBudgetAndContext(t *testing.T) {
 	require.Len(t, freed, 1000)
 }
 
-func TestSearchAllocatesNothing(t *testing.T) {
-	x, _ := build(t, 2000)
-	req := ann.Request{Vector: make([]float32, dim), K: 10, Ef: 50}
-	dst := make([]ann.Candidate, 0, 10)
-	ctx := t.Context()
-	perSearch := testing.AllocsPerRun(100, func() {
-		if _, err := x.Search(ctx, &req, dst); err != nil {
-			t.Fatal(err)
-		}
-	})
-	require.Less(t, perSearch, 1.0, "but for what the garbage collector takes from the pool")
-}
-
 // TestMovesAgreeWithModel drives a graph by random moves and compares it with a set of slots: it holds what the set
 // holds, a search as broad as the graph finds every slot, and saving changes nothing.
 func TestMovesAgreeWithModel(t *testing.T) {
