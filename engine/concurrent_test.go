@@ -16,6 +16,7 @@ import (
 	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/engine/filter"
 	"github.com/croftdb/croft/engine/metadata"
+	"github.com/croftdb/croft/internal/errs"
 )
 
 // TestReadersSeeWholeEntries runs searches, fetches and lists beside entries that each replace every record of a
@@ -216,4 +217,17 @@ func heap() int64 {
 	runtime.GC()
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// TestAnswerIsBounded refuses an answer over the query's limit before it has been gathered.
+func TestAnswerIsBounded(t *testing.T) {
+	s := newSubject(t, Options{Logger: quiet()})
+	smallPartition(s, 600, 16)
+	q := &Query{Vector: make([]float32, 16), K: 600, IncludeValues: true, MaxBytes: 600*(16*4+6) - 1}
+	q.Vector[0] = 1
+	var res Result
+	err := s.shard.Query(context.Background(), testKey(1, 1), q, &res)
+	require.Equal(t, errs.Invalid, errs.KindOf(err), "%v", err)
+	q.K = 500
+	require.NoError(t, s.shard.Query(context.Background(), testKey(1, 1), q, &res))
 }

@@ -13,39 +13,69 @@ import (
 	"github.com/croftdb/croft/internal/errs"
 )
 
+// attachBatch is how many matches get their payload in one view of the store.
+const attachBatch = 256
+
 // attach adds what the query asks for to the matches. fresh is false when a record has changed since the search.
 func (sr *searcher) attach(sp *space, q *Query, res *Result) (fresh bool, err error) {
 	debug.SetPanicOnFault(true)
 	defer debug.SetPanicOnFault(false)
-	if q.IncludeValues {
-		for i := range res.Matches {
+	size := 0
+	for i := range res.Matches {
+		m := &res.Matches[i]
+		if q.IncludeValues {
 			row, _ := sp.Vector(sr.found[i].Slot)
-			res.Matches[i].Values = append(res.Matches[i].Values[:0], row...)
+			m.Values = append(m.Values[:0], row...)
+		}
+		if err := q.spend(&size, len(m.ID)+4*len(m.Values)); err != nil {
+			return false, err
 		}
 	}
 	if !q.IncludeMetadata && !(q.IncludeValues && sp.sparse.used()) {
 		return true, nil
 	}
-	ids := make([]string, len(res.Matches))
+	for batch := range slices.Chunk(res.Matches, attachBatch) {
+		if fresh, err := sp.attachStored(q, batch, &size); err != nil || !fresh {
+			return fresh, err
+		}
+	}
+	return true, nil
+}
+
+// spend counts bytes of the answer against the query's limit.
+func (q *Query) spend(size *int, n int) error {
+	if *size += n; q.MaxBytes > 0 && *size > q.MaxBytes {
+		return errs.New(errs.Invalid, "query: the answer is larger than %d bytes", q.MaxBytes).
+			WithHint("lower topK, or leave out includeValues or includeMetadata")
+	}
+	return nil
+}
+
+// attachStored adds what only the store knows.
+func (sp *space) attachStored(q *Query, ms []Match, size *int) (fresh bool, err error) {
+	ids := make([]string, len(ms))
 	for i := range ids {
-		ids[i] = res.Matches[i].ID
+		ids[i] = ms[i].ID
 	}
 	facts, err := sp.shard.lookup(sp.part, ids)
 	if err != nil {
 		return false, err
 	}
-	for i := range facts {
-		m := &res.Matches[i]
-		if facts[i] == nil || facts[i].version != m.Version {
+	for i, f := range facts {
+		m := &ms[i]
+		if f == nil || f.version != m.Version {
 			return false, nil
 		}
 		if q.IncludeMetadata {
-			if m.Metadata, err = facts[i].metadata(); err != nil {
+			if err := q.spend(size, len(f.meta)); err != nil {
+				return false, err
+			}
+			if m.Metadata, err = f.metadata(); err != nil {
 				return false, err
 			}
 		}
 		if q.IncludeValues {
-			m.Sparse = facts[i].sparse
+			m.Sparse = f.sparse
 		}
 	}
 	return true, nil

@@ -59,6 +59,7 @@ type Query struct {
 	Ef              int          // 0: the schema's default
 	IncludeValues   bool
 	IncludeMetadata bool
+	MaxBytes        int // of ids, values and metadata in the answer, as they are in memory; 0: no limit, else Invalid beyond it
 }
 
 // Match is one answer of a query. Record holds the id, and values and metadata where asked for.
