@@ -1,0 +1,37 @@
+package systest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestNodeTour drives a server with the official Node client, which knows nothing of croft but its address.
+func TestNodeTour(t *testing.T) {
+	node, npm := needTool(t, "node"), needTool(t, "npm")
+	if os.Getenv("CI") == "" && os.Getenv("CROFT_TOURS") == "" {
+		t.Skip("it installs packages: CROFT_TOURS=1 runs it, CI does")
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, os.DirFS("node")))
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "node_modules")))
+	run(t, dir, nil, npm, "ci", "--ignore-scripts")
+
+	s := start(t, setup{data: t.TempDir()})
+	out := run(t, dir, []string{"PINECONE_API_KEY=" + adminKey, "PINECONE_CONTROLLER_HOST=" + s.url}, node, "--test", "tour.mjs")
+	require.Contains(t, out, "pass", "the runner of node says what it ran")
+	require.NoError(t, s.stop())
+}
+
+// run runs a command to its end and returns what it printed.
+func run(t *testing.T, dir string, env []string, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s %v:\n%s", name, args, out)
+	return string(out)
+}
