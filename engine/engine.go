@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/internal/errs"
 )
 
@@ -43,6 +44,9 @@ type Engine struct {
 
 // Open starts an engine without shards.
 func Open(opts Options) (*Engine, error) {
+	if err := ann.CheckKernel(); err != nil {
+		return nil, errs.Wrap(errs.Invalid, err, "open engine")
+	}
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
 		return nil, errs.Wrap(errs.Invalid, err, "engine options")

@@ -10,13 +10,10 @@ import (
 
 	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/ann/flat"
+	"github.com/croftdb/croft/ann/hnsw"
 	"github.com/croftdb/croft/engine/filter"
 	"github.com/croftdb/croft/internal/errs"
 )
-
-// defaultEf is the breadth of a graph walk for an index that sets none: recall@10 of 0.99 and more on the sets of
-// docs/benchmarks.md.
-const defaultEf = 128
 
 // Query searches a partition into res; a missing partition is an empty one. Without metadata and values it takes no
 // lock and, once res and the pooled scratch have grown, allocates nothing.
@@ -231,7 +228,7 @@ func (sr *searcher) ef(q *Query) int {
 	case sr.sp.part.schema.EfSearch > 0:
 		return sr.sp.part.schema.EfSearch
 	}
-	return defaultEf
+	return hnsw.DefaultEf(q.K)
 }
 
 // filtered searches the records that match q.Filter: by a walk with the filter inside where many match, else by
