@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +21,12 @@ type diskGuard struct {
 }
 
 func newDiskGuard(reserve int64, free func() (uint64, error)) *diskGuard {
-	return &diskGuard{reserve: reserve, free: free, start: time.Now()}
+	d := &diskGuard{reserve: reserve, free: free, start: time.Now()}
+	d.sampled.Store(math.MaxUint64)
+	if reserve >= 0 {
+		_ = d.sample() // a fault now is met again by the first write
+	}
+	return d
 }
 
 // check fails with StorageFull when the free space is below the reserve. A disk that cannot be asked is not full.

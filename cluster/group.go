@@ -168,17 +168,18 @@ func (g *group) checkIdentity(o *groupOptions) error {
 func startRaft(o *groupOptions, g *group) (r *raft.Raft, err error) {
 	done := make(chan struct{})
 	go func() {
-		err = errors.New("raft did not start")
+		returned := false
 		defer close(done)
 		defer func() {
-			if fault := g.fail.cause(); fault != nil {
-				err = fault
-			} else if p := recover(); p != nil {
+			if p := recover(); p != nil {
 				err = fmt.Errorf("raft did not start: %v", p)
+			} else if !returned { // the store ended this goroutine
+				err = g.fail.cause()
 			}
 		}()
 		store := raftStore{g.log}
 		r, err = raft.NewRaft(o.config(), o.fsm, store, store, g.snaps, o.transports.open(o.name))
+		returned = true
 	}()
 	<-done
 	return r, err

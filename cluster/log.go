@@ -71,6 +71,9 @@ func openLog(o logOptions) (*groupLog, error) {
 	if err := walFS.MkdirAll(o.dir); err != nil {
 		return nil, err
 	}
+	if err := mendTail(o.dir, o.segmentSize); err != nil {
+		return nil, fmt.Errorf("mend log of %s in %s: %w", o.name, o.dir, err)
+	}
 	w, err := wal.Open(o.dir, wal.WithSegmentSize(o.segmentSize), wal.WithLogger(o.logger))
 	if err != nil {
 		return nil, fmt.Errorf("open log of %s in %s: %w", o.name, o.dir, err)

@@ -15,6 +15,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/hashicorp/raft-wal/types"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -106,7 +108,7 @@ func TestLogFindsEveryFlippedByte(t *testing.T) {
 	lastBatch := used - entryHeaderSize - size - 8
 
 	for seg, end := range []int64{60 << 10, lastBatch} {
-		for at := int64(32); at < end; at += 397 {
+		for at := int64(32); at < end; at += 797 {
 			dir := t.TempDir()
 			require.NoError(t, os.CopyFS(dir, os.DirFS(pristine)))
 			flip(t, filepath.Join(dir, filepath.Base(paths[seg])), at)
@@ -182,6 +184,70 @@ func TestLogTakesATornBatch(t *testing.T) {
 	require.NoError(t, err, "remains of the torn batch behind the end are no loss")
 	last, _ = l.LastIndex()
 	require.Equal(t, uint64(4), last)
+}
+
+// unrotate takes a log with two segments back to the moment when the first was full, its index written, and the
+// metadata store did not know yet.
+func unrotate(t *testing.T, dir string) (tail string) {
+	db := new(metadb.BoltMetaDB)
+	state, err := db.Load(dir)
+	require.NoError(t, err)
+	require.Len(t, state.Segments, 2)
+	first := state.Segments[0]
+	first.SealTime, first.MaxIndex, first.IndexStart = time.Time{}, 0, 0
+	require.NoError(t, db.CommitState(types.PersistentState{NextSegmentID: state.NextSegmentID - 1, Segments: []types.SegmentInfo{first}}))
+	require.NoError(t, db.Close())
+	paths := segments(t, dir)
+	require.NoError(t, os.Remove(paths[1]))
+	return paths[0]
+}
+
+// TestLogDiesWhileSealing restarts between the batch that fills a segment and the note of it, with that batch whole
+// and with it torn.
+func TestLogDiesWhileSealing(t *testing.T) {
+	for _, torn := range []bool{false, true} {
+		t.Run(fmt.Sprint("torn ", torn), func(t *testing.T) {
+			dir := t.TempDir()
+			l, err := testLog(t, dir)
+			require.NoError(t, err)
+			last := uint64(0)
+			for len(segments(t, dir)) < 2 {
+				last++
+				fill(t, l, last, last, 5000)
+				require.NoError(t, l.wal.DeleteRange(last+1, last+1)) // nothing, but waits for a rotation that is due
+			}
+			require.NoError(t, l.Close())
+			path := unrotate(t, dir)
+			if torn {
+				b, err := os.ReadFile(path)
+				require.NoError(t, err)
+				flip(t, path, int64(bytes.Index(b, bytes.Repeat([]byte{byte(last)}, 5000))))
+				last--
+			}
+			bare := t.TempDir()
+			require.NoError(t, os.CopyFS(bare, os.DirFS(dir)))
+			w, err := wal.Open(bare, wal.WithSegmentSize(64<<10))
+			require.NoError(t, err)
+			require.ErrorIs(t, w.StoreLog(logEntry(last+1, nil)), wal.ErrSealed, "raft-wal has been mended: drop mendTail")
+			require.NoError(t, w.Close())
+
+			for range 2 {
+				l, err = testLog(t, dir)
+				require.NoError(t, err)
+				got, err := l.LastIndex()
+				require.NoError(t, err)
+				require.Equal(t, last, got)
+				fill(t, l, last+1, last+20, 5000)
+				last += 20
+				for i := uint64(1); i <= last; i++ {
+					var e raft.Log
+					require.NoError(t, l.GetLog(i, &e))
+					require.Equal(t, bytes.Repeat([]byte{byte(i)}, 5000), e.Data)
+				}
+				require.NoError(t, l.Close())
+			}
+		})
+	}
 }
 
 func TestLogPoisoned(t *testing.T) {

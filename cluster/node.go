@@ -183,7 +183,8 @@ func (n *Node) groups() []*group {
 	return gs
 }
 
-// Close flushes and stops everything, shards first. It may be called more than once.
+// Close flushes and stops everything, shards first. Other calls must have ended, or the engine closes under their
+// hands; writes that nobody waits for any more are waited for. It may be called more than once.
 func (n *Node) Close() error {
 	n.closing.Do(func() { n.closeErr = n.close() })
 	return n.closeErr
