@@ -394,3 +394,23 @@ func TestFailureKeepsTheFirst(t *testing.T) {
 	f.poison(errors.New("later"))
 	require.Equal(t, first, f.cause())
 }
+
+// FuzzScanFrames reads damaged segments: what is called committed must be there, whole.
+func FuzzScanFrames(f *testing.F) {
+	dir := f.TempDir()
+	l, err := testLog(f, dir)
+	require.NoError(f, err)
+	fill(f, l, 1, 5, 30)
+	paths, err := filepath.Glob(filepath.Join(dir, "*.wal"))
+	require.NoError(f, err)
+	b, err := os.ReadFile(paths[0])
+	require.NoError(f, err)
+	require.Equal(f, 5, scanFrames(b).entries)
+	f.Add(b[:2000])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got := scanFrames(data)
+		require.LessOrEqual(t, got.committed, len(data))
+		require.LessOrEqual(t, got.index, len(data))
+		require.LessOrEqual(t, 8*got.entries, got.committed)
+	})
+}
