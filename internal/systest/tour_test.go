@@ -11,10 +11,10 @@ import (
 
 // TestNodeTour drives a server with the official Node client, which knows nothing of croft but its address.
 func TestNodeTour(t *testing.T) {
-	node, npm := needTool(t, "node"), needTool(t, "npm")
-	if os.Getenv("CI") == "" && os.Getenv("CROFT_TOURS") == "" {
-		t.Skip("it installs packages: CROFT_TOURS=1 runs it, CI does")
+	if os.Getenv("CROFT_TOURS") == "" {
+		t.Skip("it installs a package from npm: CROFT_TOURS=1 runs it, and CI does")
 	}
+	node, npm := needTool(t, "node"), needTool(t, "npm")
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(dir, os.DirFS("node")))
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, "node_modules")))
