@@ -42,11 +42,13 @@ func (sr *searcher) attach(sp *space, q *Query, res *Result) (fresh bool, err er
 	return true, nil
 }
 
+// ErrAnswerTooLarge says that an answer is beyond Query.MaxBytes.
+var ErrAnswerTooLarge = errs.New(errs.Invalid, "query: the answer is larger than its limit")
+
 // spend counts bytes of the answer against the query's limit.
 func (q *Query) spend(size *int, n int) error {
 	if *size += n; q.MaxBytes > 0 && *size > q.MaxBytes {
-		return errs.New(errs.Invalid, "query: the answer is larger than %d bytes", q.MaxBytes).
-			WithHint("lower topK, or leave out includeValues or includeMetadata")
+		return ErrAnswerTooLarge
 	}
 	return nil
 }

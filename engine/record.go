@@ -108,6 +108,7 @@ type Stats struct {
 	Partitions    int
 	Loaded        int // partitions whose search structures are in memory
 	Records       uint64
+	Indexed       uint64 // of these, not waiting to get into a graph
 	Bytes         uint64
 	SegmentBytes  uint64 // on disk
 	Segments      int

@@ -46,9 +46,11 @@ func (s *Shard) Stats() Stats {
 	s.mu.RLock()
 	var loaded []*space
 	s.registry.all(func(p *partition) bool {
+		ps := p.stats()
 		st.Partitions++
-		st.Records += p.head.Records
-		st.Bytes += p.head.Bytes
+		st.Records += ps.Records
+		st.Indexed += ps.Indexed
+		st.Bytes += ps.Bytes
 		if sp := p.space.Load(); sp != nil {
 			loaded = append(loaded, sp)
 		}

@@ -88,6 +88,7 @@ type shardShown struct {
 	Partitions    int    `json:"partitions"`
 	Loaded        int    `json:"partitions_loaded"`
 	Records       uint64 `json:"records"`
+	Indexed       uint64 `json:"indexed"`
 	Bytes         uint64 `json:"bytes"`
 	Segments      int    `json:"segments"`
 	SegmentBytes  uint64 `json:"segment_bytes"`
@@ -120,7 +121,8 @@ func showShards(infos []cluster.ShardInfo) []shardShown {
 	for i, s := range infos {
 		shown[i] = shardShown{
 			ID: s.ID, Leader: s.Leader, State: s.State, Tenants: s.Tenants,
-			Partitions: s.Stats.Partitions, Loaded: s.Stats.Loaded, Records: s.Stats.Records, Bytes: s.Stats.Bytes,
+			Partitions: s.Stats.Partitions, Loaded: s.Stats.Loaded, Records: s.Stats.Records,
+			Indexed: s.Stats.Indexed, Bytes: s.Stats.Bytes,
 			Segments: s.Stats.Segments, SegmentBytes: s.Stats.SegmentBytes, ResidentBytes: s.Stats.ResidentBytes,
 			BufferBytes: s.Stats.BufferBytes, AppliedIndex: s.Stats.AppliedIndex, FlushedIndex: s.Stats.FlushedIndex,
 		}

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"errors"
+
 	"sync"
 
 	"github.com/croftdb/croft/ann"
@@ -115,6 +117,9 @@ func (c *call) query(q *queryRequest) error {
 		}
 	}
 	shard, err := c.h.node.Query(c.ctx, c.ix, ns, &q.Query, &q.res)
+	if errors.Is(err, engine.ErrAnswerTooLarge) {
+		return errResultTooLarge(q.limit)
+	}
 	if err == nil {
 		c.read(shard)
 	}
