@@ -285,9 +285,9 @@ func TestEvalBesideChanges(t *testing.T) {
 					return
 				default:
 				}
-				set, exact := x.Eval(evens)
+				set, _ := x.Eval(evens)
 				set.Iterate(func(s uint32) bool { return s%2 == 0 || bad(t, s) })
-				if set, exact = x.Eval(low); exact {
+				if set, exact := x.Eval(low); exact {
 					set.Iterate(func(s uint32) bool { return s < 500 && s%10 != 3 || bad(t, s) })
 				}
 				set.AddRange(0, 2000)

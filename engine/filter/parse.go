@@ -23,7 +23,7 @@ func Parse(b []byte) (*Expr, error) {
 	var e Expr
 	err := e.UnmarshalJSONFrom(dec)
 	if err == nil {
-		if _, err = dec.ReadToken(); err == io.EOF {
+		if _, err = dec.ReadToken(); errors.Is(err, io.EOF) {
 			err = nil
 		} else if err == nil {
 			err = errs.New(errs.Invalid, "filter: there is more after its end")

@@ -2,6 +2,7 @@ package codec_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"math"
 	"testing"
@@ -109,7 +110,7 @@ func TestShortInput(t *testing.T) {
 		if errs.KindOf(err) != errs.Corrupt || err == nil {
 			t.Fatalf("want Corrupt, got %v", err)
 		}
-		if r.Len() != 0 || r.Uint64() != 0 || r.Uvarint() != 0 || r.Bytes() != nil || r.Err() != err {
+		if r.Len() != 0 || r.Uint64() != 0 || r.Uvarint() != 0 || r.Bytes() != nil || !errors.Is(r.Err(), err) {
 			t.Fatal("the first fault must stick")
 		}
 	})

@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	iofs "io/fs"
@@ -416,7 +417,7 @@ func TestEachFailingOperation(t *testing.T) {
 					break
 				}
 				require.ErrorIs(t, err, cause)
-				require.Equal(t, cause == syscall.ENOSPC, errs.Is(err, errs.StorageFull))
+				require.Equal(t, errors.Is(cause, syscall.ENOSPC), errs.Is(err, errs.StorageFull))
 				for seed := range uint64(8) {
 					absentOrWhole(t, base.CrashClone(rand.New(rand.NewPCG(seed, 0))), large())
 				}

@@ -69,7 +69,7 @@ func preflight(path string, o Options) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close()                         // opened for reading: nothing to lose
+	defer func() { _ = db.Close() }()        // opened for reading: nothing to lose
 	if info, err = file.Stat(); err != nil { // now that nobody makes it grow
 		return err
 	}
