@@ -112,13 +112,14 @@ func (w *writer) records() []record {
 	return slices.Collect(maps.Values(out))
 }
 
-// vector returns values that no other write has.
+// vector returns values that no other write has, and whose direction is far from that of all others: the number of
+// the write is in it, but small.
 func (w *writer) vector(i int) []float32 {
 	v := make([]float32, w.dim)
 	for j := range v {
 		v[j] = w.rng.Float32() - 0.5
 	}
-	v[0], v[1] = float32(w.seq), float32(i)
+	v[0], v[1] = float32(w.seq)/(1<<16), float32(i)/(1<<10)
 	return v
 }
 
