@@ -56,7 +56,7 @@ func seeded(t *testing.T) *rand.Rand {
 }
 
 // setting reads how much a test does from the environment, so that CI and long runs do more than `go test ./...`.
-func setting(t *testing.T, name string, otherwise int) int {
+func setting(t testing.TB, name string, otherwise int) int {
 	t.Helper()
 	s := os.Getenv(name)
 	if s == "" {
