@@ -33,7 +33,7 @@ func (c *call) readBody(buf []byte) ([]byte, error) {
 	case "gzip":
 		buf, err = c.gunzip(buf, raw, limit)
 	default:
-		return buf, errs.New(errs.UnsupportedMedia, "Content-Encoding %s is not spoken, gzip is", clip(enc))
+		return buf, errs.New(errs.UnsupportedMedia, "Content-Encoding %q is not spoken; send the body plain or as gzip", clip(enc))
 	}
 	if err != nil {
 		c.dropConnection()

@@ -141,7 +141,7 @@ func accepts(h http.Header, media string) bool {
 
 func errNoSuchIndex(name string) error {
 	return errs.New(errs.NotFound, "Resource %s not found: there is no index of this name", clip(name)).
-		WithHint("GET /indexes lists all")
+		WithHint("GET /indexes or `croft index list` shows those there are")
 }
 
 func errPanic(v any) error { return fmt.Errorf("panic: %v", v) }

@@ -46,6 +46,8 @@ type Limits struct {
 	FetchBytes  int           // of a fetch's answer; 0: 16 MiB
 	BodyRate    int           // bytes per second that a body must arrive with; 0: 1024
 	BodyGrace   time.Duration // before BodyRate counts; 0: 5 s
+	AnswerRate  int           // bytes per second that an answer must be taken with; 0: 64 KiB
+	AnswerGrace time.Duration // before AnswerRate counts; 0: 10 s
 	Light       ClassLimit    // answers from memory; 0: 1024 at once for 10 s
 	Search      ClassLimit    // 0: 256 at once for 30 s
 	Write       ClassLimit    // 0: 128 at once for 60 s
@@ -74,6 +76,8 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&l.FetchBytes, 16<<20)
 	setDefault(&l.BodyRate, 1<<10)
 	setDefault(&l.BodyGrace, 5*time.Second)
+	setDefault(&l.AnswerRate, 64<<10)
+	setDefault(&l.AnswerGrace, 10*time.Second)
 	setDefault(&l.QueueWait, 5*time.Second)
 	l.Light.ensure(1024, 10*time.Second)
 	l.Search.ensure(256, 30*time.Second)
@@ -105,7 +109,7 @@ func (o *Options) Validate() error {
 		faults = append(faults, errors.New("Advertise must begin with http:// or https://, else clients assume https"))
 	}
 	l := o.Limits
-	if min(l.BodyBytes, l.ResultBytes, l.FetchBytes, l.BodyRate, l.Light.InFlight, l.Search.InFlight, l.Write.InFlight) < 0 {
+	if min(l.BodyBytes, l.ResultBytes, l.FetchBytes, l.BodyRate, l.AnswerRate, l.Light.InFlight, l.Search.InFlight, l.Write.InFlight) < 0 {
 		faults = append(faults, errors.New("a limit is negative"))
 	}
 	return errors.Join(faults...)
@@ -214,6 +218,9 @@ func (c *call) serve() (reply, error) {
 			c.w.Header().Set("Allow", allow)
 		}
 		return nil, err
+	}
+	if prefixIndex != "" && !c.route.index {
+		return nil, errNoSuchPath(c.r.Method, c.r.URL.EscapedPath())
 	}
 	c.op = c.route.op
 	if err := c.authorize(); err != nil {
@@ -327,11 +334,20 @@ func (c *call) finish(rep reply, err error) int {
 }
 
 func (c *call) send(status int, body []byte) int {
+	c.limitAnswerTime(len(body))
 	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	c.sent = true
 	c.w.WriteHeader(status)
 	c.w.Write(body) // a failure is the client's going away, which nobody can be told
 	return status
+}
+
+// limitAnswerTime sets the deadline for an answer of n bytes: an answer waits in memory until it is taken, so that a
+// client which asks much and reads nothing must not keep it for long.
+func (c *call) limitAnswerTime(n int) {
+	l := c.h.opts.Limits
+	due := time.Now().Add(l.AnswerGrace + time.Duration(n)*time.Second/time.Duration(l.AnswerRate))
+	_ = http.NewResponseController(c.w).SetWriteDeadline(due) // as in limitBodyTime
 }
 
 // fail sends an error; one of ours is logged, since its text is kept from the client.

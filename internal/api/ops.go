@@ -14,6 +14,7 @@ func (httpPage) appendJSON(b []byte) ([]byte, error) { return b, nil }
 
 func (p httpPage) serve(c *call) int {
 	c.sent = true
+	c.limitAnswerTime(0)
 	p(c.w, c.r)
 	return http.StatusOK
 }

@@ -177,11 +177,19 @@ func (q *queryRequest) appendJSON(b []byte) (_ []byte, err error) {
 	return append(appendUsage(b, 1), '}'), nil
 }
 
+// appendScore appends a score. Searches keep products negated, and a zero's sign is nobody's affair.
+func appendScore(b []byte, score float32) ([]byte, error) {
+	if score == 0 {
+		return append(b, '0'), nil
+	}
+	return appendFloat32(b, score)
+}
+
 func appendMatch(b []byte, m *engine.Match) (_ []byte, err error) {
 	b = append(b, `{"id":`...)
 	b = appendQuoted(b, m.ID)
 	b = append(b, `,"score":`...)
-	if b, err = appendFloat32(b, m.Score); err != nil {
+	if b, err = appendScore(b, m.Score); err != nil {
 		return b, err
 	}
 	if b, err = appendRecord(b, &m.Record); err != nil {

@@ -1,15 +1,18 @@
 package api
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/cluster"
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/engine/filter"
 	"github.com/croftdb/croft/engine/metadata"
+	"github.com/croftdb/croft/internal/errs"
 )
 
 // Limits of Pinecone's API.
@@ -262,13 +265,25 @@ func checkASCII(s string, limit int) error {
 	return nil
 }
 
-// readFilter reads a filter; nil is one without conditions.
+// readFilter reads a filter; nil is one without conditions. Its depth is the parser's affair, whose limit counts
+// conditions around conditions and not brackets.
 func readFilter(r *reader) (*filter.Expr, error) {
-	raw, err := r.rawObject()
+	raw, err := r.value('{', "an object")
 	if err != nil {
 		return nil, err
 	}
-	return filter.Parse(raw)
+	e, err := filter.Parse(raw)
+	return e, withoutSubject(err)
+}
+
+// withoutSubject takes the word "filter" off an error's beginning, since the fault's path begins with it.
+func withoutSubject(err error) error {
+	var e *errs.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	text := strings.TrimPrefix(strings.TrimPrefix(e.Message, "filter"), ":")
+	return &fault{text: strings.TrimSpace(text), hint: e.Hint}
 }
 
 // readMetadata reads an object of metadata, which is not nil even if it has no fields.

@@ -125,8 +125,12 @@ func (rt *router) match(method, escaped string) (r *route, args []string, allow 
 		return nil, nil, allow, errs.New(errs.MethodNotAllowed, "%s has no method %s, it has %s",
 			clip(escaped), clip(method), allow)
 	}
-	return nil, nil, "", errs.New(errs.NotFound, "no such path: %s %s", clip(method), clip(escaped)).
-		WithHint("see the list of routes in the documentation; paths have no trailing slash")
+	return nil, nil, "", errNoSuchPath(method, escaped)
+}
+
+func errNoSuchPath(method, escaped string) error {
+	return errs.New(errs.NotFound, "no such path: %s %s", clip(method), clip(escaped)).
+		WithHint("see docs/pinecone.md for what is served; paths have no trailing slash")
 }
 
 func (e *pathEntry) match(segs []string) (args []string, ok bool) {

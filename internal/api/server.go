@@ -55,6 +55,8 @@ func NewHTTPServer(h *Handler, opts ServerOptions) *http.Server {
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100, PingTimeout: 15 * time.Second, SendPingTimeout: 30 * time.Second},
 		ConnContext:       portOfConn,
 		ErrorLog:          slog.NewLogLogger(h.opts.Logger.Handler(), slog.LevelDebug),
+
+		DisableGeneralOptionsHandler: true, // it would answer OPTIONS * without request id
 	}
 }
 

@@ -102,6 +102,7 @@ type advertiser struct {
 	templated     bool   // base holds {index}
 	before, after string // around it
 	hostSuffix    string // of Host, when templated; lower case, without port
+	ownHost       string // that base names, when not templated: it stands for all indexes
 
 	mu    sync.RWMutex
 	ports map[int]netip.AddrPort // open per-index ports, by offset
@@ -112,15 +113,18 @@ func newAdvertiser(base string) *advertiser {
 	if a.before, a.after, a.templated = strings.Cut(a.base, "{index}"); a.templated {
 		host, _, _ := strings.Cut(a.after, "/")
 		a.hostSuffix = strings.ToLower(withoutPort(host))
+	} else if u, err := url.Parse(a.base); err == nil {
+		a.ownHost = strings.ToLower(withoutPort(u.Host))
 	}
 	return a
 }
 
 // label returns the first label of Host. certain tells that Host is of the advertised form, so that the label must
-// name an index: falling back to the only index there is would hide a typing error.
+// name an index: falling back to the only index there is would hide a typing error. The server's own name is none: an
+// index that happens to be called like its first label must not take the others' requests.
 func (a *advertiser) label(host string) (label string, certain bool) {
 	host = strings.ToLower(withoutPort(host))
-	if net.ParseIP(strings.Trim(host, "[]")) != nil {
+	if host == "localhost" || host == a.ownHost || net.ParseIP(strings.Trim(host, "[]")) != nil {
 		return "", false
 	}
 	label, rest, _ := strings.Cut(host, ".")

@@ -5,6 +5,9 @@ import "slices"
 // apiVersions are the versions of Pinecone's API that are spoken, oldest first. All have the classic shape.
 var apiVersions = []string{"2024-04", "2024-07", "2024-10", "2025-01", "2025-04", "2025-10", "2026-04"}
 
+// Versions returns the versions of Pinecone's API that are spoken, oldest first.
+func Versions() []string { return slices.Clone(apiVersions) }
+
 // defaultVersion serves callers that name none.
 const defaultVersion = "2025-10"
 

@@ -138,7 +138,9 @@ func TestWrongInput(t *testing.T) {
 		{q, `{"topK":1,"vector":[1,2,3],"filter":{"a":[1]}}`, 400, "filter"},
 		{q, `{"topK":1,"vector":[1,2,3],"filter":{"a":{"$near":1}}}`, 400, "filter|$near"},
 		{q, `{"topK":1,"vector":[1,2,3],"filter":[]}`, 400, "filter: want an object, got []"},
-		{q, `{"topK":1,"vector":[1,2,3],"filter":` + strings.Repeat(`{"$and":[`, 40) + `{"a":1}` + strings.Repeat(`]}`, 40) + `}`, 400, "filter: nested deeper than 32"},
+		{q, `{"topK":1,"vector":[1,2,3],"filter":` + strings.Repeat(`{"$and":[`, 40) + `{"a":1}` + strings.Repeat(`]}`, 40) + `}`, 400, "filter: $and and $or are nested more than 16 deep"},
+		{q, `{"topK":1,"vector":[1,2,3],"filter":` + strings.Repeat(`{"$and":[`, 17) + `{"a":1}` + strings.Repeat(`]}`, 17) + `}`, 400, "filter: $and and $or are nested more than 16 deep"},
+		{q, `{"topK":1,"vector":[1,2,3],"filter":` + strings.Repeat(`{"$and":[`, 6000) + `{"a":1}` + strings.Repeat(`]}`, 6000) + `}`, 400, "not valid JSON"},
 		{"POST /i/sp/query", `{"topK":1,"vector":[1]}`, 400, "vector: a sparse index is searched by sparseVector"},
 
 		// Updates.
@@ -240,6 +242,9 @@ func TestWrongInput(t *testing.T) {
 		{"GET /", ``, 404, "no such path"},
 		{"GET /i/cos", ``, 404, "no such path"},
 		{"GET //indexes", ``, 404, "no such path"},
+		{"GET /i/cos/indexes", ``, 404, "no such path"},
+		{"DELETE /i/dot/indexes/cos", ``, 404, "no such path"},
+		{"GET /i/../indexes", ``, 404, "no such path"},
 		{"GET /indexes/cos/backups", ``, 404, "no such path"},
 		{"GET /query", ``, 405, "/query has no method GET, it has POST"},
 		{"PUT /indexes/cos", ``, 405, "it has DELETE, GET, PATCH"},
