@@ -73,7 +73,24 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(a.serveCommand(), a.demoCommand(), a.healthCommand(), a.versionCommand(),
 		a.indexCommand(), a.upsertCommand(), a.queryCommand(), a.fetchCommand(), a.updateCommand(), a.deleteCommand(),
 		a.listCommand(), a.statsCommand(), a.namespacesCommand(), a.importCommand(), a.benchCommand())
+	addCompletion(root)
 	return group(root)
+}
+
+// addCompletion has cobra make the command, and gives it and those of its shells the examples that every verb has.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	cmd, _, err := root.Find([]string{"completion"})
+	if err != nil {
+		return // cobra makes none where there are no other commands
+	}
+	cmd.Short, cmd.Long = "Print the completion script of a shell", ""
+	cmd.Example = `  croft completion bash > /etc/bash_completion.d/croft
+  croft completion zsh > "${fpath[1]}/_croft"`
+	for _, shell := range cmd.Commands() {
+		call := "  " + shell.CommandPath()
+		shell.Example = call + "\n" + call + " --no-descriptions"
+	}
 }
 
 // helpTemplate puts the examples first: they are what most readers came for.

@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
+	"github.com/croftdb/croft/internal/api"
 	"github.com/croftdb/croft/internal/client"
 	"github.com/croftdb/croft/internal/errs"
 )
@@ -37,6 +40,7 @@ func TestExitCodes(t *testing.T) {
 	require.Equal(t, exitUsage, exitCode(fmt.Errorf("wrapped: %w", usagef("x"))))
 	require.Equal(t, exitInterrupted, exitCode(context.Canceled))
 	require.Equal(t, exitUnavailable, exitCode(context.DeadlineExceeded))
+	require.Equal(t, exitQuota, exitCode(fmt.Errorf("open: %w", &os.PathError{Op: "write", Err: syscall.ENOSPC})))
 	require.Equal(t, exitNotFound, exitCode(&client.Error{Cause: errs.New(errs.NotFound, "no index")}))
 }
 
@@ -44,6 +48,12 @@ func TestReportNamesTheNextStepAndTheRequest(t *testing.T) {
 	var b bytes.Buffer
 	report(&b, &client.Error{RequestID: "r-1", Cause: errs.New(errs.Invalid, "bad").WithHint("do this")})
 	require.Equal(t, "croft: bad\n  hint: do this\n  request id: r-1\n", b.String())
+	b.Reset()
+	report(&b, errs.Wrap(errs.Canceled, context.Canceled, "call http://x"))
+	require.Equal(t, "croft: interrupted\n", b.String())
+	b.Reset()
+	report(&b, fmt.Errorf("write: %w", syscall.ENOSPC))
+	require.Contains(t, b.String(), "hint: the disk is full")
 }
 
 func TestUsage(t *testing.T) {
@@ -110,7 +120,22 @@ func TestHelpBeginsWithExamples(t *testing.T) {
 func TestVersion(t *testing.T) {
 	a := newTestApp("", nil)
 	require.Equal(t, exitOK, a.run(t.Context(), []string{"version", "--json"}))
-	require.Contains(t, a.out.String(), `"api_versions"`)
+	var got build
+	require.NoError(t, json.Unmarshal(a.out.Bytes(), &got))
+	require.Equal(t, api.Versions(), got.APIVersions, "what the server speaks")
+}
+
+func TestDataWithoutHeader(t *testing.T) {
+	for format, want := range map[string][2]string{
+		"csv": {"", "a,b\n"}, "table": {"", "a    b\n"}, "json": {"{}\n", "{}\n"}, "jsonl": {"{}\n", "{}\n"}, "yaml": {"{}\n", "{}\n"},
+	} {
+		for i, l := range []listing{done(), {value: struct{}{}, rows: [][]string{{"a", "b"}}}} {
+			a := newTestApp("", nil)
+			a.format = format
+			require.NoError(t, a.print(l))
+			require.Equal(t, want[i], a.out.String(), format)
+		}
+	}
 }
 
 func TestFormats(t *testing.T) {

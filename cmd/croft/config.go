@@ -13,6 +13,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/croftdb/croft/tenancy"
 )
 
 // config holds the settings of `croft serve`. Each is a flag, an environment variable (CROFT_ and the flag's name in
@@ -23,6 +25,7 @@ type config struct {
 	peerListen    string
 	advertise     string
 	shards        int
+	shardsGiven   bool // by flag, environment or file
 	memoryBudget  sizeValue
 	diskReserve   sizeValue
 	drainTimeout  time.Duration
@@ -205,7 +208,12 @@ func (c *config) validate() error {
 	var faults []error
 	add := func(format string, args ...any) { faults = append(faults, usagef(format, args...)) }
 	if c.data == "" {
-		add("--data names no directory")
+		add("--data names no directory, as --data ./data would")
+	}
+	if c.adminKey != "" {
+		if _, err := tenancy.AdminHash(c.adminKey); err != nil {
+			faults = append(faults, &usageError{err: err})
+		}
 	}
 	if c.shards < 1 || c.shards > 256 {
 		add("--shards is %d, must be 1 to 256", c.shards)

@@ -66,7 +66,10 @@ func (a *app) deleteRecords(ctx context.Context, conn connection, sure consent, 
 	if err != nil || !ok {
 		return err
 	}
-	return ix.Delete(ctx, req)
+	if err := ix.Delete(ctx, req); err != nil {
+		return err
+	}
+	return a.print(done())
 }
 
 func namespaceText(name string) string {

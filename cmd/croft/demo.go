@@ -64,7 +64,7 @@ func (a *app) runDemo(ctx context.Context, d demo) (err error) {
 	begun := time.Now()
 	srv, err := a.startServer(ctx, d, dir, key)
 	if err != nil {
-		return err
+		return demoStopped(ctx, err)
 	}
 	defer func() { err = firstError(err, srv.stop()) }()
 	a.say("  starting   ready%*s", 56, seconds(begun))

@@ -296,7 +296,8 @@ func TestStartsThatCannotBe(t *testing.T) {
 	require.Contains(t, w.fails(exitFailure, "serve", "--data", file, "--listen", freeAddress(t)), "not a directory")
 	require.Contains(t, w.fails(exitUsage, "serve"), "--data names no directory")
 	w.env = append(w.env, "CROFT_ADMIN_KEY=short")
-	require.Contains(t, w.fails(exitFailure, "serve", "--data", w.path("third"), "--listen", freeAddress(t)), "at least 16")
+	require.Contains(t, w.fails(exitUsage, "serve", "--data", w.path("third"), "--listen", freeAddress(t)), "at least 16")
+	require.NoDirExists(t, w.path("third"), "a wrong setting is told before anything is made")
 }
 
 func TestServeSettings(t *testing.T) {
@@ -308,6 +309,11 @@ func TestServeSettings(t *testing.T) {
 	p := w.start("serve", "--config", config)
 	require.Equal(t, "croft ready http://"+address, p.stdout.await(t, "ready"))
 	require.Contains(t, p.stderr.await(t, "msg=ready"), w.path("data"))
+	require.Equal(t, exitOK, p.end(syscall.SIGTERM))
+
+	p = w.start("serve", "--config", config, "--shards", "3")
+	require.Contains(t, p.stderr.await(t, "no effect"), "asked=3 shards=2")
+	p.stdout.await(t, "ready")
 	require.Equal(t, exitOK, p.end(syscall.SIGTERM))
 
 	require.NoError(t, os.WriteFile(config, []byte("# comment\ndatta: x\n"), 0o600))
@@ -329,6 +335,7 @@ func TestTour(t *testing.T) {
 	require.Regexp(t, `^2 matches in \d+\.\d ms\n$`, table.err)
 	require.Equal(t, "b", w.must("query", "docs", "-n", "acme", "--vector", "[1,0,0]", "--filter", `{"lang":"de"}`, "-o", "jsonl", "--include-metadata=false")[7:8])
 	require.Empty(t, w.run("query", "docs", "-n", "acme", "--id", "a", "-q").err)
+	require.Contains(t, w.must("query", "docs", "-n", "acme", "--id", "a", "-k", "1", "-o", "jsonl"), `"values":[]`, "as the API has it")
 
 	w.must("update", "docs", "-n", "acme", "--id", "a", "--set", `{"n":2}`)
 	require.Contains(t, w.must("fetch", "docs", "a", "-n", "acme"), `{"lang":"en","n":2}`)
@@ -340,7 +347,7 @@ func TestTour(t *testing.T) {
 
 	require.Contains(t, w.fails(exitUsage, "delete", "docs", "-n", "acme", "--all"), "this deletes 2 records of namespace acme in index docs")
 	require.Contains(t, w.run("delete", "docs", "-n", "acme", "--filter", `{"lang":"de"}`, "--dry-run").err, "would delete 1 record of")
-	w.must("delete", "docs", "-n", "acme", "--id", "b", "--yes")
+	require.Equal(t, "{}\n", w.must("delete", "docs", "-n", "acme", "--id", "b", "--yes", "-o", "jsonl"))
 	require.Equal(t, "ID\na\n", w.must("list", "docs", "-n", "acme"))
 	w.must("namespaces", "delete", "docs", "acme", "--yes")
 	w.fails(exitNotFound, "namespaces", "describe", "docs", "acme")
@@ -478,6 +485,17 @@ func TestDemo(t *testing.T) {
 	require.Empty(t, left, "the data are deleted")
 	w.fails(exitUnavailable, "health", "--url", url)
 	require.NoFileExists(t, w.path("config", "croft", "keys", strings.ReplaceAll(address, ":", "_")+".json"))
+}
+
+func TestDemoMayBeStoppedWhileItStarts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start("demo", "--listen", freeAddress(t), "--shards", "2")
+	p.stdout.await(t, "data in")
+	require.Equal(t, exitOK, p.end(syscall.SIGINT), p.stderr.text())
+	left, err := filepath.Glob(w.path("croft-demo-*"))
+	require.NoError(t, err)
+	require.Empty(t, left)
 }
 
 func TestDemoReportsTheDeathOfItsServer(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 
 	"github.com/croftdb/croft/internal/client"
 	"github.com/croftdb/croft/internal/errs"
@@ -71,12 +72,18 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
+	case errors.Is(err, syscall.ENOSPC):
+		return exitQuota
 	}
 	return exitByKind[errs.KindOf(err)]
 }
 
 // report tells a failure: what went wrong, what to do next, and by which id the server's log knows it.
 func report(w io.Writer, err error) {
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(w, "croft: interrupted")
+		return
+	}
 	fmt.Fprintf(w, "croft: %v\n", err)
 	if hint := hintOf(err); hint != "" {
 		fmt.Fprintf(w, "  hint: %s\n", hint)
@@ -98,6 +105,8 @@ func hintOf(err error) string {
 	switch {
 	case client.Refused(err):
 		return "start a server with `croft demo` or `croft serve --data DIR`, or name one with --url"
+	case errors.Is(err, syscall.ENOSPC):
+		return "the disk is full: free some space"
 	case errs.Is(err, errs.Unauthenticated):
 		return "give the server's key with --api-key or CROFT_API_KEY"
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/croftdb/croft/internal/errs"
 )
 
 // row is one record of an import's input.
@@ -193,15 +195,22 @@ type vecsReader struct {
 	raw      []byte
 }
 
+func (r *vecsReader) damaged(dim int, expected string) error {
+	return errs.New(errs.Invalid, "row %d at byte %d says it has %d values, %s: the file is damaged or of another format",
+		r.at.number, r.at.offset, dim, expected)
+}
+
 func (r *vecsReader) next() (row, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r.in, head[:]); err != nil {
 		return row{}, r.cut(err)
 	}
 	dim := int(int32(binary.LittleEndian.Uint32(head[:])))
-	if dim < 1 || dim > maxDimension || r.dim != 0 && dim != r.dim {
-		return row{}, fmt.Errorf("row %d at byte %d says it has %d values, the rows before have %d: the file is damaged or of another format",
-			r.at.number, r.at.offset, dim, r.dim)
+	if dim < 1 || dim > maxDimension {
+		return row{}, r.damaged(dim, fmt.Sprintf("1 to %d are possible", maxDimension))
+	}
+	if r.dim != 0 && dim != r.dim {
+		return row{}, r.damaged(dim, fmt.Sprintf("the rows before have %d", r.dim))
 	}
 	r.dim = dim
 	if len(r.raw) != dim*r.width {

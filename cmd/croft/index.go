@@ -166,5 +166,8 @@ func (a *app) deleteIndex(ctx context.Context, conn connection, sure consent, na
 	if err != nil || !ok {
 		return err
 	}
-	return c.DeleteIndex(ctx, name)
+	if err := c.DeleteIndex(ctx, name); err != nil {
+		return err
+	}
+	return a.print(done())
 }

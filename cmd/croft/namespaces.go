@@ -131,7 +131,10 @@ func (a *app) namespacesDeleteCommand() *cobra.Command {
 			if err != nil || !ok {
 				return err
 			}
-			return ix.DeleteNamespace(cmd.Context(), args[1])
+			if err := ix.DeleteNamespace(cmd.Context(), args[1]); err != nil {
+				return err
+			}
+			return a.print(done())
 		},
 	}
 	conn.addFlags(cmd)

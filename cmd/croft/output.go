@@ -25,6 +25,9 @@ type listing struct {
 	rows   [][]string
 }
 
+// done is the data of a verb that has none: {}, as the API answers, and no table.
+func done() listing { return listing{value: struct{}{}} }
+
 // itemsOf makes a listing's items of a slice.
 func itemsOf[T any](s []T) []any {
 	items := make([]any, len(s))
@@ -81,8 +84,10 @@ func printLines(w io.Writer, l listing) error {
 
 func printCSV(w io.Writer, l listing) error {
 	c := csv.NewWriter(w)
-	if err := c.Write(l.header); err != nil {
-		return err
+	if len(l.header) > 0 {
+		if err := c.Write(l.header); err != nil {
+			return err
+		}
 	}
 	return c.WriteAll(l.rows)
 }

@@ -39,6 +39,7 @@ CROFT_ADMIN_KEY_FILE) gives a key of your own instead.`,
 			if err := s.load(a.configPath(path)); err != nil {
 				return err
 			}
+			cfg.shardsGiven = cmd.Flags().Changed("shards")
 			if err := cfg.validate(); err != nil {
 				return err
 			}
@@ -61,12 +62,20 @@ func (a *app) serve(ctx context.Context, cfg config) error {
 		log.Info("ready", "url", f.url, "data", cfg.data)
 		fmt.Fprintln(a.stdout, readyPrefix+f.url)
 		err = a.untilStopped(ctx, cfg, &f)
-		log.Info("stopping", "err", err)
+		logStop(log, err)
 	}
 	if f.poisoned {
 		return err // a store that failed must not be written to, not even to close it
 	}
 	return firstError(err, f.stop())
+}
+
+func logStop(log *slog.Logger, err error) {
+	if err != nil {
+		log.Error("stopping", "err", err)
+		return
+	}
+	log.Info("stopping")
 }
 
 // build is the table of contents.
@@ -99,6 +108,7 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 		return errs.Wrap(errs.KindOf(err), err, "open %s", cfg.data)
 	}
 	f.add(f.node.Close)
+	cfg.warnOfShards(log, len(f.node.Info().Shards))
 
 	// Floor 2: who may.
 	auth, firstKey, err := authenticate(ctx, f.node, cfg.adminKey)
@@ -115,6 +125,13 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 	}
 	a.banner(cfg, f, firstKey)
 	return nil
+}
+
+// warnOfShards tells of a setting without effect: how many shards a data directory has is settled when it is made.
+func (c *config) warnOfShards(log *slog.Logger, have int) {
+	if c.shardsGiven && c.shards != have {
+		log.Warn("--shards has no effect on a data directory that exists", "asked", c.shards, "shards", have)
+	}
 }
 
 // floors is what serve has built.

@@ -3,15 +3,15 @@ package main
 import (
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/croftdb/croft/internal/api"
 )
 
 // Set by the linker: -ldflags "-X main.version=… -X main.commit=… -X main.date=…".
 var version, commit, date string
-
-// apiVersions are the Pinecone API versions that the server's classic shape covers.
-var apiVersions = []string{"2025-04", "2025-10", "2026-04"}
 
 type build struct {
 	Version     string   `json:"version"`
@@ -25,7 +25,7 @@ type build struct {
 // buildInfo is what the linker was told, else what the toolchain recorded.
 func buildInfo() build {
 	b := build{Version: version, Commit: commit, Date: date, Go: runtime.Version(),
-		Platform: runtime.GOOS + "/" + runtime.GOARCH, APIVersions: apiVersions}
+		Platform: runtime.GOOS + "/" + runtime.GOARCH, APIVersions: api.Versions()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		info = &debug.BuildInfo{}
@@ -50,9 +50,7 @@ func (a *app) versionCommand() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			b := buildInfo()
 			rows := [][]string{{"croft", b.Version}, {"commit", b.Commit}, {"date", b.Date}, {"go", b.Go + " " + b.Platform}}
-			for _, v := range b.APIVersions {
-				rows = append(rows, []string{"api", v})
-			}
+			rows = append(rows, []string{"api", strings.Join(b.APIVersions, " ")})
 			return a.print(listing{value: b, rows: rows})
 		},
 	}

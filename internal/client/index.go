@@ -70,11 +70,11 @@ type Usage struct {
 	ReadUnits int `json:"readUnits"`
 }
 
-// Match is one answer of a query.
+// Match is one answer of a query. Values are empty unless they were asked for.
 type Match struct {
 	ID           string         `json:"id"`
 	Score        float32        `json:"score"`
-	Values       []float32      `json:"values,omitempty"`
+	Values       []float32      `json:"values"`
 	SparseValues *Sparse        `json:"sparseValues,omitempty"`
 	Metadata     jsontext.Value `json:"metadata,omitzero"`
 }
