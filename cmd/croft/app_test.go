@@ -206,7 +206,7 @@ func TestRecordArguments(t *testing.T) {
 		require.Equal(t, a, string(records[0]))
 		require.Equal(t, b, string(records[1]))
 	}
-	for _, bad := range []string{"", "[]", "7", `{"id":`} {
+	for _, bad := range []string{"", "[]", "7", `{"id":`, `{"namespace":"acme","vectors":[` + a + `]}`} {
 		_, err := newTestApp(bad, nil).recordsArgument("-")
 		require.Equal(t, exitUsage, exitCode(err), bad)
 	}

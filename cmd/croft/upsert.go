@@ -90,12 +90,16 @@ func recordsIn(v jsontext.Value) ([]jsontext.Value, error) {
 		return many, nil
 	case '{':
 		var body struct {
-			Vectors []jsontext.Value `json:"vectors"`
+			Vectors   []jsontext.Value `json:"vectors"`
+			Namespace string           `json:"namespace"`
 		}
-		if err := json.Unmarshal(v, &body); err == nil && body.Vectors != nil {
-			return body.Vectors, nil
+		switch err := json.Unmarshal(v, &body); {
+		case err != nil || body.Vectors == nil:
+			return []jsontext.Value{v}, nil
+		case body.Namespace != "": // to ignore it would put records where nobody looks for them
+			return nil, usagef("RECORDS names the namespace %q", body.Namespace).withHint("take it out, and say -n %s instead", body.Namespace)
 		}
-		return []jsontext.Value{v}, nil
+		return body.Vectors, nil
 	}
 	return nil, usagef("RECORDS holds %.40q where a record should be", v)
 }
