@@ -77,6 +77,9 @@ func (f *benchFlags) addFlags(cmd *cobra.Command) {
 
 func (a *app) recall(ctx context.Context, f benchFlags) (_ *bench.RecallReport, err error) {
 	if f.target == "" {
+		if err := checkKernel(); err != nil {
+			return nil, err
+		}
 		return bench.Recall(ctx, f.opts)
 	}
 	c, err := a.connect(connection{url: f.target, apiKey: f.apiKey}, importRetries)

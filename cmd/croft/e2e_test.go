@@ -295,7 +295,10 @@ func TestStartsThatCannotBe(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	require.Contains(t, w.fails(exitFailure, "serve", "--data", file, "--listen", freeAddress(t)), "not a directory")
 	require.Contains(t, w.fails(exitUsage, "serve"), "--data names no directory")
-	w.env = append(w.env, "CROFT_ADMIN_KEY=short")
+	w.env = append(w.env, "CROFT_KERNEL=abacus")
+	require.Contains(t, w.fails(exitUsage, "serve", "--data", w.path("third"), "--listen", freeAddress(t)), "abacus")
+	require.Contains(t, w.fails(exitUsage, "bench", "recall", "--dataset", w.path("third")), "abacus")
+	w.env = append(w.env, "CROFT_KERNEL=", "CROFT_ADMIN_KEY=short")
 	require.Contains(t, w.fails(exitUsage, "serve", "--data", w.path("third"), "--listen", freeAddress(t)), "at least 16")
 	require.NoDirExists(t, w.path("third"), "a wrong setting is told before anything is made")
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/cluster"
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/api"
@@ -54,6 +55,9 @@ CROFT_ADMIN_KEY_FILE) gives a key of your own instead.`,
 // serve builds the floors from the ground up, serves until it is told to stop or the node fails, and stops them from
 // the top down.
 func (a *app) serve(ctx context.Context, cfg config) error {
+	if err := checkKernel(); err != nil {
+		return err
+	}
 	log := newLogger(a.stderr, cfg.logLevel, cfg.logFormat)
 	raiseFileLimit(log)
 	var f floors
@@ -68,6 +72,14 @@ func (a *app) serve(ctx context.Context, cfg config) error {
 		return err // a store that failed must not be written to, not even to close it
 	}
 	return firstError(err, f.stop())
+}
+
+// checkKernel refuses a CROFT_KERNEL that this machine has not: slower ways would be taken for it in silence.
+func checkKernel() error {
+	if err := ann.CheckKernel(); err != nil {
+		return &usageError{err: err}
+	}
+	return nil
 }
 
 func logStop(log *slog.Logger, err error) {
