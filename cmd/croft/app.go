@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
+
+	"github.com/croftdb/croft/internal/errs"
 )
 
 // app is what verbs may touch of the world, and the flags that all of them share.
@@ -26,6 +28,8 @@ type app struct {
 	quiet      bool
 	noProgress bool
 	noInput    bool
+
+	keyOrigin string // where the API key came from, for when it is refused
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer, lookupEnv func(string) (string, bool)) *app {
@@ -44,6 +48,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	err := root.ExecuteContext(ctx)
 	if err != nil {
 		report(a.stderr, err)
+		if a.keyOrigin != "" && errs.Is(err, errs.Unauthenticated) {
+			fmt.Fprintf(a.stderr, "  the key came from %s\n", a.keyOrigin)
+		}
 	}
 	return exitCode(err)
 }

@@ -70,7 +70,7 @@ func (f *benchFlags) addFlags(cmd *cobra.Command) {
 	s.IntVar(&f.opts.Runs, "runs", f.opts.Runs, "rounds over all queries; the median counts")
 	s.IntVar(&f.opts.Threads, "threads", f.opts.Threads, "goroutines that build")
 	s.StringVar(&f.target, "target", "", "measure the server at this URL")
-	s.StringVar(&f.apiKey, "api-key", "", "its key (CROFT_API_KEY, PINECONE_API_KEY)")
+	s.StringVar(&f.apiKey, "api-key", "", "its key (else as for other verbs)")
 	s.StringVar(&f.index, "index", "", "with --target: query this index, which holds the data set already")
 	s.BoolVar(&f.keep, "keep", false, "with --target: keep the index that was made")
 }

@@ -25,21 +25,34 @@ type connection struct {
 
 func (k *connection) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&k.url, "url", "", "the server (CROFT_URL; default "+defaultURL+")")
-	cmd.Flags().StringVar(&k.apiKey, "api-key", "", "its key (CROFT_API_KEY, PINECONE_API_KEY; default: the key that a demo on this machine left)")
+	cmd.Flags().StringVar(&k.apiKey, "api-key", "", "its key (CROFT_API_KEY, else the key that a demo on this machine left, else PINECONE_API_KEY)")
 }
 
 // connect makes a client by flags, then environment, then the key saved for the address.
 func (a *app) connect(k connection, retries int) (*client.Client, error) {
 	address := firstNonEmpty(k.url, a.getenv("CROFT_URL"), defaultURL)
-	key := firstNonEmpty(k.apiKey, a.getenv("CROFT_API_KEY"), a.getenv("PINECONE_API_KEY"))
-	if key == "" {
-		key = a.savedKey(address)
-	}
+	key := a.key(k.apiKey, address)
 	c, err := client.New(client.Options{URL: address, APIKey: key, UserAgent: "croft/" + buildInfo().Version, Retries: retries})
 	if err != nil {
 		return nil, &usageError{err: err}
 	}
 	return c, nil
+}
+
+// key is the first key there is, by flag, environment or file. One that was kept for this very address comes before
+// PINECONE_API_KEY, which many have set to a key of another service. keyOrigin remembers which it was.
+func (a *app) key(flag, address string) string {
+	path, _ := a.keyFile(address) // without it, nothing was kept
+	for _, k := range []struct{ text, origin string }{
+		{flag, "--api-key"}, {a.getenv("CROFT_API_KEY"), "CROFT_API_KEY"},
+		{a.savedKey(address), path}, {a.getenv("PINECONE_API_KEY"), "PINECONE_API_KEY"},
+	} {
+		if k.text != "" {
+			a.keyOrigin = k.origin
+			return k.text
+		}
+	}
+	return ""
 }
 
 // connectIndex is connect, and the data plane of one index.

@@ -276,8 +276,12 @@ func TestSavedKeyOpensTheServer(t *testing.T) {
 	p := w.start("serve", "--data", w.path("data"), "--listen", address, "--shards", "1", "--save-key")
 	p.stdout.await(t, "^croft ready")
 	w.must("index", "list", "--url", "http://"+address)
-	w.env = append(w.env, "PINECONE_API_KEY=another")
-	require.Contains(t, w.fails(exitAuth, "index", "list", "--url", "http://"+address), "Invalid API key")
+	w.env = append(w.env, "PINECONE_API_KEY=of-another-service")
+	w.must("index", "list", "--url", "http://"+address)
+	w.env = append(w.env, "CROFT_API_KEY=wrong")
+	said := w.fails(exitAuth, "index", "list", "--url", "http://"+address)
+	require.Contains(t, said, "Invalid API key")
+	require.Contains(t, said, "the key came from CROFT_API_KEY")
 	require.Equal(t, exitOK, p.end(syscall.SIGTERM))
 }
 
