@@ -2,6 +2,7 @@ package bench
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,6 +69,10 @@ func firstOf(dir string, names ...string) (string, error) {
 
 func readMetric(path string) (ann.Metric, error) {
 	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, errs.New(errs.NotFound, "data set %s has no file metric", filepath.Dir(path)).
+			WithHint("it holds one word: l2, cosine or ip")
+	}
 	if err != nil {
 		return 0, err
 	}

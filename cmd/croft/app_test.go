@@ -75,6 +75,7 @@ func TestUsage(t *testing.T) {
 		"no index":          {"import x.jsonl", []string{"needs --index"}},
 		"odd format":        {"import x.parquet --index i", []string{"format of x.parquet is not known"}},
 		"several nodes":     {"demo --nodes 3", []string{"comes with replication"}},
+		"no neighbours":     {"bench recall --dataset x -k 0", []string{"--k is 0"}},
 		"no address":        {"index list --url ftp://x", []string{"not of the form"}},
 		"dense, no size":    {"index create docs", []string{"--dimension"}},
 	} {

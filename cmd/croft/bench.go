@@ -48,6 +48,9 @@ l2, cosine or ip. Without --target an index is built in this process; with it, o
 			if f.target != "" && (cmd.Flags().Changed("m") || cmd.Flags().Changed("ef-construction") || cmd.Flags().Changed("threads")) {
 				return usagef("--m, --ef-construction and --threads are for an index in this process; a server builds with its own")
 			}
+			if err := f.refuseZeros(); err != nil {
+				return err
+			}
 			report, err := a.recall(cmd.Context(), f)
 			if err != nil {
 				return err
@@ -73,6 +76,17 @@ func (f *benchFlags) addFlags(cmd *cobra.Command) {
 	s.StringVar(&f.apiKey, "api-key", "", "its key (else as for other verbs)")
 	s.StringVar(&f.index, "index", "", "with --target: query this index, which holds the data set already")
 	s.BoolVar(&f.keep, "keep", false, "with --target: keep the index that was made")
+}
+
+// refuseZeros tells a number given as 0 from one that was not given, as RecallOptions cannot.
+func (f *benchFlags) refuseZeros() error {
+	o := &f.opts
+	for name, value := range map[string]int{"k": o.K, "m": o.M, "ef-construction": o.EfConstruction, "runs": o.Runs, "threads": o.Threads} {
+		if value < 1 {
+			return usagef("--%s is %d, must be at least 1", name, value)
+		}
+	}
+	return nil
 }
 
 func (a *app) recall(ctx context.Context, f benchFlags) (_ *bench.RecallReport, err error) {
