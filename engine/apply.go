@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"runtime/debug"
+
 	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/engine/internal/store"
 	"github.com/croftdb/croft/engine/metadata"
@@ -19,12 +21,9 @@ func (s *Shard) Apply(index uint64, cmd []byte) (Applied, error) {
 	}
 	c, err := DecodeCommand(cmd)
 	a := &applier{shard: s, out: Applied{Index: index, Err: err}}
-	if err == nil {
-		if err := a.run(c); err != nil {
-			return Applied{}, s.fail("apply", err)
-		}
+	if err := a.run(c); err != nil {
+		return Applied{}, s.fail("apply", err)
 	}
-	s.applied.Store(index)
 	if s.bufferBytes() >= s.engine.opts.FlushBytes {
 		s.wake()
 	}
@@ -40,6 +39,7 @@ type applier struct {
 
 	part    *partition
 	space   *space // nil while the partition is not in memory
+	fresh   bool   // space is new, and empty before this entry
 	changes []change
 }
 
@@ -55,11 +55,26 @@ type change struct {
 	oldSp   Sparse
 }
 
-func (a *applier) run(c *Command) error {
+// run executes c, nil if it could not be decoded. The entry's index is stored under the same hold of mu as its effects:
+// a flush in between would write them without it, and after a crash they would come twice.
+func (a *applier) run(c *Command) (err error) {
 	s := a.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer catchFault(&err)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // an update reads the row that it keeps
 	s.active.dirty = true
+	if c != nil {
+		if err := a.command(c); err != nil {
+			return err
+		}
+	}
+	s.applied.Store(a.out.Index)
+	return nil
+}
+
+func (a *applier) command(c *Command) error {
+	s := a.shard
 	switch c.Op {
 	case OpDefineIndex:
 		a.defineIndex(c.Schema)
@@ -107,6 +122,10 @@ func (a *applier) refuse(k errs.Kind, format string, args ...any) bool {
 
 func (a *applier) defineIndex(sc Schema) {
 	s := a.shard
+	if err := sc.validate(); err != nil {
+		a.out.Err = errs.Wrap(errs.Invalid, err, "define index %d", sc.ID)
+		return
+	}
 	if old, ok := s.schemas[sc.ID]; ok {
 		if old.ID == 0 {
 			a.refuse(errs.NotFound, "index %d was dropped", sc.ID)
@@ -149,10 +168,10 @@ func (a *applier) enter(k Key, op Op) bool {
 		}
 		a.part = s.newPartition(k, schema, head{Number: s.nextNumber})
 		s.nextNumber++
-		s.registry.add(a.part)
 		if op == OpUpsert {
 			a.part.space.Store(newSpace(s, a.part)) // empty, so there is nothing to load
 		}
+		s.registry.add(a.part)
 	}
 	a.space = a.part.space.Load()
 	s.active.touch(k)
@@ -163,19 +182,21 @@ func (a *applier) enter(k Key, op Op) bool {
 func (a *applier) leave() {
 	p := a.part
 	p.head.Version++
-	p.publishHead()
 	a.out.Version = p.head.Version
 	if p.loading != nil {
 		p.loading.missed = append(p.loading.missed, a.changes...)
 	}
 	if a.space != nil {
-		a.space.apply(a.changes, p.head.Seq)
+		a.space.apply(a.changes, p.head)
+	}
+	if a.fresh {
+		p.space.Store(a.space)
 	}
 }
 
 func (a *applier) upsert(recs []Record) error {
 	for i := range recs {
-		if err := a.part.schema.check(&recs[i]); err != nil {
+		if err := a.part.schema.checkRecord(&recs[i]); err != nil {
 			a.out.Err = err
 			return nil
 		}
@@ -191,18 +212,6 @@ func (a *applier) upsert(recs []Record) error {
 		a.out.Affected++
 	}
 	return nil
-}
-
-// check refuses a record that does not fit the schema. The API has refused it before; this is what every replica
-// decides alike.
-func (sc *Schema) check(r *Record) error {
-	switch {
-	case len(r.Values) == sc.Dim:
-		return nil
-	case sc.Dim == 0:
-		return errs.New(errs.Invalid, "record %q has dense values, but the index is sparse", r.ID)
-	}
-	return errs.New(errs.Invalid, "record %q has dimension %d, the index has %d", r.ID, len(r.Values), sc.Dim)
 }
 
 // store makes rec the newest version of its id, with its values copied into the growing buffer.
@@ -279,11 +288,9 @@ func (a *applier) target(t Target) (old found, ok bool, err error) {
 }
 
 func (a *applier) update(u *Update) error {
-	if len(u.Values) > 0 {
-		if err := a.part.schema.check(&Record{Values: u.Values}); err != nil {
-			a.out.Err = err
-			return nil
-		}
+	if err := a.part.schema.checkUpdate(u); err != nil {
+		a.out.Err = err
+		return nil
 	}
 	for _, t := range u.Targets {
 		old, ok, err := a.target(t)
@@ -296,7 +303,6 @@ func (a *applier) update(u *Update) error {
 		if err := a.updateOne(t.ID, u, old); err != nil {
 			return err
 		}
-		a.out.Affected++
 	}
 	return nil
 }
@@ -313,6 +319,7 @@ func (a *applier) updateOne(id string, u *Update, old found) error {
 			return nil
 		}
 	}
+	a.out.Affected++
 	sparse := old.sparse
 	if u.Sparse != nil {
 		sparse = *u.Sparse
@@ -323,6 +330,9 @@ func (a *applier) updateOne(id string, u *Update, old found) error {
 	n := found{place: old.place, scale: old.scale, sparse: sparse} // the values stay where they are
 	if meta != nil {
 		n.meta = metadata.AppendBinary(nil, meta)
+	}
+	if err := a.shard.verifyRow(a.part, old.place); err != nil {
+		return errs.Wrap(errs.Corrupt, err, "update record %q", id)
 	}
 	return a.replace(id, n, meta, a.shard.blocks.row(old.place, a.part.schema.Dim), old, true)
 }
@@ -353,8 +363,7 @@ func (a *applier) deleteAll() {
 	p.head = head{Number: s.nextNumber, Seq: p.head.Seq, Version: p.head.Version}
 	s.nextNumber++
 	p.loading = nil // what is being loaded is of the old number
-	a.space = newSpace(s, p)
-	p.space.Store(a.space)
+	a.space, a.fresh = newSpace(s, p), true
 }
 
 func (a *applier) dropPartition() {
@@ -366,7 +375,6 @@ func (a *applier) dropPartition() {
 	p.loading, a.space = nil, nil
 	p.space.Store(nil)
 	p.head = head{Version: p.head.Version}
-	p.publishHead()
 }
 
 // lookup finds the newest state of a record: in the growing buffer, in the one being flushed, on disk.

@@ -11,10 +11,9 @@ import (
 // place is where a row is in memory: a block's number and an offset in units of segment.Unit bytes. Zero is nowhere.
 type place uint64
 
-func placeOf(block, off uint32) place   { return place(block)<<32 | place(off) }
-func (p place) block() uint32           { return uint32(p >> 32) }
-func (p place) offset() uint32          { return uint32(p) }
-func (p place) plus(units uint32) place { return p + place(units) }
+func placeOf(block, off uint32) place { return place(block)<<32 | place(off) }
+func (p place) block() uint32         { return uint32(p >> 32) }
+func (p place) offset() uint32        { return uint32(p) }
 
 // block is a run of rows: a mapped segment, or memory of the growing buffer. Its memory stays valid until it has
 // been dropped and every reader pinned before has gone.

@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"math"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -66,11 +68,12 @@ func (sp *space) maintain(ctx context.Context, threads int) (more bool, err erro
 	defer sp.shard.steps.RUnlock()
 	sp.builder.mu.Lock()
 	defer sp.builder.mu.Unlock()
+	pin := sp.shard.epochs.pin() // before looking: a space that was dropped is not told where its rows move
+	defer sp.shard.epochs.unpin(pin)
 	if sp.shard.isClosing() || sp.part.space.Load() != sp {
 		return false, nil // closed, or dropped from memory
 	}
-	pin := sp.shard.epochs.pin()
-	defer sp.shard.epochs.unpin(pin)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 
 	switch g := sp.view.Load().graph; {
 	case g == nil && sp.wantsGraph():
@@ -87,8 +90,7 @@ func (sp *space) maintain(ctx context.Context, threads int) (more bool, err erro
 
 // promote gives the partition an empty graph; all its slots are pending until they are in it.
 func (sp *space) promote() {
-	sc := sp.part.schema
-	g := hnsw.New(hnsw.Config{Metric: sc.Metric, Dim: sc.Dim, M: sc.M, EfConstruction: sc.EfConstruction}, sp)
+	g := hnsw.New(sp.part.schema.graphConfig(), sp)
 	sp.builder.leaving = map[uint32]struct{}{}
 	sp.swap(func(v *view) { v.graph = g })
 }
@@ -100,7 +102,7 @@ func (sp *space) demote() {
 		for _, slot := range sp.ids {
 			v.pending = append(v.pending, slot)
 		}
-		slices.SortFunc(v.pending, func(a, b uint32) int { return int(int64(sp.born(a)) - int64(sp.born(b))) })
+		slices.SortFunc(v.pending, func(a, b uint32) int { return cmp.Compare(sp.born(a), sp.born(b)) })
 	})
 	sp.mu.Lock()
 	for slot := range sp.builder.leaving {
@@ -158,16 +160,25 @@ func (sp *space) grow(ctx context.Context, threads int) (more bool, err error) {
 	v := sp.view.Load()
 	batch := v.pending[:min(len(v.pending), buildBatch)]
 	if err := sp.insertAll(ctx, v.graph, batch, threads); err != nil {
-		return false, err
+		return false, sp.abandon(ctx, err)
 	}
 	sp.swap(func(v *view) { v.pending = v.pending[len(batch):] })
 	sp.disown(v.graph)
 	unrepaired, err := sp.repair(ctx, v.graph)
 	if err != nil {
-		return false, err
+		return false, sp.abandon(ctx, err)
 	}
 	more = len(sp.view.Load().pending) > 0 || unrepaired
 	return more, sp.saveIfDue(v.graph, more)
+}
+
+// abandon gives the graph up after an error, but for a cancelled step: a slot whose insert was cut off by a fault is in
+// it without links, and would never be found. The next step that is asked for begins anew.
+func (sp *space) abandon(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		sp.demote()
+	}
+	return err
 }
 
 // insertAll puts slots into the graph with several threads. Slots that have died meanwhile are left out.
@@ -180,6 +191,7 @@ func (sp *space) insertAll(ctx context.Context, g *hnsw.Graph, slots []uint32, t
 	)
 	for range min(threads, len(slots)) {
 		wg.Go(func() {
+			debug.SetPanicOnFault(true)
 			for {
 				i := next.Add(1) - 1
 				if i >= int64(len(slots)) {
@@ -203,7 +215,7 @@ func (sp *space) insertOne(ctx context.Context, g *hnsw.Graph, slot uint32) (err
 	if col.died[i].Load() != alive || g.Holds(slot) {
 		return nil
 	}
-	err = g.Insert(ctx, slot, hnsw.LevelFor(sp.levelHash(col.id[i]), sp.part.schema.M))
+	err = g.Insert(ctx, slot, hnsw.LevelFor(sp.levelHash(col.id[i]), g.Config().M))
 	if err != nil && col.died[i].Load() != alive {
 		return nil // its row went while it was being inserted
 	}
@@ -229,12 +241,12 @@ func (sp *space) disown(g *hnsw.Graph) {
 	var free, wait []uint32
 	for _, slot := range sp.buried {
 		switch {
+		case sp.born(slot) >= first:
+			wait = append(wait, slot)
 		case g.Holds(slot):
 			g.Delete(slot)
 			sp.builder.leaving[slot] = struct{}{}
 			sp.builder.changed(1, sp.shard.engine.clock.Load())
-		case sp.born(slot) >= first:
-			wait = append(wait, slot)
 		default:
 			free = append(free, slot)
 		}
@@ -251,6 +263,7 @@ func (sp *space) repair(ctx context.Context, g *hnsw.Graph) (more bool, err erro
 	if dead == 0 || (dead < max(64, g.Len()/20) && len(sp.view.Load().pending) > 0) {
 		return false, nil
 	}
+	defer catchFault(&err)
 	freed, more, err := g.Repair(ctx, repairBudget)
 	for _, slot := range freed {
 		delete(sp.builder.leaving, slot)

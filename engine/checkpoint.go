@@ -84,7 +84,7 @@ func (ld *loader) loadGraph() {
 	s.engine.opts.Logger.Warn("graph checkpoint is thrown away and will be built again",
 		"shard", s.dir, "partition", ld.part.key.String(), "err", err)
 	ld.graph, ld.slots, ld.unused = nil, nil, nil
-	ld.space = newSpace(s, ld.part)
+	ld.space = ld.spare
 	s.report(removeIfThere(s.fs, path))
 }
 
@@ -102,8 +102,7 @@ func (ld *loader) readGraph(path string) (err error) {
 	sp, sc := ld.space, ld.part.schema
 	sp.next = uint32(len(versions))
 	sp.cols.reserve(sp.next)
-	cfg := hnsw.Config{Metric: sc.Metric, Dim: sc.Dim, M: sc.M, EfConstruction: sc.EfConstruction}
-	if ld.graph, err = hnsw.Load(bytes.NewReader(rest), cfg, sp); err != nil {
+	if ld.graph, err = hnsw.Load(bytes.NewReader(rest), sc.graphConfig(), sp); err != nil {
 		return err
 	}
 	sp.builder.leaving = map[uint32]struct{}{}

@@ -66,12 +66,21 @@ func replaceAll(s *subject, n int) {
 	require.NoError(s.t, s.apply(c).Err)
 }
 
-// evictAll drops what is saved, as the budget would.
+// evictAll drops all from memory, as the budget would what is saved.
 func evictAll(s *Shard) {
 	s.registry.all(func(p *partition) bool {
-		p.space.Store(nil)
+		evict(p)
 		return true
 	})
+}
+
+// evict drops a partition from memory, saved or not: an unsaved graph is lost as in a crash.
+func evict(p *partition) {
+	if sp := p.space.Load(); sp != nil {
+		sp.builder.mu.Lock()
+		defer sp.builder.mu.Unlock()
+		p.space.CompareAndSwap(sp, nil)
+	}
 }
 
 func readWhole(t *testing.T, s *subject, stop *atomic.Bool, seed int) {

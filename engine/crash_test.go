@@ -241,7 +241,9 @@ func writeUntilFault(t testing.TB, fs vfs.FS, dir string, log *writeLog) uint64 
 func upkeep(s *Shard) {
 	_ = s.flush()
 	s.epochs.reclaim()
-	_ = s.sweep()
+	for more := true; more; {
+		more, _ = s.sweep()
+	}
 	_ = s.rewrite()
 	_ = s.saveGraphs()
 	s.epochs.reclaim()

@@ -185,14 +185,12 @@ func (e *Engine) saveResting() {
 
 func (e *Engine) loaded() (spaces []*space) {
 	for _, s := range e.openShards() {
-		s.mu.RLock()
 		s.registry.all(func(p *partition) bool {
 			if sp := p.space.Load(); sp != nil {
 				spaces = append(spaces, sp)
 			}
 			return true
 		})
-		s.mu.RUnlock()
 	}
 	return spaces
 }
@@ -213,11 +211,22 @@ func (e *Engine) dropUnused() {
 		if total <= e.opts.MemoryBudget && sp.used.Load() >= idle {
 			return
 		}
-		if sp.builder.unsaved.Load() {
-			e.enqueue(sp)
-			continue
+		if sp.drop() {
+			total -= sizes[sp]
 		}
-		sp.part.space.CompareAndSwap(sp, nil)
-		total -= sizes[sp]
 	}
+}
+
+// drop takes the space out of memory. It does not while a step runs, or while the graph has learnt what is not saved:
+// then it asks for a step that saves it.
+func (sp *space) drop() bool {
+	if !sp.builder.mu.TryLock() {
+		return false
+	}
+	defer sp.builder.mu.Unlock()
+	if sp.builder.unsaved.Load() {
+		sp.shard.engine.enqueue(sp)
+		return false
+	}
+	return sp.part.space.CompareAndSwap(sp, nil)
 }

@@ -28,16 +28,20 @@ func (s *Shard) Flush(ctx context.Context) (uint64, error) {
 func (s *Shard) flush() error {
 	s.flushMu.Lock()
 	defer s.flushMu.Unlock()
-	if err := s.failure(); err != nil {
-		return err
+	for {
+		if err := s.failure(); err != nil {
+			return err
+		}
+		f, again := s.freeze()
+		if f == nil {
+			return nil
+		}
+		err := f.write()
+		s.full.Store(err != nil && vfs.IsFull(err) && s.failure() == nil)
+		if err != nil || !again {
+			return err
+		}
 	}
-	f := s.freeze()
-	if f == nil {
-		return nil
-	}
-	err := f.write()
-	s.full.Store(err != nil && vfs.IsFull(err) && s.failure() == nil)
-	return err
 }
 
 // flushing is one flush: the frozen memtable, and the state of the shard that belongs to it.
@@ -50,7 +54,7 @@ type flushing struct {
 
 	segment uint64 // id, 0: there were no rows to write
 	units   uint64
-	moved   moves
+	moved   *moves
 	dead    map[uint64]uint64 // units that died, by segment
 }
 
@@ -62,17 +66,36 @@ type flushPart struct {
 	records []*memRecord
 }
 
-// moves maps rows from where they were to where they are now.
-type moves map[place]place
+// moves maps rows from where they were to where they are now. Most rows that are asked for lie in other blocks.
+type moves struct {
+	to     map[place]place
+	blocks map[uint32]bool
+}
+
+func newMoves() *moves { return &moves{map[place]place{}, map[uint32]bool{}} }
+
+func (m *moves) add(from, to place) {
+	m.to[from] = to
+	m.blocks[from.block()] = true
+}
+
+func (m *moves) find(from place) (to place, ok bool) {
+	if from == 0 || !m.blocks[from.block()] {
+		return 0, false
+	}
+	to, ok = m.to[from]
+	return to, ok
+}
 
 // freeze takes what is to be flushed; what comes later goes to a new memtable. A memtable that is frozen already,
-// because the disk was full, goes first.
-func (s *Shard) freeze() *flushing {
+// because the disk was full, goes first, again.
+func (s *Shard) freeze() (f *flushing, again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.frozen == nil {
+	again = s.frozen != nil
+	if !again {
 		if !s.active.dirty {
-			return nil
+			return nil, false
 		}
 		s.frozen, s.active = s.active, newMemtable(s.blocks)
 		s.frozenState = shardState{Ident: s.ident.Shard, Applied: s.applied.Load(), NextNumber: s.nextNumber}
@@ -80,8 +103,8 @@ func (s *Shard) freeze() *flushing {
 	}
 	return &flushing{
 		shard: s, mem: s.frozen, state: s.frozenState, heads: s.frozenHeads,
-		parts: partsOf(s.frozen, s.frozenHeads), moved: moves{}, dead: map[uint64]uint64{},
-	}
+		moved: newMoves(), dead: map[uint64]uint64{},
+	}, again
 }
 
 func (s *Shard) headsOf(m *memtable) map[Key]*head {
@@ -97,7 +120,8 @@ func (s *Shard) headsOf(m *memtable) map[Key]*head {
 }
 
 // partsOf sorts the records of the partitions that still were there, under the number that they had, when the
-// memtable was frozen. The records of the others are garbage before they were written.
+// memtable was frozen. The records of the others are garbage before they were written. A frozen memtable does not
+// change, so that no lock is needed.
 func partsOf(m *memtable, heads map[Key]*head) []*flushPart {
 	var parts []*flushPart
 	for p, mp := range m.parts {
@@ -120,8 +144,11 @@ func partsOf(m *memtable, heads map[Key]*head) []*flushPart {
 }
 
 func (f *flushing) write() error {
-	if err := f.writeRows(); err != nil {
+	f.parts = partsOf(f.mem, f.heads)
+	if err := f.writeRows(); vfs.IsFull(err) {
 		return err // nothing refers to the segment yet
+	} else if err != nil {
+		return f.shard.fail("flush", err)
 	}
 	if err := f.shard.kv.Update(f.commit); err != nil {
 		return f.shard.fail("flush", err)
@@ -144,7 +171,7 @@ func (f *flushing) writeRows() error {
 	if len(extents) == 0 {
 		return nil
 	}
-	b, err := s.writeSegment(extents, func(i, row int, to place) { f.moved[from[i][row]] = to })
+	b, err := s.writeSegment(extents, func(i, row int, to place) { f.moved.add(from[i][row], to) })
 	if err != nil {
 		return err
 	}
@@ -274,7 +301,7 @@ func (f *flushing) stored(r *memRecord) storedRecord {
 	if r.deleted || p == 0 {
 		return rec
 	}
-	if to, ok := f.moved[p]; ok {
+	if to, ok := f.moved.find(p); ok {
 		p = to
 	}
 	rec.Segment, rec.Offset = f.shard.blocks.segment(p).ID(), p.offset()
@@ -354,8 +381,8 @@ func (f *flushing) publish() {
 
 // relocate tells all that remembers places of a partition's rows that they have moved: its space, a load under way,
 // the growing buffer. The caller holds mu.
-func (s *Shard) relocate(p *partition, m moves) {
-	if len(m) == 0 {
+func (s *Shard) relocate(p *partition, m *moves) {
+	if len(m.to) == 0 {
 		return
 	}
 	if sp := p.space.Load(); sp != nil {
@@ -369,7 +396,7 @@ func (s *Shard) relocate(p *partition, m moves) {
 			continue
 		}
 		for _, r := range mem.parts[p].records {
-			if to, ok := m[place(r.place.Load())]; ok {
+			if to, ok := m.find(place(r.place.Load())); ok {
 				r.place.Store(uint64(to))
 			}
 		}

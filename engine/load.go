@@ -14,7 +14,7 @@ import (
 // loading is a load under way: what happens to the partition meanwhile. Under Shard.mu.
 type loading struct {
 	missed []change
-	moved  []moves
+	moved  []*moves
 }
 
 // acquire returns the partition's space, loading it if it is cold. Concurrent callers share one load. The caller is
@@ -44,6 +44,7 @@ type loader struct {
 	part   *partition
 	head   head
 	space  *space
+	spare  *space // takes the place of space when its graph turns out to be damaged
 	state  *loading
 	newer  map[string]*memRecord // what the buffers hold; deletions included
 	slots  map[uint64]uint32     // version → slot of the checkpointed graph
@@ -55,31 +56,19 @@ type loader struct {
 // load returns nil without an error when the partition was emptied meanwhile.
 func (s *Shard) load(ctx context.Context, p *partition) (*space, error) {
 	ld := &loader{shard: s, part: p, state: &loading{}, newer: map[string]*memRecord{}}
-	if err := s.loadFrom(ctx, ld); err != nil {
-		s.mu.Lock()
-		if p.loading == ld.state {
-			p.loading = nil
-		}
-		s.mu.Unlock()
+	defer ld.end()
+	if err := ld.read(ctx); err != nil {
 		return nil, errs.Wrap(errs.KindOf(err), err, "load partition %s", p.key)
 	}
 	return ld.publish(), nil
 }
 
-// loadFrom fixes the state to load, under mu, and reads it.
-func (s *Shard) loadFrom(ctx context.Context, ld *loader) error {
-	locked := true
-	s.mu.Lock()
-	unlock := func() {
-		if locked {
-			s.mu.Unlock()
-			locked = false
-		}
-	}
-	defer unlock()
-	ld.begin()
-	return s.kv.View(func(tx store.Tx) error {
-		unlock()
+// read fixes the state to load, under mu, and reads it.
+func (ld *loader) read(ctx context.Context) error {
+	return ld.shard.snapshot(&ld.shard.mu, func() bool {
+		ld.begin()
+		return false
+	}, func(tx store.Tx) error {
 		ld.loadGraph()
 		if err := ld.readStored(ctx, tx); err != nil {
 			return err
@@ -88,11 +77,20 @@ func (s *Shard) loadFrom(ctx context.Context, ld *loader) error {
 	})
 }
 
+// end makes apply stop keeping what the load misses, if it failed.
+func (ld *loader) end() {
+	ld.shard.mu.Lock()
+	defer ld.shard.mu.Unlock()
+	if ld.part.loading == ld.state {
+		ld.part.loading = nil
+	}
+}
+
 // begin notes what the buffers hold and makes apply keep what is missed from now on. The caller holds mu.
 func (ld *loader) begin() {
 	s, p := ld.shard, ld.part
 	ld.head = p.head
-	ld.space = newSpace(s, p)
+	ld.space, ld.spare = newSpace(s, p), newSpace(s, p)
 	p.loading = ld.state
 	for _, m := range [...]*memtable{s.frozen, s.active} {
 		if m == nil || m.parts[p] == nil || m.parts[p].number != p.head.Number {
@@ -178,7 +176,7 @@ func (ld *loader) publish() *space {
 		ld.unused = append(ld.unused, slot)
 	}
 	slices.Sort(ld.unused)
-	slices.SortFunc(ld.extra, func(a, b uint32) int { return cmp.Compare(sp.born(a), sp.born(b)) })
+	pending := ld.pending()
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +191,7 @@ func (ld *loader) publish() *space {
 	for _, c := range dead {
 		sp.place(c.slot).Store(0) // nobody has seen it, and its row may be about to go
 	}
-	sp.view.Store(&view{seq: p.head.Seq, pending: append(ld.extra, born...), graph: ld.graph})
+	sp.view.Store(&view{seq: p.head.Seq, version: p.head.Version, pending: append(pending, born...), graph: ld.graph})
 	p.space.Store(sp)
 	sp.buried = append(sp.buried, ld.unused...)
 	if len(dead) > 0 {
@@ -203,4 +201,25 @@ func (ld *loader) publish() *space {
 		s.engine.enqueue(sp)
 	}
 	return sp
+}
+
+// pending returns the slots that are not in the graph, in order of birth, and with them those in the graph that are
+// younger than the oldest of them: a search trusts the graph up to the birth of the first pending slot only. There
+// are such when a batch of inserts was cut off before the checkpoint.
+func (ld *loader) pending() []uint32 {
+	sp := ld.space
+	byBirth := func(a, b uint32) int { return cmp.Compare(sp.born(a), sp.born(b)) }
+	if len(ld.extra) == 0 {
+		return nil
+	}
+	slots, first := ld.extra, sp.born(slices.MinFunc(ld.extra, byBirth))
+	if ld.graph != nil {
+		for _, slot := range sp.ids {
+			if sp.born(slot) > first && ld.graph.Has(slot) {
+				slots = append(slots, slot)
+			}
+		}
+	}
+	slices.SortFunc(slots, byBirth)
+	return slots
 }

@@ -262,7 +262,7 @@ func (h *history) deleteWhere(k Key) {
 // evict drops a partition from memory, as the budget would.
 func (h *history) evict(k Key) {
 	if p := h.shard.registry.find(k); p != nil {
-		p.space.Store(nil)
+		evict(p)
 	}
 }
 

@@ -17,15 +17,7 @@ type partition struct {
 	loading *loading
 	loadMu  sync.Mutex // one load at a time; taken before Shard.mu
 
-	space   atomic.Pointer[space]
-	records atomic.Uint64 // of head, for readers without a lock
-	version atomic.Uint64
-}
-
-// publishHead makes the figures of head visible to readers without a lock.
-func (p *partition) publishHead() {
-	p.records.Store(p.head.Records)
-	p.version.Store(p.head.Version)
+	space atomic.Pointer[space]
 }
 
 // registry finds partitions by key without a lock. Additions and removals are serialised by Shard.mu.

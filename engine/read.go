@@ -5,6 +5,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -16,8 +17,10 @@ import (
 // attachBatch is how many matches get their payload in one view of the store.
 const attachBatch = 256
 
-// attach adds what the query asks for to the matches. fresh is false when a record has changed since the search.
-func (sr *searcher) attach(sp *space, q *Query, res *Result) (fresh bool, err error) {
+// attach adds what the query asks for to the matches. fresh is false when a record has changed since the search. The
+// last time that does not matter: records that are gone or match the filter no more are left out, changed ones are
+// answered as they are now, with the score that they had.
+func (sr *searcher) attach(sp *space, q *Query, res *Result, last bool) (fresh bool, err error) {
 	debug.SetPanicOnFault(true)
 	defer debug.SetPanicOnFault(false)
 	size := 0
@@ -35,9 +38,12 @@ func (sr *searcher) attach(sp *space, q *Query, res *Result) (fresh bool, err er
 		return true, nil
 	}
 	for batch := range slices.Chunk(res.Matches, attachBatch) {
-		if fresh, err := sp.attachStored(q, batch, &size); err != nil || !fresh {
+		if fresh, err := sp.attachStored(q, batch, &size, last); err != nil || !fresh {
 			return fresh, err
 		}
+	}
+	if last {
+		res.Matches = slices.DeleteFunc(res.Matches, func(m Match) bool { return m.ID == "" })
 	}
 	return true, nil
 }
@@ -53,8 +59,8 @@ func (q *Query) spend(size *int, n int) error {
 	return nil
 }
 
-// attachStored adds what only the store knows.
-func (sp *space) attachStored(q *Query, ms []Match, size *int) (fresh bool, err error) {
+// attachStored adds what only the store knows. The id of a match that is to be left out becomes empty.
+func (sp *space) attachStored(q *Query, ms []Match, size *int, last bool) (fresh bool, err error) {
 	ids := make([]string, len(ms))
 	for i := range ids {
 		ids[i] = ms[i].ID
@@ -65,33 +71,81 @@ func (sp *space) attachStored(q *Query, ms []Match, size *int) (fresh bool, err 
 	}
 	for i, f := range facts {
 		m := &ms[i]
-		if f == nil || f.version != m.Version {
+		if changed := f == nil || f.version != m.Version; changed && !last {
 			return false, nil
+		} else if changed {
+			err = sp.renew(q, m, f)
 		}
-		if q.IncludeMetadata {
-			if err := q.spend(size, len(f.meta)); err != nil {
-				return false, err
-			}
-			if m.Metadata, err = f.metadata(); err != nil {
-				return false, err
-			}
+		if err == nil && m.ID != "" {
+			err = q.addStored(m, f, size)
 		}
-		if q.IncludeValues {
-			m.Sparse = f.sparse
+		if err != nil {
+			return false, err
 		}
 	}
 	return true, nil
+}
+
+// renew makes m the newest version of its record, f, unless there is none that matches.
+func (sp *space) renew(q *Query, m *Match, f *found) error {
+	if f == nil {
+		m.ID = ""
+		return nil
+	}
+	meta, err := f.metadata()
+	if err != nil {
+		return err
+	}
+	if !q.Filter.Match(meta) {
+		m.ID = ""
+		return nil
+	}
+	m.Version = f.version
+	if q.IncludeValues {
+		m.Values = append(m.Values[:0], sp.shard.blocks.row(f.place, sp.dim)...)
+	}
+	return nil
+}
+
+func (q *Query) addStored(m *Match, f *found, size *int) (err error) {
+	if q.IncludeValues {
+		m.Sparse = f.sparse
+	}
+	if !q.IncludeMetadata {
+		return nil
+	}
+	if err := q.spend(size, len(f.meta)); err != nil {
+		return err
+	}
+	m.Metadata, err = f.metadata()
+	return err
+}
+
+// snapshot calls buffers with mu locked, by l, and then stored with a view of the store: both see the state after the
+// same entry. stored is not called if buffers says that it has seen enough.
+func (s *Shard) snapshot(l sync.Locker, buffers func() (enough bool), stored func(store.Tx) error) error {
+	l.Lock()
+	unlock := sync.OnceFunc(l.Unlock)
+	defer unlock()
+	if buffers() {
+		return nil
+	}
+	return s.kv.View(func(tx store.Tx) error {
+		unlock()
+		return stored(tx)
+	})
 }
 
 // lookup returns the newest state of each id, nil where there is none. The caller is pinned, so that the places stay
 // readable.
 func (s *Shard) lookup(p *partition, ids []string) ([]*found, error) {
 	facts := make([]*found, len(ids))
-	number, missing := s.lookupBuffers(p, ids, facts)
-	if len(missing) == 0 {
-		return facts, nil
-	}
-	err := s.kv.View(func(tx store.Tx) error {
+	var number uint64
+	var missing []int
+	err := s.snapshot(s.mu.RLocker(), func() bool {
+		number, missing = s.lookupBuffers(p, ids, facts)
+		return len(missing) == 0
+	}, func(tx store.Tx) error {
 		for _, i := range missing {
 			f, ok, err := s.readStored(tx, number, ids[i])
 			if err != nil {
@@ -106,10 +160,9 @@ func (s *Shard) lookup(p *partition, ids []string) ([]*found, error) {
 	return facts, err
 }
 
-// lookupBuffers looks into the growing buffers and returns the positions of the ids that they do not know.
+// lookupBuffers looks into the growing buffers and returns the positions of the ids that they do not know. The caller
+// holds mu.
 func (s *Shard) lookupBuffers(p *partition, ids []string, facts []*found) (number uint64, missing []int) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
 	for i, id := range ids {
 		r := s.active.find(p, id)
 		if r == nil {
@@ -216,9 +269,12 @@ func (s *Shard) ScanIDs(ctx context.Context, key Key, prefix, after string, limi
 // buffers, which know better. It ends after visit has taken limit records and would take one more.
 func (s *Shard) walk(ctx context.Context, p *partition, prefix, after string, limit int, visit func(string, *found) (bool, error)) (more bool, err error) {
 	w := &walk{ctx: ctx, limit: limit, visit: visit}
-	number := s.bufferedAfter(p, prefix, after, w)
+	var number uint64
 	from := max(prefix, after)
-	err = s.kv.View(func(tx store.Tx) error {
+	err = s.snapshot(s.mu.RLocker(), func() bool {
+		number = s.bufferedAfter(p, prefix, after, w)
+		return false
+	}, func(tx store.Tx) error {
 		err := tx.Ascend(bucketRecords, recordKey(number, from), func(k, v []byte) (bool, error) {
 			n, id := splitRecordKey(k)
 			if n != number || !strings.HasPrefix(string(id), prefix) {
@@ -250,10 +306,8 @@ type walk struct {
 	more    bool
 }
 
-// bufferedAfter collects what the growing buffers hold after an id.
+// bufferedAfter collects what the growing buffers hold after an id. The caller holds mu.
 func (s *Shard) bufferedAfter(p *partition, prefix, after string, w *walk) (number uint64) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
 	w.newer = map[string]*memRecord{}
 	for _, m := range [...]*memtable{s.frozen, s.active} {
 		if m == nil || m.parts[p] == nil || m.parts[p].number != p.head.Number {

@@ -3,7 +3,7 @@ package engine
 import (
 	"errors"
 	"io/fs"
-	"slices"
+	"runtime/debug"
 
 	"github.com/croftdb/croft/engine/internal/segment"
 	"github.com/croftdb/croft/engine/internal/store"
@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	// sweepBatch is how many records of dropped partitions one transaction removes: some milliseconds of work.
-	sweepBatch = 4096
 	// rewriteUnits bounds the rows that one rewrite copies, in units of segment.Unit bytes: 256 MiB.
 	rewriteUnits = 256 << 20 / segment.Unit
 	// tierFan is how many segments of one size class are merged into one of the next; each row is so copied at most
@@ -22,82 +20,6 @@ const (
 	// tierFloor is the size, in units, below which all segments are of one class: 1 MiB.
 	tierFloor = 1 << 20 / segment.Unit
 )
-
-// sweep removes the records of partitions that were dropped or emptied, a batch in each call.
-func (s *Shard) sweep() error {
-	s.flushMu.Lock()
-	defer s.flushMu.Unlock()
-	if err := s.failure(); err != nil {
-		return err
-	}
-	for len(s.garbage) > 0 {
-		done, err := s.sweepOne(s.garbage[0])
-		if err != nil {
-			return s.fail("sweep", err)
-		}
-		if !done {
-			s.wake()
-			return nil
-		}
-		s.report(removeIfThere(s.fs, s.graphPath(s.garbage[0])))
-		s.garbage = s.garbage[1:]
-	}
-	return nil
-}
-
-// sweepOne removes up to sweepBatch records of a partition number, and the note of it with the last.
-func (s *Shard) sweepOne(number uint64) (done bool, err error) {
-	err = s.kv.Update(func(tx store.RW) error {
-		var keys [][]byte
-		dead := map[uint64]uint64{}
-		if keys, dead, err = s.garbageOf(tx, number); err != nil {
-			return err
-		}
-		for _, k := range keys {
-			if err := tx.Delete(bucketRecords, k); err != nil {
-				return err
-			}
-		}
-		if err := addDead(tx, dead); err != nil {
-			return err
-		}
-		if done = len(keys) < sweepBatch; done {
-			return tx.Delete(bucketGarbage, uint64Key(number))
-		}
-		return nil
-	})
-	return done, err
-}
-
-// garbageOf lists keys of a dropped partition and the units that die with them.
-func (s *Shard) garbageOf(tx store.Tx, number uint64) (keys [][]byte, dead map[uint64]uint64, err error) {
-	dead = map[uint64]uint64{}
-	err = tx.Ascend(bucketRecords, uint64Key(number), func(k, v []byte) (bool, error) {
-		if n, _ := splitRecordKey(k); n != number || len(keys) == sweepBatch {
-			return false, nil
-		}
-		keys = append(keys, slices.Clone(k))
-		r, err := decodeStoredRecord(v)
-		if err != nil || r.Segment == 0 {
-			return err == nil, err
-		}
-		units, err := s.unitsAt(r.Segment, r.Offset)
-		dead[r.Segment] += units
-		return true, err
-	})
-	return keys, dead, err
-}
-
-// unitsAt returns the length of the row at an offset, by the extent that it lies in: the partition's schema may be
-// gone by now.
-func (s *Shard) unitsAt(id uint64, off uint32) (uint64, error) {
-	b, ok := (*s.segments.Load())[id]
-	if !ok {
-		return 0, nil
-	}
-	dim, err := (*s.blocks.table.Load())[b].seg.DimAt(off)
-	return uint64(segment.Stride(dim)), err
-}
 
 // rewrite gives space back and keeps segments few: it copies the live rows of segments that are mostly dead, and of
 // many small ones, into a new one.
@@ -194,7 +116,7 @@ type rewriting struct {
 	owners  []Key      // of extents
 	keys    [][][]byte // record keys of the rows of extents
 	from    [][]place
-	moved   map[Key]moves
+	moved   map[Key]*moves
 }
 
 // victim is a segment to be rewritten.
@@ -205,8 +127,10 @@ type victim struct {
 
 func ownerKey(o segment.Owner) Key { return readKey(codec.NewReader(o[:])) }
 
-func (s *Shard) rewriteSegments(victims []uint64) error {
-	rw := &rewriting{shard: s, moved: map[Key]moves{}}
+func (s *Shard) rewriteSegments(victims []uint64) (err error) {
+	defer catchFault(&err)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	rw := &rewriting{shard: s, moved: map[Key]*moves{}}
 	for _, id := range victims {
 		b := (*s.segments.Load())[id]
 		rw.victims = append(rw.victims, victim{seg: (*s.blocks.table.Load())[b].seg, block: b})
@@ -216,7 +140,6 @@ func (s *Shard) rewriteSegments(victims []uint64) error {
 	}
 	nb := newBlock{}
 	if len(rw.extents) > 0 {
-		var err error
 		if nb, err = s.writeSegment(rw.extents, rw.place); err != nil {
 			if vfs.IsFull(err) {
 				return err // nothing is lost, there is just no room to tidy up
@@ -235,6 +158,9 @@ func (s *Shard) rewriteSegments(victims []uint64) error {
 // been applied.
 func (rw *rewriting) collect(tx store.Tx) error {
 	for _, v := range rw.victims {
+		if err := v.seg.VerifyAll(); err != nil { // afresh: what has rotted since must not get a new checksum
+			return err
+		}
 		for i, ext := range v.seg.Extents() {
 			stored, err := tx.Get(bucketPartitions, ext.Owner[:])
 			if err != nil {
@@ -256,9 +182,6 @@ func (rw *rewriting) collect(tx store.Tx) error {
 }
 
 func (rw *rewriting) collectExtent(tx store.Tx, vic *victim, i int, ext segment.ExtentInfo, number uint64) error {
-	if err := vic.seg.Verify(ext.Off, ext.Rows, ext.Dim, ext.Owner); err != nil {
-		return err
-	}
 	ids, err := vic.seg.IDs(i)
 	if err != nil {
 		return err
@@ -301,9 +224,9 @@ func namesRow(v []byte, seg uint64, off uint32) (bool, error) {
 func (rw *rewriting) place(extent, row int, to place) {
 	k := rw.owners[extent]
 	if rw.moved[k] == nil {
-		rw.moved[k] = moves{}
+		rw.moved[k] = newMoves()
 	}
-	rw.moved[k][rw.from[extent][row]] = to
+	rw.moved[k].add(rw.from[extent][row], to)
 }
 
 func (rw *rewriting) commit(tx store.RW, nb newBlock) error {
@@ -317,7 +240,7 @@ func (rw *rewriting) commit(tx store.RW, nb newBlock) error {
 			if err != nil {
 				return err
 			}
-			to := rw.moved[rw.owners[i]][rw.from[i][row]]
+			to, _ := rw.moved[rw.owners[i]].find(rw.from[i][row])
 			r.Segment, r.Offset = nb.id, to.offset()
 			if err := tx.Put(bucketRecords, key, r.append(nil)); err != nil {
 				return err

@@ -42,8 +42,8 @@ func (s *Shard) Query(ctx context.Context, key Key, q *Query, res *Result) (err 
 		if err := sr.search(ctx, sp, q, res); err != nil {
 			return err
 		}
-		fresh, err := sr.attach(sp, q, res)
-		if err != nil || fresh || attempt == 3 {
+		fresh, err := sr.attach(sp, q, res, attempt == 3)
+		if err != nil || fresh {
 			return err
 		}
 	}
@@ -99,7 +99,6 @@ type searcher struct {
 	found   []ann.Candidate
 	slots   []uint32
 	sums    sums
-	facts   []found
 }
 
 func newSearcher() *searcher { return &searcher{slots: make([]uint32, scanBatch)} }
@@ -174,12 +173,12 @@ func (sr *searcher) begin(sp *space, q *Query, res *Result) {
 	sr.top.Reset(min(q.K, int(sp.slots())) + 1) // one more than asked for tells whether the last place is tied
 	sr.set = nil
 	res.reset()
-	res.Version = sp.part.version.Load()
+	res.Version = sr.view.version
 }
 
 // end lets go of what the pool must not keep alive.
 func (sr *searcher) end() {
-	sr.view, sr.seen.cols, sr.set = nil, nil, nil
+	sr.sp, sr.view, sr.seen.cols, sr.set = nil, nil, nil, nil
 	sr.query, sr.request = ann.Query{}, ann.Request{}
 }
 
@@ -365,7 +364,7 @@ func (sr *searcher) settle(ctx context.Context, q *Query, plan Plan) error {
 	if err != nil {
 		return err
 	}
-	for _, slot := range rivals[:q.K-len(sr.found)] {
+	for _, slot := range rivals[:min(len(rivals), q.K-len(sr.found))] {
 		sr.found = append(sr.found, ann.Candidate{Slot: slot, Distance: last})
 	}
 	return nil

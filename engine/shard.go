@@ -141,6 +141,7 @@ func (s *Shard) clean() {
 	tick := time.NewTicker(min(s.engine.opts.FlushAfter, time.Second))
 	defer tick.Stop()
 	due := time.Now().Add(s.engine.opts.FlushAfter)
+	untidy := false // something was flushed since the last rewrite
 	for {
 		select {
 		case <-s.closing:
@@ -149,13 +150,19 @@ func (s *Shard) clean() {
 		case <-tick.C:
 		}
 		s.epochs.reclaim()
-		if s.bufferBytes() < s.engine.opts.FlushBytes && time.Now().Before(due) {
-			continue
+		if s.bufferBytes() >= s.engine.opts.FlushBytes || time.Now().After(due) {
+			s.report(s.flush())
+			due, untidy = time.Now().Add(s.engine.opts.FlushAfter), true
 		}
-		due = time.Now().Add(s.engine.opts.FlushAfter)
-		s.report(s.flush())
-		s.report(s.sweep())
-		s.report(s.rewrite())
+		more, err := s.sweep()
+		s.report(err)
+		switch {
+		case more:
+			s.wake() // batch by batch, with the rest of the work in between
+		case untidy:
+			s.report(s.rewrite())
+			untidy = false
+		}
 	}
 }
 
@@ -193,7 +200,8 @@ func (s *Shard) Admit(ctx context.Context, size int) error {
 		s.mu.RLock()
 		room := s.room
 		s.mu.RUnlock()
-		if s.bufferBytes()+int64(size) <= 2*s.engine.opts.FlushBytes || s.bufferBytes() == 0 {
+		held, limit := s.bufferBytes(), s.engine.opts.FlushBytes
+		if held < limit || held+int64(size) <= 2*limit { // from limit on a flush is under way: there is something to wait for
 			return nil
 		}
 		if s.full.Load() {
@@ -220,9 +228,7 @@ func newIdent() (id [16]byte) {
 
 // newPartition makes the in-memory part of a partition.
 func (s *Shard) newPartition(k Key, schema *Schema, h head) *partition {
-	p := &partition{key: k, schema: schema, head: h}
-	p.publishHead()
-	return p
+	return &partition{key: k, schema: schema, head: h}
 }
 
 // readStored reads a record from records.db; its place is in a mapped segment.

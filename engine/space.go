@@ -39,16 +39,18 @@ type space struct {
 // view is one consistent state for searches: at seq, every visible slot is in pending or in the graph.
 type view struct {
 	seq     uint64
+	version uint64   // of the partition
 	pending []uint32 // in order of birth; scanned exactly
 	graph   *hnsw.Graph
 }
 
+// newSpace makes the space of a partition, empty. The caller holds Shard.mu.
 func newSpace(s *Shard, p *partition) *space {
 	sp := &space{
 		shard: s, part: p, dim: p.schema.Dim, ids: map[string]uint32{},
 		filter: filter.NewIndex(), sparse: &postings{},
 	}
-	sp.view.Store(&view{seq: p.head.Seq})
+	sp.view.Store(&view{seq: p.head.Seq, version: p.head.Version})
 	sp.touch()
 	return sp
 }
@@ -77,12 +79,12 @@ type corpse struct {
 	sparse Sparse
 }
 
-// apply makes one entry's changes visible, all at once.
-func (sp *space) apply(changes []change, seq uint64) {
+// apply makes one entry's changes visible, all at once; h is the partition's head after it.
+func (sp *space) apply(changes []change, h head) {
 	sp.mu.Lock()
 	born, dead := sp.change(changes)
 	v := *sp.view.Load()
-	v.seq = seq
+	v.seq, v.version = h.Seq, h.Version
 	v.pending = append(v.pending, born...)
 	sp.view.Store(&v)
 	sp.mu.Unlock()
@@ -180,11 +182,11 @@ func (sp *space) release(slots []uint32) {
 }
 
 // relocate follows rows to where they have moved. The caller holds Shard.mu.
-func (sp *space) relocate(m moves) {
+func (sp *space) relocate(m *moves) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	sp.eachPlace(func(at *atomic.Uint64) {
-		if to, ok := m[place(at.Load())]; ok {
+		if to, ok := m.find(place(at.Load())); ok {
 			at.Store(uint64(to))
 		}
 	})

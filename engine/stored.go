@@ -5,7 +5,6 @@ import (
 	"math"
 
 	"github.com/croftdb/croft/engine/internal/store"
-	"github.com/croftdb/croft/engine/metadata"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
 )
@@ -139,14 +138,6 @@ func decodeStoredRecord(p []byte) (s storedRecord, err error) {
 	s.Sparse = readSparse(r)
 	s.Meta = r.Bytes()
 	return s, r.Done()
-}
-
-// metadata decodes the stored metadata into memory of its own.
-func (s *storedRecord) metadata() (metadata.Map, error) {
-	if len(s.Meta) == 0 {
-		return nil, nil
-	}
-	return metadata.Decode(s.Meta)
 }
 
 // segmentUse is what is known of a segment beside its file. It may be deleted when no unit is live.
