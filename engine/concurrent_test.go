@@ -121,7 +121,31 @@ func readWhole(t *testing.T, s *subject, stop *atomic.Bool, seed int) {
 			t.Errorf("fetch: %v %v", recs, err)
 			return
 		}
+		if recs[1].Version-recs[0].Version != 14 {
+			t.Errorf("fetch: versions %d and %d are of two entries", recs[0].Version, recs[1].Version)
+			return
+		}
+		if err := scanWhole(s.shard); err != nil {
+			t.Error(err)
+			return
+		}
 	}
+}
+
+// scanWhole lists all records and checks that they are of one entry.
+func scanWhole(s *Shard) error {
+	recs, _, err := s.Scan(context.Background(), testKey(1, 1), "", "", nil, 100)
+	if err != nil || len(recs) != wholeRecords {
+		return fmt.Errorf("scan: %d of %d records: %w", len(recs), wholeRecords, err)
+	}
+	lo, hi := recs[0].Version, recs[0].Version
+	for _, r := range recs {
+		lo, hi = min(lo, r.Version), max(hi, r.Version)
+	}
+	if hi-lo != wholeRecords-1 {
+		return fmt.Errorf("scan: versions %d to %d are of more than one entry", lo, hi)
+	}
+	return nil
 }
 
 // TestQueryAllocatesNothing holds the search path to its promise on a small partition.

@@ -97,6 +97,7 @@ func replay(t testing.TB, s *Shard, l *writeLog, n uint64) {
 
 // readBack reads every record of a shard and checks the digests against what is really there.
 func readBack(t testing.TB, s *Shard) {
+	recount(t, s)
 	for k, h := range digests(s) {
 		recs, _, err := s.Scan(context.Background(), k, "", "", nil, 1<<30)
 		require.NoError(t, err)

@@ -391,6 +391,7 @@ func (h *history) stats(k Key) {
 
 // audit recounts what is kept as running figures.
 func (h *history) audit() {
+	recount(h.t, h.shard)
 	for k, part := range h.model.parts {
 		recs, _, err := h.shard.Scan(context.Background(), k, "", "", nil, 1<<30)
 		require.NoError(h.t, err)
