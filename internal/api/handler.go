@@ -317,8 +317,8 @@ func (c *call) finish(rep reply, err error) int {
 	if rep == nil {
 		return c.send(c.route.status, nil)
 	}
-	if page, ok := rep.(httpPage); ok {
-		return page.serve(c)
+	if p, ok := rep.(*page); ok {
+		return c.send(p.code, p.body)
 	}
 	buf := getBuffer()
 	defer putBuffer(buf)

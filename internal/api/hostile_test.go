@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -190,4 +192,35 @@ func filesBelow(t *testing.T, root string) (kinds []string) {
 	}))
 	slices.Sort(kinds)
 	return slices.Compact(kinds)
+}
+
+// stuckWriter is a client that reads nothing until it is let go.
+type stuckWriter struct {
+	*httptest.ResponseRecorder
+	stuck chan<- struct{}
+	free  <-chan struct{}
+}
+
+func (w stuckWriter) Write(b []byte) (int, error) {
+	w.stuck <- struct{}{}
+	<-w.free
+	return w.ResponseRecorder.Write(b)
+}
+
+func TestMetricsAreServedBesideUnreadOnes(t *testing.T) {
+	const readers = 10
+	c := newClient(t)
+	stuck, free := make(chan struct{}), make(chan struct{})
+	var done sync.WaitGroup
+	for range readers {
+		done.Go(func() {
+			c.h.ServeHTTP(stuckWriter{httptest.NewRecorder(), stuck, free}, httptest.NewRequest("GET", "/metrics", nil))
+		})
+	}
+	for range readers {
+		<-stuck
+	}
+	c.ok("GET", "/metrics", "")
+	close(free)
+	done.Wait()
 }

@@ -7,19 +7,26 @@ import (
 	"github.com/croftdb/croft/cluster"
 )
 
-// httpPage is an answer that writes itself.
-type httpPage func(http.ResponseWriter, *http.Request)
-
-func (httpPage) appendJSON(b []byte) ([]byte, error) { return b, nil }
-
-func (p httpPage) serve(c *call) int {
-	c.sent = true
-	c.limitAnswerTime(0)
-	p(c.w, c.r)
-	return http.StatusOK
+// page is an answer of somebody else's http.Handler, kept until it is whole: what that handler holds while it writes
+// must not wait for a client that does not read.
+type page struct {
+	header http.Header
+	code   int
+	body   []byte
 }
 
-func metrics(c *call) (reply, error) { return httpPage(c.h.promReg.ServeHTTP), nil }
+func (p *page) Header() http.Header         { return p.header }
+func (p *page) WriteHeader(code int)        { p.code = code }
+func (p *page) Write(b []byte) (int, error) { p.body = append(p.body, b...); return len(b), nil }
+
+// appendJSON makes it a reply; finish sends it as it is, of whatever type.
+func (p *page) appendJSON(b []byte) ([]byte, error) { return append(b, p.body...), nil }
+
+func metrics(c *call) (reply, error) {
+	p := &page{header: c.w.Header(), code: http.StatusOK}
+	c.h.promReg.ServeHTTP(p, c.r)
+	return p, nil
+}
 
 // live tells that the process answers, nothing more.
 func live(*call) (reply, error) {
