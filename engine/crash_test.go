@@ -300,3 +300,14 @@ func TestDamagedGraphIsRebuilt(t *testing.T) {
 	}
 	s.open()
 }
+
+// TestOpenFailsCleanly opens a shard whose record store cannot be made.
+func TestOpenFailsCleanly(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, recordsFile), 0o700)) // a directory in the place of the file
+	e, err := Open(Options{Logger: quiet()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, e.Close()) }()
+	_, err = e.OpenShard(dir)
+	require.Error(t, err)
+}

@@ -50,16 +50,12 @@ func (s *Shard) path(name ...string) string {
 	return filepath.Join(append([]string{s.dir}, name...)...)
 }
 
-func (s *Shard) openStore() (err error) {
-	o := store.Options{Buckets: bucketNames}
-	if s.engine.opts.InMemory {
-		s.kv, err = store.NewMem(o)
-	} else {
-		s.kv, err = store.Open(s.path(recordsFile), o)
-	}
+func (s *Shard) openStore() error {
+	kv, err := openKV(s.path(recordsFile), s.engine.opts.InMemory)
 	if err != nil {
 		return err
 	}
+	s.kv = kv
 	var state []byte
 	if err := s.kv.View(func(tx store.Tx) error {
 		v, err := tx.Get(bucketMeta, shardStateKey)
@@ -74,6 +70,22 @@ func (s *Shard) openStore() (err error) {
 	st, err := decodeShardState(state)
 	s.setState(st)
 	return err
+}
+
+func openKV(path string, inMemory bool) (store.KV, error) {
+	o := store.Options{Buckets: bucketNames}
+	if inMemory {
+		kv, err := store.NewMem(o)
+		if err != nil {
+			return nil, err // a nil *store.Mem in an interface would not be nil
+		}
+		return kv, nil
+	}
+	kv, err := store.Open(path, o)
+	if err != nil {
+		return nil, err
+	}
+	return kv, nil
 }
 
 // create gives a new shard its identity.
