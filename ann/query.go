@@ -115,7 +115,8 @@ func (q *Query) measureRows(rows [][]float32, scales, out []float32) {
 // either way round, and where their product overflows or vanishes, so does the inner product, and settle steps in.
 func (q *Query) finish(dot float32, values []float32, scale float32) float32 {
 	if q.metric == Cosine {
-		return q.settle(1-dot*(q.scale*scale), values)
+		// Rounding must not make a parallel vector nearer than the query itself.
+		return min(max(q.settle(1-dot*(q.scale*scale), values), 0), 2)
 	}
 	return q.settle(-dot, values)
 }
