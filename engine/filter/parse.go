@@ -47,7 +47,7 @@ func (e *Expr) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 		return err
 	}
 	if tok.Kind() != '{' {
-		return errs.New(errs.Invalid, `filter must be an object, as {"genre":{"$eq":"drama"}}, got %s`, kindName(tok.Kind()))
+		return errs.New(errs.Invalid, `filter must be an object, as {"genre":{"$eq":"drama"}}, got %s`, metadata.KindName(tok.Kind()))
 	}
 	root, err := p.object(0)
 	if err != nil {
@@ -117,7 +117,7 @@ func (p *parser) list(name string, depth int) ([]*Expr, error) {
 		return nil, err
 	}
 	if tok.Kind() != '[' {
-		return nil, form(kindName(tok.Kind()))
+		return nil, form(metadata.KindName(tok.Kind()))
 	}
 	var kids []*Expr
 	for {
@@ -131,7 +131,7 @@ func (p *parser) list(name string, depth int) ([]*Expr, error) {
 		case k == ']':
 			return kids, nil
 		case k != '{':
-			return nil, form(kindName(k) + " in the list")
+			return nil, form(metadata.KindName(k) + " in the list")
 		}
 		kid, err := p.object(depth)
 		if err != nil {
@@ -278,7 +278,7 @@ func (p *parser) values(o op, field, name string) (*Expr, error) {
 		return nil, err
 	}
 	if tok.Kind() != '[' {
-		return nil, fail(field, name, "wants a list of strings, numbers or booleans, got "+kindName(tok.Kind()), form)
+		return nil, fail(field, name, "wants a list of strings, numbers or booleans, got "+metadata.KindName(tok.Kind()), form)
 	}
 	var args []operand
 	for {
@@ -317,7 +317,7 @@ func scalar(tok jsontext.Token) (arg operand, instead string) {
 	case 't', 'f':
 		return boolOperand(tok.Bool()), ""
 	}
-	return operand{}, kindName(tok.Kind())
+	return operand{}, metadata.KindName(tok.Kind())
 }
 
 // scalarOf is scalar for operators that take one kind only.
@@ -335,23 +335,4 @@ func fail(field, operator, what, form string) error {
 	}
 	key := metadata.QuoteKey(field)
 	return errs.New(errs.Invalid, "filter: field %s: %s; write {%s:%s}", key, what, key, form)
-}
-
-// kindName names the kind of a JSON token for a message.
-func kindName(k jsontext.Kind) string {
-	switch k {
-	case 'n':
-		return "null"
-	case 't', 'f':
-		return "a boolean"
-	case '"':
-		return "a string"
-	case '0':
-		return "a number"
-	case '{':
-		return "an object"
-	case '[':
-		return "a list"
-	}
-	return "nothing"
 }

@@ -76,7 +76,7 @@ func (m *Map) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 		return err
 	}
 	if tok.Kind() != '{' {
-		return errs.New(errs.Invalid, "metadata must be an object of fields, as {\"genre\":\"drama\"}, got %s", kindName(tok.Kind()))
+		return errs.New(errs.Invalid, "metadata must be an object of fields, as {\"genre\":\"drama\"}, got %s", KindName(tok.Kind()))
 	}
 	fields := Map{}
 	for dec.PeekKind() != '}' {
@@ -128,7 +128,7 @@ func readValue(dec *jsontext.Decoder, key string) (Value, error) {
 	case '[':
 		return readList(dec, key)
 	}
-	return Value{}, badValue(key, kindName(tok.Kind()))
+	return Value{}, badValue(key, KindName(tok.Kind()))
 }
 
 func readList(dec *jsontext.Decoder, key string) (Value, error) {
@@ -144,13 +144,13 @@ func readList(dec *jsontext.Decoder, key string) (Value, error) {
 		case '"':
 			list = append(list, tok.String())
 		default:
-			return Value{}, badValue(key, "a list with "+kindName(k)+" in it")
+			return Value{}, badValue(key, "a list with "+KindName(k)+" in it")
 		}
 	}
 }
 
-// kindName names the kind of a JSON token for a message.
-func kindName(k jsontext.Kind) string {
+// KindName names the kind of a JSON token for a message.
+func KindName(k jsontext.Kind) string {
 	switch k {
 	case 'n':
 		return "null"
@@ -165,7 +165,7 @@ func kindName(k jsontext.Kind) string {
 	case '[':
 		return "a list"
 	}
-	return "no value"
+	return "nothing"
 }
 
 // Size returns the bytes of m's JSON form, the measure of its limit and of stored bytes. It allocates nothing.
