@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
 	"github.com/croftdb/croft/internal/faultdisk"
 	"github.com/croftdb/croft/internal/vfs"
@@ -310,4 +312,43 @@ func TestOpenFailsCleanly(t *testing.T) {
 	defer func() { require.NoError(t, e.Close()) }()
 	_, err = e.OpenShard(dir)
 	require.Error(t, err)
+}
+
+// TestRottenSegmentStaysAside flips a byte of a segment that is due to be rewritten: its rows must not get a new
+// checksum, and the shard must go on without them.
+func TestRottenSegmentStaysAside(t *testing.T) {
+	s := newSubject(t, Options{FlushBytes: 1 << 30, Logger: quiet()})
+	s.apply(&Command{Op: OpDefineIndex, Schema: Schema{ID: 1, Dim: 4, Metric: ann.Euclidean}})
+	put := func(n int, ids ...string) {
+		c := &Command{Op: OpUpsert, Key: testKey(1, 1)}
+		for _, id := range ids {
+			c.Records = append(c.Records, Record{ID: id, Values: []float32{1, 2, 3, float32(n)}})
+		}
+		require.NoError(t, s.apply(c).Err)
+		require.NoError(t, s.shard.flush())
+	}
+	put(1, "a", "b", "c")
+	paths, err := filepath.Glob(filepath.Join(s.dir, segmentsDir, "*.seg"))
+	require.NoError(t, err)
+	require.Len(t, paths, 1)
+	whole, err := os.ReadFile(paths[0])
+	require.NoError(t, err)
+	f, err := os.OpenFile(paths[0], os.O_WRONLY, 0)
+	require.NoError(t, err)
+	at := bytes.Index(whole, codec.Float32Bytes([]float32{1, 2, 3, 1}))
+	require.Positive(t, at)
+	_, err = f.WriteAt([]byte{whole[at] ^ 1}, int64(at))
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	put(2, "a", "b") // two thirds of the first segment are dead now
+
+	err = s.shard.rewrite()
+	require.Equal(t, errs.Corrupt, errs.KindOf(err), "%v", err)
+	require.NoError(t, s.shard.rewrite(), "once told, it is passed over")
+	put(3, "d")
+	recs, err := s.shard.Fetch(t.Context(), testKey(1, 1), []string{"a", "d"})
+	require.NoError(t, err)
+	require.Len(t, recs, 2)
+	_, err = s.shard.Fetch(t.Context(), testKey(1, 1), []string{"c"})
+	require.Equal(t, errs.Corrupt, errs.KindOf(err), "%v", err)
 }

@@ -69,7 +69,9 @@ func (s *Shard) segmentUses() (uses []usedSegment, err error) {
 			if err != nil {
 				return err
 			}
-			uses = append(uses, usedSegment{id, u})
+			if !s.damaged[id] {
+				uses = append(uses, usedSegment{id, u})
+			}
 		}
 		return nil
 	})
@@ -133,7 +135,14 @@ func (s *Shard) rewriteSegments(victims []uint64) (err error) {
 	rw := &rewriting{shard: s, moved: map[Key]*moves{}}
 	for _, id := range victims {
 		b := (*s.segments.Load())[id]
-		rw.victims = append(rw.victims, victim{seg: (*s.blocks.table.Load())[b].seg, block: b})
+		v := victim{seg: (*s.blocks.table.Load())[b].seg, block: b}
+		// Afresh: what has rotted since must not get a new checksum. A damaged segment stays as it is, for as long as
+		// this process runs, and its rows answer with errors; the others are rewritten without it.
+		if err := v.seg.VerifyAll(); err != nil {
+			s.damaged[id] = true
+			return err
+		}
+		rw.victims = append(rw.victims, v)
 	}
 	if err := s.kv.View(rw.collect); err != nil {
 		return s.fail("rewrite", err)
@@ -158,9 +167,6 @@ func (s *Shard) rewriteSegments(victims []uint64) (err error) {
 // been applied.
 func (rw *rewriting) collect(tx store.Tx) error {
 	for _, v := range rw.victims {
-		if err := v.seg.VerifyAll(); err != nil { // afresh: what has rotted since must not get a new checksum
-			return err
-		}
 		for i, ext := range v.seg.Extents() {
 			stored, err := tx.Get(bucketPartitions, ext.Owner[:])
 			if err != nil {

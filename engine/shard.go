@@ -43,9 +43,10 @@ type Shard struct {
 	frozenState shardState
 	frozenHeads map[Key]*head // nil: the partition is gone
 
-	flushMu     sync.Mutex // one flush, sweep or rewrite at a time
-	nextSegment uint64     // under flushMu
-	garbage     []uint64   // under flushMu: numbers of partitions to sweep
+	flushMu     sync.Mutex      // one flush, sweep or rewrite at a time
+	nextSegment uint64          // under flushMu
+	garbage     []uint64        // under flushMu: numbers of partitions to sweep
+	damaged     map[uint64]bool // under flushMu: segments that a rewrite found to be damaged
 
 	segmentsMu sync.Mutex                        // serialises changes of segments
 	segments   atomic.Pointer[map[uint64]uint32] // segment id → block
@@ -74,7 +75,7 @@ func (e *Engine) OpenShard(dir string) (*Shard, error) {
 	s := &Shard{
 		engine: e, dir: dir, fs: e.opts.FS,
 		registry: newRegistry(), blocks: newBlocks(),
-		schemas: map[IndexID]*Schema{}, nextNumber: 1, nextSegment: 1,
+		schemas: map[IndexID]*Schema{}, damaged: map[uint64]bool{}, nextNumber: 1, nextSegment: 1,
 		room: make(chan struct{}), janitor: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
 	s.segments.Store(&map[uint64]uint32{})

@@ -164,10 +164,21 @@ func (g *Graph) mend(s *scratch, slot uint32) (cost int) {
 		}
 	}
 	r := &g.repair
-	if e := makeEntry(slot, levelOf(state)); state&stateBusy == 0 && (!r.best.valid() || e.level() > r.best.level()) {
+	e := makeEntry(slot, levelOf(state))
+	if (!r.best.valid() || e.level() > r.best.level()) && g.mayEnter(slot, state) {
 		r.best = e
 	}
 	return cost
+}
+
+// mayEnter reports whether walks may begin at a slot. One that has been deleted since the batch began, or has no vector,
+// may lead to nothing but its like: what stays could then not be reached, nor be linked in again from there.
+func (g *Graph) mayEnter(slot, state uint32) bool {
+	if state&(stateBusy|stateDead) != 0 {
+		return false
+	}
+	values, _ := g.src.Vector(slot)
+	return values != nil
 }
 
 // mendList replaces the links of a list that lead to leaving slots, and reports whether there were any. The new
@@ -278,7 +289,9 @@ func (g *Graph) rescue(s *scratch, slot uint32) (cost int) {
 	}
 	w := walker{g: g, s: s, query: ann.BindScaled(g.cfg.linkMetric(), values, scale), salt: slot, self: true}
 	w.admit.barred = stateDead
-	g.connect(&w, entry, 0)
+	if !g.connect(&w, entry, 0) {
+		g.takeEntry(entry, slot, levelOf(state)) // the entry point leads to nothing that stays
+	}
 	g.repair.reach(slot)
 	return mendCost
 }
