@@ -179,7 +179,7 @@ func difference(want, seen state) string {
 			lost = append(lost, id)
 		case !reflect.DeepEqual(r, got):
 			changed = append(changed, id)
-			example = fmt.Sprintf("; %s is %+v, want %+v", id, got, r)
+			example = fmt.Sprintf("; %s is %.500s, want %.500s", id, fmt.Sprint(got), fmt.Sprint(r))
 		}
 	}
 	for id := range seen {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -22,6 +23,7 @@ type writer struct {
 	ids       int // ids are drawn from so many
 	batch     int // most records of an upsert
 	sparse    bool
+	fill      int // bytes of metadata on top: what makes the log long enough to be trimmed
 	*history
 
 	rng *rand.Rand
@@ -48,6 +50,7 @@ func newFleet(rng *rand.Rand, small, large int) fleet {
 	if large > 0 {
 		add(writer{index: "cos", ns: "large", dim: 16, ids: large, batch: 400})
 	}
+	add(writer{index: "l2", ns: "bulk", dim: 8, ids: 40, batch: 10, fill: 20_000})
 	add(writer{index: "dot", ns: "sparse", dim: 4, ids: 100, batch: 5, sparse: true})
 	return f
 }
@@ -59,14 +62,15 @@ func createIndexes(t *testing.T, c conn) {
 	}
 }
 
-// run writes until the context ends or a write is not acknowledged. The error is for what no fault explains.
+// run writes until the context ends or a write is not acknowledged. It always waits for the answer to its last write.
+// The error is for what no fault explains.
 func (w *writer) run(ctx context.Context, c conn) error {
 	c = c.index(w.index)
 	for ctx.Err() == nil {
 		o := w.next()
 		path, body := o.request(w.ns)
 		w.begin(o)
-		err := c.call(ctx, http.MethodPost, path, body, nil)
+		err := c.call(context.WithoutCancel(ctx), http.MethodPost, path, body, nil)
 		var no *refused
 		switch {
 		case err == nil:
@@ -104,6 +108,9 @@ func (w *writer) records() []record {
 	out := map[string]record{}
 	for i := range 1 + w.rng.IntN(w.batch) {
 		r := record{ID: w.id(), Values: w.vector(i), Metadata: map[string]any{"w": float64(w.seq), "tag": w.tag(), "i": float64(i)}}
+		if w.fill > 0 {
+			r.Metadata["fill"] = filling[:w.fill]
+		}
 		if w.sparse {
 			r.Sparse = &sparse{Indices: []uint32{3, uint32(10 + w.rng.IntN(1000)), 4_000_000_000}, Values: []float32{0.25, 0.5, float32(w.seq)}}
 		}
@@ -111,6 +118,8 @@ func (w *writer) records() []record {
 	}
 	return slices.Collect(maps.Values(out))
 }
+
+var filling = strings.Repeat("0123456789abcdef", 2048)
 
 // vector returns values that no other write has, and whose direction is far from that of all others: the number of
 // the write is in it, but small.

@@ -23,17 +23,11 @@ func TestPowerCut(t *testing.T) {
 	disk := faultdisk.Mount(t, faultdisk.Options{})
 	s := start(t, setup{data: filepath.Join(disk.Dir(), "data")})
 	fleet := newFleet(rng, 4, 2000)
-	c := dial(s)
-	createIndexes(t, c)
-	ctx, cancel := context.WithCancel(t.Context())
-	wait := fleet.run(ctx, c)
+	createIndexes(t, dial(s))
 	cuts := setting(t, "CROFT_CUTS", 6)
 	for i := range cuts {
-		waitRandomly(s, rng, 500*time.Millisecond)
 		cut := filepath.Join(t.TempDir(), "cut")
-		marks := fleet.marks()
-		disk.Cut(drawn(rng), cut)
-		ops := fleet.since(marks)
+		marks, ops := cutUnderLoad(t, rng, disk, fleet, s, cut)
 		if i%3 == 2 {
 			cut = cutAgain(t, rng, cut)
 		}
@@ -43,11 +37,24 @@ func TestPowerCut(t *testing.T) {
 		after.kill()
 		require.NoError(t, os.RemoveAll(cut))
 	}
-	cancel()
-	require.NoError(t, wait())
 	s.kill()
 	require.GreaterOrEqual(t, fleet.acked(), 5*cuts, "so few writes prove nothing")
 	t.Logf("%d cuts, %d acknowledged writes, %v", cuts, fleet.acked(), disk.Stats().Counts)
+}
+
+// cutUnderLoad lets the fleet write for a random time and cuts the power in the midst of it. It returns what was
+// acknowledged before the cut, and what else was begun before its end.
+func cutUnderLoad(t *testing.T, rng *rand.Rand, disk *faultdisk.Disk, fleet fleet, s *server, cut string) ([]mark, [][]op) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	wait := fleet.run(ctx, dial(s))
+	waitRandomly(s, rng, 800*time.Millisecond)
+	marks := fleet.marks()
+	disk.Cut(drawn(rng), cut)
+	ops := fleet.since(marks)
+	cancel()
+	require.NoError(t, wait())
+	return marks, ops
 }
 
 // drawn returns chance for a cut; nil, which loses all that is not synced, in one of three cases.
