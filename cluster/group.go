@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
 	"github.com/croftdb/croft/internal/errs"
@@ -96,7 +97,7 @@ func openGroup(o groupOptions) (_ *group, err error) {
 		}
 	}()
 	g := &group{name: o.name, log: log, fail: o.fail, tick: o.tick}
-	if g.snaps, err = raft.NewFileSnapshotStoreWithLogger(o.dir, 2, raftLogger(o.logger, o.name)); err != nil {
+	if g.snaps, err = openSnapshots(o.dir, raftLogger(o.logger, o.name)); err != nil {
 		return nil, err
 	}
 	if err := g.bootstrap(&o); err != nil {
@@ -331,3 +332,31 @@ func (g *group) leader() string {
 
 // raftDir is where a replica keeps its log.
 func raftDir(replica string) string { return filepath.Join(replica, "raft") }
+
+// snapshots syncs what raft's own store forgets: the names of the files in a new snapshot's directory, and the name
+// of the directory of all snapshots. The log is trimmed on the strength of a snapshot: after a power cut there would
+// be neither.
+type snapshots struct {
+	*raft.FileSnapshotStore
+	dir string
+}
+
+func openSnapshots(dir string, logger hclog.Logger) (snapshots, error) {
+	store, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, logger)
+	if err == nil {
+		err = dataFS.SyncDir(dir)
+	}
+	return snapshots{store, filepath.Join(dir, "snapshots")}, err
+}
+
+// Create has written both files when it returns; what comes later changes their contents alone.
+func (s snapshots) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, cIndex uint64, t raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.FileSnapshotStore.Create(version, index, term, c, cIndex, t)
+	if err != nil {
+		return nil, err
+	}
+	if err := dataFS.SyncDir(filepath.Join(s.dir, sink.ID()+".tmp")); err != nil {
+		return nil, errors.Join(err, sink.Cancel())
+	}
+	return sink, nil
+}
