@@ -142,7 +142,7 @@ func writeFileAtomically(path string, b []byte, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
+	defer func() { _ = os.Remove(tmp.Name()) }() // gone already when all went well
 	_, err = tmp.Write(b)
 	if err == nil {
 		err = tmp.Chmod(mode)

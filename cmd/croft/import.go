@@ -109,7 +109,7 @@ func (a *app) runImport(ctx context.Context, f importFlags, path string) error {
 	if err != nil {
 		return err
 	}
-	defer im.rejects.Close()
+	defer func() { _ = im.rejects.Close() }() // finishImport looks at the result; this is for its errors
 	return a.finishImport(ctx, f, im)
 }
 
@@ -120,7 +120,7 @@ func (a *app) importIndex(ctx context.Context, c *client.Client, f importFlags, 
 		return ix, err
 	}
 	if !f.create {
-		return nil, errs.Wrap(errs.NotFound, err, "find index").(*errs.Error).
+		return nil, errs.New(errs.NotFound, "find index: %w", err).
 			WithHint("add --create, or make it: croft index create %s --dimension N", f.target.Index)
 	}
 	dim, err := firstDimension(file, format)
@@ -190,7 +190,7 @@ func (a *app) resumeState(ctx context.Context, f importFlags, path string, ident
 	old, ok, err := loadState(path)
 	switch {
 	case err != nil:
-		return fresh, errs.Wrap(errs.FailedPrecondition, err, "resume").(*errs.Error).WithHint("--restart begins anew")
+		return fresh, errs.New(errs.FailedPrecondition, "resume: %w", err).WithHint("--restart begins anew")
 	case !ok && f.resume:
 		return fresh, errs.New(errs.NotFound, "no import of %s into %s was left unfinished", identity.Path, f.target.Index)
 	case !ok:

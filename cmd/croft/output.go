@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -104,9 +105,8 @@ func printYAML(w io.Writer, v any) error {
 	}
 	blockStyle(&doc)
 	enc := yaml.NewEncoder(w)
-	defer enc.Close()
 	enc.SetIndent(2)
-	return enc.Encode(&doc)
+	return errors.Join(enc.Encode(&doc), enc.Close())
 }
 
 func blockStyle(n *yaml.Node) {

@@ -110,9 +110,9 @@ func TestErrorBodyIsGolden(t *testing.T) {
 }
 
 func TestErrorsWithoutAKindTellNothing(t *testing.T) {
-	n, c := newFaulty(t)
+	n, _ := newFaulty(t)
 	var log bytes.Buffer
-	c = &client{t, newHandler(t, n, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })}
+	c := &client{t, newHandler(t, n, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })}
 	n.fail = func() error { return errors.New("open /secret/path: no such file") }
 	a := c.do("POST", "/query", oneQuery)
 	requireError(t, a, 500, "internal error")
@@ -125,9 +125,9 @@ func TestErrorsWithoutAKindTellNothing(t *testing.T) {
 }
 
 func TestPanicIsOneRequestsEnd(t *testing.T) {
-	n, c := newFaulty(t)
+	n, _ := newFaulty(t)
 	var log bytes.Buffer
-	c = &client{t, newHandler(t, n, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })}
+	c := &client{t, newHandler(t, n, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })}
 	n.fail = func() error { panic("secret of the house") }
 	a := c.do("POST", "/query", oneQuery)
 	requireError(t, a, 500, "internal error", a.header.Get("X-Request-Id"))

@@ -15,7 +15,6 @@ type fetched struct {
 	vectors   []byte // members of "vectors"
 	count     int
 	next      string
-	paged     bool
 }
 
 // fetchChunk is how many records are read at once; the largest, of 20,000 dimensions and full metadata, take 12 MB.

@@ -359,7 +359,7 @@ func (c *call) fail(err error) int {
 }
 
 func (c *call) recovered(v any) int {
-	if v == http.ErrAbortHandler {
+	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(v)
 	}
 	c.h.opts.Logger.Error("panic in a handler", "op", c.op, "request", c.id, "err", v, "stack", string(debug.Stack()))

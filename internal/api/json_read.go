@@ -55,7 +55,7 @@ func decodeObject[T any](body []byte, into *T, fields []field[T]) error {
 // end fails if anything but space follows the value.
 func (r *reader) end() error {
 	switch _, err := r.dec.ReadToken(); {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return nil
 	case err != nil:
 		return err
@@ -332,8 +332,8 @@ func within(err error, step string) error {
 	if err == nil {
 		return nil
 	}
-	f, ok := err.(*fault)
-	if !ok {
+	var f *fault
+	if !errors.As(err, &f) {
 		var e *errs.Error
 		if !errors.As(err, &e) {
 			return err

@@ -79,7 +79,8 @@ func (u *upsertRequest) readRecords(r *reader) error {
 
 // ofRecord adds a record's id to a fault, if it was read before the fault was met.
 func ofRecord(err error, id string) error {
-	if f, ok := err.(*fault); ok {
+	var f *fault
+	if errors.As(err, &f) {
 		f.record = id
 	}
 	return err

@@ -124,7 +124,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopFollowing()
 	err := s.http.Shutdown(ctx)
 	if err != nil {
-		s.http.Close()
+		err = errors.Join(err, s.http.Close())
 	}
 	return s.finish(err)
 }
@@ -200,6 +200,6 @@ func (s *Server) openLocked(offset int) {
 	s.serving.Add(1)
 	go func() {
 		defer s.serving.Done()
-		s.http.Serve(l) // returns when the port is closed, with its index or with the server
+		_ = s.http.Serve(l) // returns when the port is closed, with its index or with the server
 	}()
 }
