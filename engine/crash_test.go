@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -131,8 +132,9 @@ func TestPowerCut(t *testing.T) {
 
 	stop := make(chan struct{})
 	var writer sync.WaitGroup
+	seed := rng.Uint64()
 	writer.Go(func() {
-		rng := rand.New(rand.NewPCG(rng.Uint64(), 3))
+		rng := rand.New(rand.NewPCG(seed, 3))
 		for n := 0; ; n++ {
 			select {
 			case <-stop:
@@ -153,10 +155,8 @@ func TestPowerCut(t *testing.T) {
 		}
 	})
 	for i := range cuts {
-		for target := log.len() + uint64(rng.IntN(60)); log.len() < target; {
-			if t.Failed() {
-				break
-			}
+		for target := log.len() + uint64(rng.IntN(60)); log.len() < target && !t.Failed(); {
+			runtime.Gosched() // the writer's turn
 		}
 		dst := filepath.Join(t.TempDir(), strconv.Itoa(i))
 		disk.Cut(rng, dst)
