@@ -40,7 +40,7 @@ var places = []place{
 	{dir: "internal/console", floor: 40},
 	{dir: "bench", floor: 40, also: []string{"internal/client"}, not: []string{"cluster"}, why: "it speaks HTTP, or calls ann and engine directly"},
 	{dir: "cmd", floor: 50},
-	{dir: "internal/systest", floor: 60}, // whole systems under test: nobody imports it
+	{dir: "internal/systest", floor: 60},  // whole systems under test: nobody imports it
 	{dir: "internal/faultdisk", floor: 2}, // for tests; isKit keeps it out of the product
 	{dir: "internal/house", floor: 2},
 }
