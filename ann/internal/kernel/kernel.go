@@ -1,16 +1,17 @@
 // Package kernel measures distances between rows of float32, and is the only door to vek.
 //
 // It owns one specification, the portable Go of generic.go, and the faster ways that a CPU may have; which one runs
-// is chosen once at start from the CPU's features, or forced by CROFT_KERNEL=generic|avx2. Every way agrees with
+// is chosen once at start from the CPU's features, or forced by CROFT_KERNEL=generic|avx2|avx512. Every way agrees with
 // exact arithmetic to a relative error of 1e-5·sqrt(length) of the sum of absolute terms, and two equal rows are at
 // squared distance 0 exactly. Package ann alone calls it. It never allocates, keeps no state between calls and
 // knows nothing of metrics, slots or norms.
 //
-//go:generate sh -c "cd _gen && go run . -out ../kernels_amd64.s -stubs ../kernels_amd64.go -pkg kernel"
+//go:generate sh -c "cd _gen && go run . -set floats -out ../kernels_amd64.s -stubs ../kernels_amd64.go -pkg kernel"
 package kernel
 
 import (
 	"os"
+	"strings"
 
 	"github.com/croftdb/croft/internal/errs"
 )
@@ -24,9 +25,10 @@ type way uint8
 const (
 	generic way = iota
 	avx2
+	avx512
 )
 
-var wayNames = [...]string{generic: "generic", avx2: "avx2"}
+var wayNames = [...]string{generic: "generic", avx2: "avx2", avx512: "avx512"}
 
 func (w way) String() string { return wayNames[w] }
 
@@ -48,7 +50,7 @@ func choose(name string, best way) (way, error) {
 			return w, nil
 		}
 	}
-	return generic, errs.New(errs.Invalid, "%s=%q is none of generic, avx2", Variable, name)
+	return generic, errs.New(errs.Invalid, "%s=%q is none of %s", Variable, name, strings.Join(wayNames[:], ", "))
 }
 
 // Name returns the kernel in use.

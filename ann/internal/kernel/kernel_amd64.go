@@ -9,10 +9,13 @@ import (
 
 // best asks for what vek asks for itself; without it vek runs scalar code, and ours is better specified.
 func best() way {
-	if cpu.X86.HasAVX2 && cpu.X86.HasFMA && runtime.GOOS != "darwin" {
-		return avx2
+	switch x := &cpu.X86; {
+	case !x.HasAVX2 || !x.HasFMA || runtime.GOOS == "darwin":
+		return generic
+	case x.HasAVX512F && x.HasAVX512BW && x.HasAVX512VL && x.HasAVX512DQ && x.HasAVX512VNNI:
+		return avx512
 	}
-	return generic
+	return avx2
 }
 
 func dot(w way, a, b []float32) float32 {
@@ -20,7 +23,7 @@ func dot(w way, a, b []float32) float32 {
 	switch {
 	case len(a) == 0: // vek panics on empty rows
 		return 0
-	case w == avx2:
+	case w >= avx2:
 		return vek32.Dot(a, b)
 	}
 	return dotGeneric(a, b)
@@ -34,7 +37,7 @@ func squaredL2(w way, a, b []float32) float32 {
 	switch {
 	case len(a) == 0:
 		return 0
-	case w == avx2:
+	case w >= avx2:
 		return squaredL2AVX2(&a[0], &b[0], len(a))
 	}
 	return squaredL2Generic(a, b)

@@ -185,6 +185,10 @@ func TestChoose(t *testing.T) {
 		{"generic", avx2, generic, true},
 		{"avx2", avx2, avx2, true},
 		{"avx2", generic, generic, false},
+		{"", avx512, avx512, true},
+		{"avx2", avx512, avx2, true},
+		{"avx512", avx512, avx512, true},
+		{"avx512", avx2, generic, false},
 		{"AVX2", avx2, generic, false},
 		{"avx1024", avx2, generic, false},
 	}

@@ -1,0 +1,4 @@
+package main
+
+// codes writes the kernels over rows of packed codes.
+func codes() {}
