@@ -38,3 +38,19 @@ func squaredL2Generic(a, b []float32) float32 {
 	}
 	return (s0 + s1) + (s2 + s3)
 }
+
+func dotManyGeneric(query []float32, rows [][]float32, out []float32) {
+	for i, row := range rows {
+		if row != nil {
+			out[i] = dotGeneric(query, row)
+		}
+	}
+}
+
+func squaredL2ManyGeneric(query []float32, rows [][]float32, out []float32) {
+	for i, row := range rows {
+		if row != nil {
+			out[i] = squaredL2Generic(query, row)
+		}
+	}
+}

@@ -1,4 +1,4 @@
-// Package kernel measures distances between rows of float32, and is the only door to vek.
+// Package kernel measures distances between rows of float32.
 //
 // It owns one specification, the portable Go of generic.go, and the faster ways that a CPU may have; which one runs
 // is chosen once at start from the CPU's features, or forced by CROFT_KERNEL=generic|avx2|avx512. Every way agrees with
@@ -7,6 +7,7 @@
 // knows nothing of metrics, slots or norms.
 //
 //go:generate sh -c "cd _gen && go run . -set floats -out ../kernels_amd64.s -stubs ../kernels_amd64.go -pkg kernel"
+//go:generate sh -c "cd _gen && go run . -set codes -out ../codes_asm_amd64.s -stubs ../codes_asm_amd64.go -pkg kernel"
 package kernel
 
 import (
@@ -65,36 +66,28 @@ func Dot(a, b []float32) float32 { return dot(chosen, a, b) }
 // SquaredL2 returns Σ (a[i]-b[i])²; 0 for empty rows. It panics if the lengths differ.
 func SquaredL2(a, b []float32) float32 { return squaredL2(chosen, a, b) }
 
-// DotMany sets out[i] to Dot(query, rows[i]), leaving out the rows that are nil.
-func DotMany(query []float32, rows [][]float32, out []float32) {
-	for i, row := range rows {
-		prefetchNext(rows, i)
-		if row != nil {
-			out[i] = dot(chosen, query, row)
-		}
-	}
-}
+// DotMany sets out[i] to Dot(query, rows[i]), leaving out the rows that are nil. Every other row is as long as the
+// query, and out at least as long as rows; else it panics.
+func DotMany(query []float32, rows [][]float32, out []float32) { dotMany(chosen, query, rows, out) }
 
-// SquaredL2Many sets out[i] to SquaredL2(query, rows[i]), leaving out the rows that are nil.
+// SquaredL2Many sets out[i] to SquaredL2(query, rows[i]), leaving out the rows that are nil, as DotMany does.
 func SquaredL2Many(query []float32, rows [][]float32, out []float32) {
-	for i, row := range rows {
-		prefetchNext(rows, i)
-		if row != nil {
-			out[i] = squaredL2(chosen, query, row)
-		}
-	}
-}
-
-// prefetchNext asks for the beginning of the row after rows[i]; the CPU follows by itself once it sees a row read in
-// order, and asking for all of a long one gains nothing.
-func prefetchNext(rows [][]float32, i int) {
-	if i+1 < len(rows) && len(rows[i+1]) > 0 {
-		prefetch(rows[i+1])
-	}
+	squaredL2Many(chosen, query, rows, out)
 }
 
 func mustMatch(a, b []float32) {
 	if len(a) != len(b) {
 		panic("kernel: rows of different length")
+	}
+}
+
+func mustMatchAll(query []float32, rows [][]float32, out []float32) {
+	if len(out) < len(rows) {
+		panic("kernel: more rows than results")
+	}
+	for _, row := range rows {
+		if row != nil {
+			mustMatch(query, row)
+		}
 	}
 }

@@ -14,4 +14,12 @@ func squaredL2(_ way, a, b []float32) float32 {
 	return squaredL2Generic(a, b)
 }
 
-func prefetch([]float32) {}
+func dotMany(_ way, query []float32, rows [][]float32, out []float32) {
+	mustMatchAll(query, rows, out)
+	dotManyGeneric(query, rows, out)
+}
+
+func squaredL2Many(_ way, query []float32, rows [][]float32, out []float32) {
+	mustMatchAll(query, rows, out)
+	squaredL2ManyGeneric(query, rows, out)
+}

@@ -149,20 +149,29 @@ func TestExtremeValues(t *testing.T) {
 }
 
 func TestManyAgreesWithOne(t *testing.T) {
-	r := rand.New(rand.NewPCG(3, 0))
-	query := row(r, 100, 0, 1)
-	rows := [][]float32{row(r, 100, 1, 1), nil, row(r, 100, 3, 1)}
-	out := []float32{-1, -1, -1}
-	DotMany(query, rows, out)
-	require.Equal(t, []float32{Dot(query, rows[0]), -1, Dot(query, rows[2])}, out)
-	SquaredL2Many(query, rows, out)
-	require.Equal(t, []float32{SquaredL2(query, rows[0]), -1, SquaredL2(query, rows[2])}, out)
-
-	for n := range 70 { // rows shorter than what is prefetched
-		rows := [][]float32{make([]float32, n), make([]float32, n)}
-		DotMany(rows[0], rows, out[:2])
-		require.Equal(t, []float32{0, 0}, out[:2])
-	}
+	forEachWay(t, func(t *testing.T, w way) {
+		r := rand.New(rand.NewPCG(3, 0))
+		for _, n := range lengths {
+			query := row(r, n, n%3, 1)
+			rows := [][]float32{nil, row(r, n, 1, 1), nil, row(r, n, 3, 1), row(r, n, 0, 1), nil}
+			dots, squares := make([]float32, 7), make([]float32, 7)
+			wantDots, wantSquares := make([]float32, 7), make([]float32, 7)
+			for i := range dots {
+				dots[i], squares[i], wantDots[i], wantSquares[i] = -1, -1, -1, -1
+			}
+			for i, row := range rows {
+				if row != nil {
+					wantDots[i], wantSquares[i] = dot(w, query, row), squaredL2(w, query, row)
+				}
+			}
+			dotMany(w, query, rows, dots)
+			squaredL2Many(w, query, rows, squares)
+			require.Equal(t, wantDots, dots, "n %d", n)
+			require.Equal(t, wantSquares, squares, "n %d", n)
+		}
+		dotMany(w, []float32{1}, nil, nil)
+		squaredL2Many(w, []float32{1}, nil, nil)
+	})
 }
 
 func TestLengthsMustMatch(t *testing.T) {
@@ -170,6 +179,12 @@ func TestLengthsMustMatch(t *testing.T) {
 		a := make([]float32, 3)
 		require.Panics(t, func() { dot(w, a, a[:2]) })
 		require.Panics(t, func() { squaredL2(w, nil, a) })
+		out := make([]float32, 2)
+		for _, many := range []func(way, []float32, [][]float32, []float32){dotMany, squaredL2Many} {
+			require.Panics(t, func() { many(w, a, [][]float32{a, a[:2]}, out) })
+			require.Panics(t, func() { many(w, a, [][]float32{a, {}}, out) })
+			require.Panics(t, func() { many(w, a, [][]float32{a, a}, out[:1:1]) })
+		}
 	})
 }
 
@@ -201,24 +216,4 @@ func TestChoose(t *testing.T) {
 		}
 	}
 	require.Equal(t, chosen.String(), Name())
-}
-
-// BenchmarkKernel measures pairs in cache, the best case of a walk.
-func BenchmarkKernel(b *testing.B) {
-	r := rand.New(rand.NewPCG(4, 0))
-	for _, n := range []int{128, 784, 1536} {
-		x, y := row(r, n, 0, 1), row(r, n, 0, 1)
-		for _, w := range ways() {
-			b.Run(fmt.Sprintf("dot/%s/%d", w, n), func(b *testing.B) {
-				for b.Loop() {
-					dot(w, x, y)
-				}
-			})
-			b.Run(fmt.Sprintf("l2/%s/%d", w, n), func(b *testing.B) {
-				for b.Loop() {
-					squaredL2(w, x, y)
-				}
-			})
-		}
-	}
 }

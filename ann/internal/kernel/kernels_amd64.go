@@ -2,12 +2,32 @@
 
 package kernel
 
-// squaredL2AVX2 sums (a[i]-b[i])² over n floats. Needs AVX2 and FMA.
+// dotRowsAVX2 sets out[i] to query·rows[i] for the n rows that are not nil, of dim floats each, dim above 0. It asks for the first lines of the row after the one at hand.
 //
 //go:noescape
-func squaredL2AVX2(a *float32, b *float32, n int) float32
+func dotRowsAVX2(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
 
-// prefetchLines asks for that many cache lines from p on, at least one.
+// squaredL2RowsAVX2 sets out[i] to |query-rows[i]|² for the n rows that are not nil, of dim floats each, dim above 0. It asks for the first lines of the row after the one at hand.
 //
 //go:noescape
-func prefetchLines(p *float32, lines int)
+func squaredL2RowsAVX2(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+
+// maxAbsAVX2 returns the largest |x[i]| of n floats.
+//
+//go:noescape
+func maxAbsAVX2(x *float32, n int) float32
+
+// dotRowsAVX512 sets out[i] to query·rows[i] for the n rows that are not nil, of dim floats each, dim above 0. It asks for the first lines of the row after the one at hand.
+//
+//go:noescape
+func dotRowsAVX512(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+
+// squaredL2RowsAVX512 sets out[i] to |query-rows[i]|² for the n rows that are not nil, of dim floats each, dim above 0. It asks for the first lines of the row after the one at hand.
+//
+//go:noescape
+func squaredL2RowsAVX512(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+
+// maxAbsAVX512 returns the largest |x[i]| of n floats.
+//
+//go:noescape
+func maxAbsAVX512(x *float32, n int) float32

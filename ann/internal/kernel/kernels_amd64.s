@@ -2,86 +2,569 @@
 
 #include "textflag.h"
 
-// func squaredL2AVX2(a *float32, b *float32, n int) float32
-// Requires: AVX, FMA3, SSE
-TEXT ·squaredL2AVX2(SB), NOSPLIT, $0-28
-	MOVQ   a+0(FP), AX
-	MOVQ   b+8(FP), CX
-	MOVQ   n+16(FP), DX
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
+DATA lowLanes<>+0(SB)/8, $0xffffffffffffffff
+DATA lowLanes<>+8(SB)/8, $0xffffffffffffffff
+DATA lowLanes<>+16(SB)/8, $0xffffffffffffffff
+DATA lowLanes<>+24(SB)/8, $0xffffffffffffffff
+DATA lowLanes<>+32(SB)/8, $0x0000000000000000
+DATA lowLanes<>+40(SB)/8, $0x0000000000000000
+DATA lowLanes<>+48(SB)/8, $0x0000000000000000
+DATA lowLanes<>+56(SB)/8, $0x0000000000000000
+GLOBL lowLanes<>(SB), RODATA|NOPTR, $64
+
+// func dotRowsAVX2(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·dotRowsAVX2(SB), NOSPLIT, $0-48
+	MOVQ    query+0(FP), AX
+	MOVQ    dim+8(FP), CX
+	MOVQ    rows+16(FP), DX
+	MOVQ    n+24(FP), BX
+	MOVQ    lines+32(FP), SI
+	MOVQ    out+40(FP), DI
+	MOVQ    CX, R8
+	ANDQ    $0x07, R8
+	LEAQ    lowLanes<>+0(SB), R9
+	SHLQ    $0x02, R8
+	SUBQ    R8, R9
+	VMOVDQU 32(R9), Y0
+
+row:
+	TESTQ BX, BX
+	JE    end
+	CMPQ  BX, $0x01
+	JE    prefetched
+	MOVQ  24(DX), R8
+	TESTQ R8, R8
+	JE    prefetched
+	MOVQ  SI, R9
+
+prefetch:
+	DECQ       R9
+	JL         prefetched
+	PREFETCHT0 (R8)
+	ADDQ       $0x40, R8
+	JMP        prefetch
+
+prefetched:
+	MOVQ  (DX), R8
+	TESTQ R8, R8
+	JE    next
+	MOVQ  AX, R9
+	MOVQ  CX, R10
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
 
 wide:
-	CMPQ        DX, $0x20
+	CMPQ        R10, $+32
 	JL          wideDone
-	VMOVUPS     (AX), Y4
-	VSUBPS      (CX), Y4, Y4
-	VFMADD231PS Y4, Y4, Y0
-	VMOVUPS     32(AX), Y4
-	VSUBPS      32(CX), Y4, Y4
-	VFMADD231PS Y4, Y4, Y1
-	VMOVUPS     64(AX), Y4
-	VSUBPS      64(CX), Y4, Y4
-	VFMADD231PS Y4, Y4, Y2
-	VMOVUPS     96(AX), Y4
-	VSUBPS      96(CX), Y4, Y4
-	VFMADD231PS Y4, Y4, Y3
-	ADDQ        $0x80, AX
-	ADDQ        $0x80, CX
-	SUBQ        $0x20, DX
+	VMOVUPS     (R9), Y5
+	VFMADD231PS (R8), Y5, Y1
+	VMOVUPS     32(R9), Y5
+	VFMADD231PS 32(R8), Y5, Y2
+	VMOVUPS     64(R9), Y5
+	VFMADD231PS 64(R8), Y5, Y3
+	VMOVUPS     96(R9), Y5
+	VFMADD231PS 96(R8), Y5, Y4
+	ADDQ        $+128, R9
+	ADDQ        $+128, R8
+	SUBQ        $+32, R10
 	JMP         wide
 
 wideDone:
-	VADDPS Y1, Y0, Y0
-	VADDPS Y3, Y2, Y2
-	VADDPS Y2, Y0, Y0
-
 narrow:
-	CMPQ        DX, $0x08
+	CMPQ        R10, $+8
 	JL          narrowDone
-	VMOVUPS     (AX), Y1
-	VSUBPS      (CX), Y1, Y1
-	VFMADD231PS Y1, Y1, Y0
-	ADDQ        $0x20, AX
-	ADDQ        $0x20, CX
-	SUBQ        $0x08, DX
+	VMOVUPS     (R9), Y5
+	VFMADD231PS (R8), Y5, Y1
+	ADDQ        $+32, R9
+	ADDQ        $+32, R8
+	SUBQ        $+8, R10
 	JMP         narrow
 
 narrowDone:
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X0
-	VPERMILPD    $0x01, X0, X1
-	VADDPS       X1, X0, X0
-	VMOVSHDUP    X0, X1
-	VADDSS       X1, X0, X0
+	TESTQ       R10, R10
+	JE          rest
+	VMASKMOVPS  (R9), Y0, Y5
+	VMASKMOVPS  (R8), Y0, Y6
+	VFMADD231PS Y6, Y5, Y2
 
-tail:
-	TESTQ       DX, DX
-	JE          tailDone
-	VMOVSS      (AX), X1
-	VSUBSS      (CX), X1, X1
-	VFMADD231SS X1, X1, X0
-	ADDQ        $0x04, AX
-	ADDQ        $0x04, CX
-	DECQ        DX
-	JMP         tail
-
-tailDone:
-	VZEROUPPER
-	MOVSS X0, ret+24(FP)
-	RET
-
-// func prefetchLines(p *float32, lines int)
-// Requires: MMX+
-TEXT ·prefetchLines(SB), NOSPLIT, $0-16
-	MOVQ p+0(FP), AX
-	MOVQ lines+8(FP), CX
+rest:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y3, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X1
+	VPERMILPD    $0x01, X1, X2
+	VADDPS       X2, X1, X1
+	VMOVSHDUP    X1, X2
+	VADDPS       X2, X1, X1
+	VMOVSS       X1, (DI)
 
 next:
-	PREFETCHT0 (AX)
-	ADDQ       $0x40, AX
-	DECQ       CX
-	JNZ        next
+	ADDQ $0x18, DX
+	ADDQ $0x04, DI
+	DECQ BX
+	JMP  row
+
+end:
+	VZEROUPPER
+	RET
+
+// func squaredL2RowsAVX2(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·squaredL2RowsAVX2(SB), NOSPLIT, $0-48
+	MOVQ    query+0(FP), AX
+	MOVQ    dim+8(FP), CX
+	MOVQ    rows+16(FP), DX
+	MOVQ    n+24(FP), BX
+	MOVQ    lines+32(FP), SI
+	MOVQ    out+40(FP), DI
+	MOVQ    CX, R8
+	ANDQ    $0x07, R8
+	LEAQ    lowLanes<>+0(SB), R9
+	SHLQ    $0x02, R8
+	SUBQ    R8, R9
+	VMOVDQU 32(R9), Y0
+
+row:
+	TESTQ BX, BX
+	JE    end
+	CMPQ  BX, $0x01
+	JE    prefetched
+	MOVQ  24(DX), R8
+	TESTQ R8, R8
+	JE    prefetched
+	MOVQ  SI, R9
+
+prefetch:
+	DECQ       R9
+	JL         prefetched
+	PREFETCHT0 (R8)
+	ADDQ       $0x40, R8
+	JMP        prefetch
+
+prefetched:
+	MOVQ  (DX), R8
+	TESTQ R8, R8
+	JE    next
+	MOVQ  AX, R9
+	MOVQ  CX, R10
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+
+wide:
+	CMPQ        R10, $+32
+	JL          wideDone
+	VMOVUPS     (R9), Y5
+	VSUBPS      (R8), Y5, Y5
+	VFMADD231PS Y5, Y5, Y1
+	VMOVUPS     32(R9), Y5
+	VSUBPS      32(R8), Y5, Y5
+	VFMADD231PS Y5, Y5, Y2
+	VMOVUPS     64(R9), Y5
+	VSUBPS      64(R8), Y5, Y5
+	VFMADD231PS Y5, Y5, Y3
+	VMOVUPS     96(R9), Y5
+	VSUBPS      96(R8), Y5, Y5
+	VFMADD231PS Y5, Y5, Y4
+	ADDQ        $+128, R9
+	ADDQ        $+128, R8
+	SUBQ        $+32, R10
+	JMP         wide
+
+wideDone:
+narrow:
+	CMPQ        R10, $+8
+	JL          narrowDone
+	VMOVUPS     (R9), Y5
+	VSUBPS      (R8), Y5, Y5
+	VFMADD231PS Y5, Y5, Y1
+	ADDQ        $+32, R9
+	ADDQ        $+32, R8
+	SUBQ        $+8, R10
+	JMP         narrow
+
+narrowDone:
+	TESTQ       R10, R10
+	JE          rest
+	VMASKMOVPS  (R9), Y0, Y5
+	VMASKMOVPS  (R8), Y0, Y6
+	VSUBPS      Y6, Y5, Y5
+	VFMADD231PS Y5, Y5, Y2
+
+rest:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y3, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X1
+	VPERMILPD    $0x01, X1, X2
+	VADDPS       X2, X1, X1
+	VMOVSHDUP    X1, X2
+	VADDPS       X2, X1, X1
+	VMOVSS       X1, (DI)
+
+next:
+	ADDQ $0x18, DX
+	ADDQ $0x04, DI
+	DECQ BX
+	JMP  row
+
+end:
+	VZEROUPPER
+	RET
+
+// func maxAbsAVX2(x *float32, n int) float32
+// Requires: AVX, AVX2, SSE
+TEXT ·maxAbsAVX2(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVQ         CX, DX
+	ANDQ         $0x07, DX
+	LEAQ         lowLanes<>+0(SB), BX
+	SHLQ         $0x02, DX
+	SUBQ         DX, BX
+	VMOVDQU      32(BX), Y0
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X1
+	VPBROADCASTD X1, Y1
+	VPXOR        Y2, Y2, Y2
+	VPXOR        Y3, Y3, Y3
+	VPXOR        Y4, Y4, Y4
+	VPXOR        Y5, Y5, Y5
+
+wide:
+	CMPQ    CX, $+32
+	JL      wideDone
+	VMOVUPS (AX), Y6
+	VANDPS  Y1, Y6, Y6
+	VMAXPS  Y6, Y2, Y2
+	VMOVUPS 32(AX), Y6
+	VANDPS  Y1, Y6, Y6
+	VMAXPS  Y6, Y3, Y3
+	VMOVUPS 64(AX), Y6
+	VANDPS  Y1, Y6, Y6
+	VMAXPS  Y6, Y4, Y4
+	VMOVUPS 96(AX), Y6
+	VANDPS  Y1, Y6, Y6
+	VMAXPS  Y6, Y5, Y5
+	ADDQ    $+128, AX
+	SUBQ    $+32, CX
+	JMP     wide
+
+wideDone:
+narrow:
+	CMPQ    CX, $+8
+	JL      narrowDone
+	VMOVUPS (AX), Y6
+	VANDPS  Y1, Y6, Y6
+	VMAXPS  Y6, Y2, Y2
+	ADDQ    $+32, AX
+	SUBQ    $+8, CX
+	JMP     narrow
+
+narrowDone:
+	TESTQ      CX, CX
+	JE         rest
+	VMASKMOVPS (AX), Y0, Y6
+	VMASKMOVPS (AX), Y0, Y0
+	VANDPS     Y1, Y6, Y6
+	VMAXPS     Y6, Y3, Y3
+
+rest:
+	VMAXPS       Y3, Y2, Y2
+	VMAXPS       Y5, Y4, Y4
+	VMAXPS       Y4, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VMAXPS       X0, X2, X1
+	VPERMILPD    $0x01, X1, X0
+	VMAXPS       X0, X1, X1
+	VMOVSHDUP    X1, X0
+	VMAXPS       X0, X1, X1
+	MOVSS        X1, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func dotRowsAVX512(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·dotRowsAVX512(SB), NOSPLIT, $0-48
+	MOVQ  query+0(FP), AX
+	MOVQ  dim+8(FP), CX
+	MOVQ  rows+16(FP), DX
+	MOVQ  n+24(FP), BX
+	MOVQ  lines+32(FP), SI
+	MOVQ  out+40(FP), DI
+	MOVQ  CX, R8
+	ANDQ  $0x0f, R8
+	MOVQ  $-1, R9
+	BZHIQ R8, R9, R9
+	KMOVW R9, K1
+
+row:
+	TESTQ BX, BX
+	JE    end
+	CMPQ  BX, $0x01
+	JE    prefetched
+	MOVQ  24(DX), R8
+	TESTQ R8, R8
+	JE    prefetched
+	MOVQ  SI, R9
+
+prefetch:
+	DECQ       R9
+	JL         prefetched
+	PREFETCHT0 (R8)
+	ADDQ       $0x40, R8
+	JMP        prefetch
+
+prefetched:
+	MOVQ   (DX), R8
+	TESTQ  R8, R8
+	JE     next
+	MOVQ   AX, R9
+	MOVQ   CX, R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+wide:
+	CMPQ        R10, $+64
+	JL          wideDone
+	VMOVUPS     (R9), Z4
+	VFMADD231PS (R8), Z4, Z0
+	VMOVUPS     64(R9), Z4
+	VFMADD231PS 64(R8), Z4, Z1
+	VMOVUPS     128(R9), Z4
+	VFMADD231PS 128(R8), Z4, Z2
+	VMOVUPS     192(R9), Z4
+	VFMADD231PS 192(R8), Z4, Z3
+	ADDQ        $+256, R9
+	ADDQ        $+256, R8
+	SUBQ        $+64, R10
+	JMP         wide
+
+wideDone:
+narrow:
+	CMPQ        R10, $+16
+	JL          narrowDone
+	VMOVUPS     (R9), Z4
+	VFMADD231PS (R8), Z4, Z0
+	ADDQ        $+64, R9
+	ADDQ        $+64, R8
+	SUBQ        $+16, R10
+	JMP         narrow
+
+narrowDone:
+	TESTQ       R10, R10
+	JE          rest
+	VMOVUPS.Z   (R9), K1, Z4
+	VMOVUPS.Z   (R8), K1, Z5
+	VFMADD231PS Z5, Z4, Z1
+
+rest:
+	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VPERMILPD     $0x01, X4, X5
+	VADDPS        X5, X4, X4
+	VMOVSHDUP     X4, X5
+	VADDPS        X5, X4, X4
+	VMOVSS        X4, (DI)
+
+next:
+	ADDQ $0x18, DX
+	ADDQ $0x04, DI
+	DECQ BX
+	JMP  row
+
+end:
+	VZEROUPPER
+	RET
+
+// func squaredL2RowsAVX512(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·squaredL2RowsAVX512(SB), NOSPLIT, $0-48
+	MOVQ  query+0(FP), AX
+	MOVQ  dim+8(FP), CX
+	MOVQ  rows+16(FP), DX
+	MOVQ  n+24(FP), BX
+	MOVQ  lines+32(FP), SI
+	MOVQ  out+40(FP), DI
+	MOVQ  CX, R8
+	ANDQ  $0x0f, R8
+	MOVQ  $-1, R9
+	BZHIQ R8, R9, R9
+	KMOVW R9, K1
+
+row:
+	TESTQ BX, BX
+	JE    end
+	CMPQ  BX, $0x01
+	JE    prefetched
+	MOVQ  24(DX), R8
+	TESTQ R8, R8
+	JE    prefetched
+	MOVQ  SI, R9
+
+prefetch:
+	DECQ       R9
+	JL         prefetched
+	PREFETCHT0 (R8)
+	ADDQ       $0x40, R8
+	JMP        prefetch
+
+prefetched:
+	MOVQ   (DX), R8
+	TESTQ  R8, R8
+	JE     next
+	MOVQ   AX, R9
+	MOVQ   CX, R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+wide:
+	CMPQ        R10, $+64
+	JL          wideDone
+	VMOVUPS     (R9), Z4
+	VSUBPS      (R8), Z4, Z4
+	VFMADD231PS Z4, Z4, Z0
+	VMOVUPS     64(R9), Z4
+	VSUBPS      64(R8), Z4, Z4
+	VFMADD231PS Z4, Z4, Z1
+	VMOVUPS     128(R9), Z4
+	VSUBPS      128(R8), Z4, Z4
+	VFMADD231PS Z4, Z4, Z2
+	VMOVUPS     192(R9), Z4
+	VSUBPS      192(R8), Z4, Z4
+	VFMADD231PS Z4, Z4, Z3
+	ADDQ        $+256, R9
+	ADDQ        $+256, R8
+	SUBQ        $+64, R10
+	JMP         wide
+
+wideDone:
+narrow:
+	CMPQ        R10, $+16
+	JL          narrowDone
+	VMOVUPS     (R9), Z4
+	VSUBPS      (R8), Z4, Z4
+	VFMADD231PS Z4, Z4, Z0
+	ADDQ        $+64, R9
+	ADDQ        $+64, R8
+	SUBQ        $+16, R10
+	JMP         narrow
+
+narrowDone:
+	TESTQ       R10, R10
+	JE          rest
+	VMOVUPS.Z   (R9), K1, Z4
+	VMOVUPS.Z   (R8), K1, Z5
+	VSUBPS      Z5, Z4, Z4
+	VFMADD231PS Z4, Z4, Z1
+
+rest:
+	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VPERMILPD     $0x01, X4, X5
+	VADDPS        X5, X4, X4
+	VMOVSHDUP     X4, X5
+	VADDPS        X5, X4, X4
+	VMOVSS        X4, (DI)
+
+next:
+	ADDQ $0x18, DX
+	ADDQ $0x04, DI
+	DECQ BX
+	JMP  row
+
+end:
+	VZEROUPPER
+	RET
+
+// func maxAbsAVX512(x *float32, n int) float32
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, SSE
+TEXT ·maxAbsAVX512(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVQ         CX, DX
+	ANDQ         $0x0f, DX
+	MOVQ         $-1, BX
+	BZHIQ        DX, BX, BX
+	KMOVW        BX, K1
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X0
+	VPBROADCASTD X0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+
+wide:
+	CMPQ    CX, $+64
+	JL      wideDone
+	VMOVUPS (AX), Z5
+	VANDPS  Z0, Z5, Z5
+	VMAXPS  Z5, Z1, Z1
+	VMOVUPS 64(AX), Z5
+	VANDPS  Z0, Z5, Z5
+	VMAXPS  Z5, Z2, Z2
+	VMOVUPS 128(AX), Z5
+	VANDPS  Z0, Z5, Z5
+	VMAXPS  Z5, Z3, Z3
+	VMOVUPS 192(AX), Z5
+	VANDPS  Z0, Z5, Z5
+	VMAXPS  Z5, Z4, Z4
+	ADDQ    $+256, AX
+	SUBQ    $+64, CX
+	JMP     wide
+
+wideDone:
+narrow:
+	CMPQ    CX, $+16
+	JL      narrowDone
+	VMOVUPS (AX), Z5
+	VANDPS  Z0, Z5, Z5
+	VMAXPS  Z5, Z1, Z1
+	ADDQ    $+64, AX
+	SUBQ    $+16, CX
+	JMP     narrow
+
+narrowDone:
+	TESTQ     CX, CX
+	JE        rest
+	VMOVUPS.Z (AX), K1, Z5
+	VMOVUPS.Z (AX), K1, Z6
+	VANDPS    Z0, Z5, Z5
+	VMAXPS    Z5, Z2, Z2
+
+rest:
+	VMAXPS        Z2, Z1, Z1
+	VMAXPS        Z4, Z3, Z3
+	VMAXPS        Z3, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VMAXPS        Y0, Y1, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VMAXPS        X1, X0, X0
+	VPERMILPD     $0x01, X0, X1
+	VMAXPS        X1, X0, X0
+	VMOVSHDUP     X0, X1
+	VMAXPS        X1, X0, X0
+	MOVSS         X0, ret+16(FP)
+	VZEROUPPER
 	RET

@@ -1,107 +1,154 @@
 package main
 
 import (
+	"fmt"
+	"math"
+
 	. "github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// lanes is how many float32 fit a YMM register, unroll how many independent sums hide the latency of an FMA.
-const (
-	lanes  = 8
-	unroll = 4
-)
+// unroll is how many independent sums hide the latency of an addition.
+const unroll = 4
+
+// headerSize is that of a slice, whose first word points to the values.
+const headerSize = 24
 
 // floats writes the kernels over rows of float32.
 func floats() {
-	squaredL2()
-	prefetch()
+	lowLanesTable()
+	for _, w := range widths {
+		rows(w, "dotRows", "query·rows[i]", func(x, y operand.Op, sum reg.VecVirtual) {
+			VFMADD231PS(y, x, sum)
+		})
+		rows(w, "squaredL2Rows", "|query-rows[i]|²", func(x, y operand.Op, sum reg.VecVirtual) {
+			VSUBPS(y, x, x)
+			VFMADD231PS(x, x, sum)
+		})
+		maxAbs(w)
+	}
 }
 
-// squaredL2 is the loop of vek's Distance without the root at its end.
-func squaredL2() {
-	TEXT("squaredL2AVX2", NOSPLIT, "func(a, b *float32, n int) float32")
+// term adds the values of two registers to a sum; it may destroy x.
+type term func(x, y operand.Op, sum reg.VecVirtual)
+
+// rows writes one query against many rows. Prefetching is inside, since only here is it known when a row is at hand.
+func rows(w width, name, what string, add term) {
+	TEXT(name+w.name, NOSPLIT, "func(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)")
 	Pragma("noescape")
-	Doc("squaredL2AVX2 sums (a[i]-b[i])² over n floats. Needs AVX2 and FMA.")
-	a := Load(Param("a"), GP64())
-	b := Load(Param("b"), GP64())
+	Doc(fmt.Sprintf("%s%s sets out[i] to %s for the n rows that are not nil, of dim floats each, dim above 0. It asks for the first lines of the row after the one at hand.", name, w.name, what))
+	query := Load(Param("query"), GP64())
+	dim := Load(Param("dim"), GP64())
+	header := Load(Param("rows"), GP64())
 	n := Load(Param("n"), GP64())
+	lines := Load(Param("lines"), GP64())
+	out := Load(Param("out"), GP64())
 
-	var sums [unroll]reg.VecVirtual
-	for i := range sums {
-		sums[i] = YMM()
-		VXORPS(sums[i], sums[i], sums[i])
-	}
-	step(a, b, n, "wide", unroll, sums[:])
-	VADDPS(sums[1], sums[0], sums[0])
-	VADDPS(sums[3], sums[2], sums[2])
-	VADDPS(sums[2], sums[0], sums[0])
-	step(a, b, n, "narrow", 1, sums[:1])
+	rest := GP64()
+	MOVQ(dim, rest)
+	ANDQ(operand.Imm(uint64(w.lanes-1)), rest)
+	last := w.tail(rest)
 
-	total := fold(sums[0])
-	tail(a, b, n, total)
+	Label("row")
+	TESTQ(n, n)
+	JE(operand.LabelRef("end"))
+	prefetchNext(header, n, lines)
+	row := GP64()
+	MOVQ(operand.Mem{Base: header}, row)
+	TESTQ(row, row)
+	JE(operand.LabelRef("next"))
+
+	q, left := GP64(), GP64()
+	MOVQ(query, q)
+	MOVQ(dim, left)
+	sums := w.accumulate([]reg.Register{q, row}, left, last, add)
+	total := w.foldFloats(w.sum(sums, VADDPS), VADDPS)
+	VMOVSS(total, operand.Mem{Base: out})
+
+	Label("next")
+	ADDQ(operand.Imm(headerSize), header)
+	ADDQ(operand.Imm(4), out)
+	DECQ(n)
+	JMP(operand.LabelRef("row"))
+	Label("end")
 	VZEROUPPER()
-	Store(total, ReturnIndex(0))
 	RET()
 }
 
-// step emits a loop that eats count vectors of both rows while that many are left.
-func step(a, b, n reg.Register, name string, count int, sums []reg.VecVirtual) {
-	Label(name)
-	CMPQ(n, operand.Imm(uint64(lanes*count)))
-	JL(operand.LabelRef(name + "Done"))
-	for i := range count {
-		d := YMM()
-		VMOVUPS(operand.Mem{Base: a, Disp: 32 * i}, d)
-		VSUBPS(operand.Mem{Base: b, Disp: 32 * i}, d, d)
-		VFMADD231PS(d, d, sums[i])
-	}
-	ADDQ(operand.Imm(uint64(32*count)), a)
-	ADDQ(operand.Imm(uint64(32*count)), b)
-	SUBQ(operand.Imm(uint64(lanes*count)), n)
-	JMP(operand.LabelRef(name))
-	Label(name + "Done")
-}
-
-// fold adds up the eight lanes of v.
-func fold(v reg.VecVirtual) reg.VecVirtual {
-	low, high := XMM(), XMM()
-	VEXTRACTF128(operand.Imm(1), v, high)
-	VADDPS(high, v.AsX(), low)
-	VPERMILPD(operand.Imm(1), low, high)
-	VADDPS(high, low, low)
-	VMOVSHDUP(low, high)
-	VADDSS(high, low, low)
-	return low
-}
-
-// tail adds the last up to seven floats one by one.
-func tail(a, b, n reg.Register, total reg.VecVirtual) {
-	Label("tail")
-	TESTQ(n, n)
-	JE(operand.LabelRef("tailDone"))
-	d := XMM()
-	VMOVSS(operand.Mem{Base: a}, d)
-	VSUBSS(operand.Mem{Base: b}, d, d)
-	VFMADD231SS(d, d, total)
-	ADDQ(operand.Imm(4), a)
-	ADDQ(operand.Imm(4), b)
-	DECQ(n)
-	JMP(operand.LabelRef("tail"))
-	Label("tailDone")
-}
-
-// prefetch asks for cache lines ahead of their use.
-func prefetch() {
-	TEXT("prefetchLines", NOSPLIT, "func(p *float32, lines int)")
-	Pragma("noescape")
-	Doc("prefetchLines asks for that many cache lines from p on, at least one.")
-	p := Load(Param("p"), GP64())
-	n := Load(Param("lines"), GP64())
-	Label("next")
+// prefetchNext asks for the first lines of the row after the one at header, if there is one.
+func prefetchNext(header, n, lines reg.Register) {
+	p, i := GP64(), GP64()
+	CMPQ(n, operand.Imm(1))
+	JE(operand.LabelRef("prefetched"))
+	MOVQ(operand.Mem{Base: header, Disp: headerSize}, p)
+	TESTQ(p, p)
+	JE(operand.LabelRef("prefetched"))
+	MOVQ(lines, i)
+	Label("prefetch")
+	DECQ(i)
+	JL(operand.LabelRef("prefetched"))
 	PREFETCHT0(operand.Mem{Base: p})
 	ADDQ(operand.Imm(64), p)
-	DECQ(n)
-	JNZ(operand.LabelRef("next"))
+	JMP(operand.LabelRef("prefetch"))
+	Label("prefetched")
+}
+
+// accumulate emits loops over left values of one or two rows, whose pointers move, and returns the sums.
+func (w width) accumulate(pointers []reg.Register, left reg.Register, last tail, add term) [unroll]reg.VecVirtual {
+	var sums [unroll]reg.VecVirtual
+	for i := range sums {
+		sums[i] = w.zero()
+	}
+	var streams []stream
+	for _, p := range pointers {
+		streams = append(streams, floatsAt(p))
+	}
+	step := func(count int) func() {
+		return func() {
+			for i := range count {
+				x := w.register()
+				VMOVUPS(operand.Mem{Base: pointers[0], Disp: w.bytes() * i}, x)
+				y := operand.Mem{Base: pointers[len(pointers)-1], Disp: w.bytes() * i}
+				add(x, y, sums[i])
+			}
+		}
+	}
+	loop("wide", left, unroll*w.lanes, step(unroll), streams...)
+	loop("narrow", left, w.lanes, step(1), streams...)
+	unless0("rest", left, func() {
+		x := last(pointers[0])
+		add(x, last(pointers[len(pointers)-1]), sums[1])
+	})
+	return sums
+}
+
+// sum combines the sums into one register.
+func (w width) sum(sums [unroll]reg.VecVirtual, packed binary) reg.VecVirtual {
+	packed(sums[1], sums[0], sums[0])
+	packed(sums[3], sums[2], sums[2])
+	packed(sums[2], sums[0], sums[0])
+	return sums[0]
+}
+
+// maxAbs needs no tail of its own for what is left: a lane of zeros changes no maximum of absolute values.
+func maxAbs(w width) {
+	TEXT("maxAbs"+w.name, NOSPLIT, "func(x *float32, n int) float32")
+	Pragma("noescape")
+	Doc("maxAbs" + w.name + " returns the largest |x[i]| of n floats.")
+	x := Load(Param("x"), GP64())
+	n := Load(Param("n"), GP64())
+	rest := GP64()
+	MOVQ(n, rest)
+	ANDQ(operand.Imm(uint64(w.lanes-1)), rest)
+	last := w.tail(rest)
+	magnitude := w.spread(math.MaxInt32)
+	sums := w.accumulate([]reg.Register{x}, n, last, func(x, _ operand.Op, sum reg.VecVirtual) {
+		VANDPS(magnitude, x, x)
+		VMAXPS(x, sum, sum)
+	})
+	total := w.foldFloats(w.sum(sums, VMAXPS), VMAXPS)
+	Store(total, ReturnIndex(0))
+	VZEROUPPER()
 	RET()
 }
