@@ -1,0 +1,77 @@
+package kernel
+
+import "unsafe"
+
+func codeDots(w way, width int, query []int8, rows *Rows, offset int, ids []uint32, out []int32) {
+	if w == generic {
+		codeDotsGeneric(width, query, rows, offset, ids, out)
+		return
+	}
+	job := newJob(rows, ids)
+	job.query, job.blocks = &query[0], len(query)/codeBlock
+	job.offset, job.out = offset, &out[0]
+	job.plan(len(query) / 8 * width)
+	if done := job.run(w, width); done < len(ids) {
+		panic(outside(ids[done], rows))
+	}
+}
+
+func newJob(rows *Rows, ids []uint32) codeJob {
+	return codeJob{
+		chunks: unsafe.SliceData(rows.Chunks), shift: rows.Shift, limit: rows.len(), stride: rows.Stride,
+		ids: &ids[0], count: len(ids),
+	}
+}
+
+// plan sets how far ahead rows of that many bytes are asked for.
+func (j *codeJob) plan(size int) {
+	j.ahead, j.lines = planAhead, min((size+63)/64, planLines)
+}
+
+var planAhead, planLines = 4, 8
+
+func (j *codeJob) run(w way, width int) int {
+	if w == avx512 {
+		return runAVX512(j.words(), width)
+	}
+	return runAVX2(j.words(), width)
+}
+
+// words is how the generator, which knows no types of ours, sees a job.
+func (j *codeJob) words() *[12]uint64 { return (*[unsafe.Sizeof(*j) / 8]uint64)(unsafe.Pointer(j)) }
+
+func runAVX512(job *[12]uint64, width int) int {
+	switch width {
+	case 1:
+		return codeDots1AVX512(job)
+	case 2:
+		return codeDots2AVX512(job)
+	case 4:
+		return codeDots4AVX512(job)
+	}
+	return codeDots8AVX512(job)
+}
+
+func runAVX2(job *[12]uint64, width int) int {
+	switch width {
+	case 1:
+		return codeDots1AVX2(job)
+	case 2:
+		return codeDots2AVX2(job)
+	case 4:
+		return codeDots4AVX2(job)
+	}
+	return codeDots8AVX2(job)
+}
+
+func askRows(w way, rows *Rows, ids []uint32, lines int) {
+	if w == generic {
+		askRowsGeneric(rows, ids)
+		return
+	}
+	job := newJob(rows, ids)
+	job.lines = lines
+	if done := prefetchRows(job.words()); done < len(ids) {
+		panic(outside(ids[done], rows))
+	}
+}

@@ -1,0 +1,92 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"unsafe"
+)
+
+// at returns size bytes from offset on of row id.
+func (r *Rows) at(id uint32, offset, size int) []byte {
+	i := int(id)
+	if i >= r.len() {
+		panic(outside(id, r))
+	}
+	chunk := r.Chunks[i>>r.Shift]
+	return unsafe.Slice((*byte)(unsafe.Add(chunk, i&(1<<r.Shift-1)*r.Stride+offset)), size)
+}
+
+func codeDotsGeneric(width int, query []int8, rows *Rows, offset int, ids []uint32, out []int32) {
+	size := len(query) / 8 * width
+	for i, id := range ids {
+		out[i] = codeDotGeneric(width, query, rows.at(id, offset, size))
+	}
+}
+
+// codeDotGeneric is the specification of a row's layout and sum.
+func codeDotGeneric(width int, query []int8, row []byte) int32 {
+	switch width {
+	case 1:
+		return bitDot(query, row)
+	case 8:
+		return byteDot(query, row)
+	}
+	var sum int32
+	for len(query) > 0 {
+		size, apart := codeGroup(width, len(query))
+		sum += groupDot(width, apart, query, row[:size])
+		query, row = query[size*8/width:], row[size:]
+	}
+	return sum
+}
+
+// codeGroup returns the size in bytes of the next block of a row with dims dimensions left, for codes of 2 or 4 bits.
+// That is also how many dimensions lie between two codes of one byte.
+func codeGroup(width, dims int) (size, apart int) {
+	full := 64 * 8 / width
+	if dims >= full {
+		return 64, 64
+	}
+	return codeBlock / 8 * width, codeBlock / 8 * width
+}
+
+func groupDot(width, apart int, query []int8, group []byte) int32 {
+	mask := byte(1)<<width - 1
+	var sum int32
+	for part := range 8 / width {
+		values := query[part*apart:][:len(group)]
+		for j, codes := range group {
+			sum += int32(codes>>(part*width)&mask) * int32(values[j])
+		}
+	}
+	return sum
+}
+
+func byteDot(query []int8, row []byte) int32 {
+	row = row[:len(query)]
+	var sum int32
+	for j, v := range query {
+		sum += int32(row[j]) * int32(v)
+	}
+	return sum
+}
+
+func bitDot(query []int8, row []byte) int32 {
+	var sum int32
+	for ; len(query) > 0; query, row = query[64:], row[8:] {
+		values := query[:64]
+		for w := binary.LittleEndian.Uint64(row); w != 0; w &= w - 1 {
+			sum += int32(values[bits.TrailingZeros64(w)])
+		}
+	}
+	return sum
+}
+
+// askRowsGeneric checks ids only: there is no portable way to ask for memory.
+func askRowsGeneric(rows *Rows, ids []uint32) {
+	for _, id := range ids {
+		if int(id) >= rows.len() {
+			panic(outside(id, rows))
+		}
+	}
+}
