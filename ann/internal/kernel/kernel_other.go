@@ -23,3 +23,17 @@ func squaredL2Many(_ way, query []float32, rows [][]float32, out []float32) {
 	mustMatchAll(query, rows, out)
 	squaredL2ManyGeneric(query, rows, out)
 }
+
+func hadamard(_ way, x []float32) { hadamardGeneric(x) }
+
+func maxAbs(_ way, x []float32) float32 { return maxAbsGeneric(x) }
+
+func flipSigns(_ way, x []float32, signs []uint64) { flipSignsGeneric(x, signs, 0) }
+
+func quantize(_ way, x []float32, scale float32, out []int8) int32 {
+	return quantizeGeneric(x, scale, out)
+}
+
+func encode(_ way, x []float32, scale float32, levels int, out []uint8) codeTotals {
+	return encodeGeneric(x, scale, levels, out)
+}

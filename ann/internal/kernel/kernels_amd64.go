@@ -17,6 +17,46 @@ func squaredL2RowsAVX2(query *float32, dim int, rows *[]float32, n int, lines in
 //go:noescape
 func maxAbsAVX2(x *float32, n int) float32
 
+// flipSignsAVX2 negates x[i] where bit i of signs is set, for n floats, a multiple of 32.
+//
+//go:noescape
+func flipSignsAVX2(x *float32, n int, signs *uint64)
+
+// quantizeAVX2 sets out[i] to x[i]·scale rounded to even and clamped to ±127, and returns the sum, for n floats, a multiple of 32.
+//
+//go:noescape
+func quantizeAVX2(x *float32, n int, scale float32, out *int8) int32
+
+// encodeAVX2 sets out[i] to x[i]·scale+half rounded down and clamped to 0 and top, and returns Σ out[i], Σ out[i]², both modulo 2³², and Σ x[i]·(out[i]-centre), for n floats, a multiple of 32.
+//
+//go:noescape
+func encodeAVX2(x *float32, n int, scale float32, half float32, top float32, centre float32, out *uint8) (u uint32, uu uint32, xu float32)
+
+// hadamard1xAVX2 transforms each block of 8 floats, of which n is a multiple.
+//
+//go:noescape
+func hadamard1xAVX2(x *float32, n int)
+
+// hadamard8xAVX2 transforms each block of 64 floats, of which n is a multiple.
+//
+//go:noescape
+func hadamard8xAVX2(x *float32, n int)
+
+// hadamardRadix2AVX2 runs the stages of strides from stride to 1·stride over n floats; n is a multiple of 2·stride, and stride of 8.
+//
+//go:noescape
+func hadamardRadix2AVX2(x *float32, n int, stride int)
+
+// hadamardRadix4AVX2 runs the stages of strides from stride to 2·stride over n floats; n is a multiple of 4·stride, and stride of 8.
+//
+//go:noescape
+func hadamardRadix4AVX2(x *float32, n int, stride int)
+
+// hadamardRadix8AVX2 runs the stages of strides from stride to 4·stride over n floats; n is a multiple of 8·stride, and stride of 8.
+//
+//go:noescape
+func hadamardRadix8AVX2(x *float32, n int, stride int)
+
 // dotRowsAVX512 sets out[i] to query·rows[i] for the n rows that are not nil, of dim floats each, dim above 0. It asks for the first lines of the row after the one at hand.
 //
 //go:noescape
@@ -31,3 +71,43 @@ func squaredL2RowsAVX512(query *float32, dim int, rows *[]float32, n int, lines 
 //
 //go:noescape
 func maxAbsAVX512(x *float32, n int) float32
+
+// flipSignsAVX512 negates x[i] where bit i of signs is set, for n floats.
+//
+//go:noescape
+func flipSignsAVX512(x *float32, n int, signs *uint64)
+
+// quantizeAVX512 sets out[i] to x[i]·scale rounded to even and clamped to ±127, and returns the sum, for n floats.
+//
+//go:noescape
+func quantizeAVX512(x *float32, n int, scale float32, out *int8) int32
+
+// encodeAVX512 sets out[i] to x[i]·scale+half rounded down and clamped to 0 and top, and returns Σ out[i], Σ out[i]², both modulo 2³², and Σ x[i]·(out[i]-centre), for n floats.
+//
+//go:noescape
+func encodeAVX512(x *float32, n int, scale float32, half float32, top float32, centre float32, out *uint8) (u uint32, uu uint32, xu float32)
+
+// hadamard1xAVX512 transforms each block of 16 floats, of which n is a multiple.
+//
+//go:noescape
+func hadamard1xAVX512(x *float32, n int)
+
+// hadamard8xAVX512 transforms each block of 128 floats, of which n is a multiple.
+//
+//go:noescape
+func hadamard8xAVX512(x *float32, n int)
+
+// hadamardRadix2AVX512 runs the stages of strides from stride to 1·stride over n floats; n is a multiple of 2·stride, and stride of 16.
+//
+//go:noescape
+func hadamardRadix2AVX512(x *float32, n int, stride int)
+
+// hadamardRadix4AVX512 runs the stages of strides from stride to 2·stride over n floats; n is a multiple of 4·stride, and stride of 16.
+//
+//go:noescape
+func hadamardRadix4AVX512(x *float32, n int, stride int)
+
+// hadamardRadix8AVX512 runs the stages of strides from stride to 4·stride over n floats; n is a multiple of 8·stride, and stride of 16.
+//
+//go:noescape
+func hadamardRadix8AVX512(x *float32, n int, stride int)

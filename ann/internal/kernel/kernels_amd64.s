@@ -12,6 +12,88 @@ DATA lowLanes<>+48(SB)/8, $0x0000000000000000
 DATA lowLanes<>+56(SB)/8, $0x0000000000000000
 GLOBL lowLanes<>(SB), RODATA|NOPTR, $64
 
+DATA interleaved<>+0(SB)/4, $0x00000000
+DATA interleaved<>+4(SB)/4, $0x00000004
+DATA interleaved<>+8(SB)/4, $0x00000001
+DATA interleaved<>+12(SB)/4, $0x00000005
+DATA interleaved<>+16(SB)/4, $0x00000002
+DATA interleaved<>+20(SB)/4, $0x00000006
+DATA interleaved<>+24(SB)/4, $0x00000003
+DATA interleaved<>+28(SB)/4, $0x00000007
+GLOBL interleaved<>(SB), RODATA|NOPTR, $32
+
+DATA signs1<>+0(SB)/4, $0x3f800000
+DATA signs1<>+4(SB)/4, $0xbf800000
+DATA signs1<>+8(SB)/4, $0x3f800000
+DATA signs1<>+12(SB)/4, $0xbf800000
+DATA signs1<>+16(SB)/4, $0x3f800000
+DATA signs1<>+20(SB)/4, $0xbf800000
+DATA signs1<>+24(SB)/4, $0x3f800000
+DATA signs1<>+28(SB)/4, $0xbf800000
+DATA signs1<>+32(SB)/4, $0x3f800000
+DATA signs1<>+36(SB)/4, $0xbf800000
+DATA signs1<>+40(SB)/4, $0x3f800000
+DATA signs1<>+44(SB)/4, $0xbf800000
+DATA signs1<>+48(SB)/4, $0x3f800000
+DATA signs1<>+52(SB)/4, $0xbf800000
+DATA signs1<>+56(SB)/4, $0x3f800000
+DATA signs1<>+60(SB)/4, $0xbf800000
+GLOBL signs1<>(SB), RODATA|NOPTR, $64
+
+DATA signs2<>+0(SB)/4, $0x3f800000
+DATA signs2<>+4(SB)/4, $0x3f800000
+DATA signs2<>+8(SB)/4, $0xbf800000
+DATA signs2<>+12(SB)/4, $0xbf800000
+DATA signs2<>+16(SB)/4, $0x3f800000
+DATA signs2<>+20(SB)/4, $0x3f800000
+DATA signs2<>+24(SB)/4, $0xbf800000
+DATA signs2<>+28(SB)/4, $0xbf800000
+DATA signs2<>+32(SB)/4, $0x3f800000
+DATA signs2<>+36(SB)/4, $0x3f800000
+DATA signs2<>+40(SB)/4, $0xbf800000
+DATA signs2<>+44(SB)/4, $0xbf800000
+DATA signs2<>+48(SB)/4, $0x3f800000
+DATA signs2<>+52(SB)/4, $0x3f800000
+DATA signs2<>+56(SB)/4, $0xbf800000
+DATA signs2<>+60(SB)/4, $0xbf800000
+GLOBL signs2<>(SB), RODATA|NOPTR, $64
+
+DATA signs4<>+0(SB)/4, $0x3f800000
+DATA signs4<>+4(SB)/4, $0x3f800000
+DATA signs4<>+8(SB)/4, $0x3f800000
+DATA signs4<>+12(SB)/4, $0x3f800000
+DATA signs4<>+16(SB)/4, $0xbf800000
+DATA signs4<>+20(SB)/4, $0xbf800000
+DATA signs4<>+24(SB)/4, $0xbf800000
+DATA signs4<>+28(SB)/4, $0xbf800000
+DATA signs4<>+32(SB)/4, $0x3f800000
+DATA signs4<>+36(SB)/4, $0x3f800000
+DATA signs4<>+40(SB)/4, $0x3f800000
+DATA signs4<>+44(SB)/4, $0x3f800000
+DATA signs4<>+48(SB)/4, $0xbf800000
+DATA signs4<>+52(SB)/4, $0xbf800000
+DATA signs4<>+56(SB)/4, $0xbf800000
+DATA signs4<>+60(SB)/4, $0xbf800000
+GLOBL signs4<>(SB), RODATA|NOPTR, $64
+
+DATA signs8<>+0(SB)/4, $0x3f800000
+DATA signs8<>+4(SB)/4, $0x3f800000
+DATA signs8<>+8(SB)/4, $0x3f800000
+DATA signs8<>+12(SB)/4, $0x3f800000
+DATA signs8<>+16(SB)/4, $0x3f800000
+DATA signs8<>+20(SB)/4, $0x3f800000
+DATA signs8<>+24(SB)/4, $0x3f800000
+DATA signs8<>+28(SB)/4, $0x3f800000
+DATA signs8<>+32(SB)/4, $0xbf800000
+DATA signs8<>+36(SB)/4, $0xbf800000
+DATA signs8<>+40(SB)/4, $0xbf800000
+DATA signs8<>+44(SB)/4, $0xbf800000
+DATA signs8<>+48(SB)/4, $0xbf800000
+DATA signs8<>+52(SB)/4, $0xbf800000
+DATA signs8<>+56(SB)/4, $0xbf800000
+DATA signs8<>+60(SB)/4, $0xbf800000
+GLOBL signs8<>(SB), RODATA|NOPTR, $64
+
 // func dotRowsAVX2(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dotRowsAVX2(SB), NOSPLIT, $0-48
@@ -219,7 +301,7 @@ end:
 	RET
 
 // func maxAbsAVX2(x *float32, n int) float32
-// Requires: AVX, AVX2, SSE
+// Requires: AVX, AVX2
 TEXT ·maxAbsAVX2(SB), NOSPLIT, $0-20
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
@@ -285,7 +367,538 @@ rest:
 	VMAXPS       X0, X1, X1
 	VMOVSHDUP    X1, X0
 	VMAXPS       X0, X1, X1
-	MOVSS        X1, ret+16(FP)
+	VMOVSS       X1, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func flipSignsAVX2(x *float32, n int, signs *uint64)
+// Requires: AVX, AVX2
+TEXT ·flipSignsAVX2(SB), NOSPLIT, $0-24
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVQ         signs+16(FP), DX
+	MOVL         $0x80000000, BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	VMOVDQU      toTop<>+0(SB), Y1
+	VMOVDQU      toTop<>+32(SB), Y2
+	VMOVDQU      toTop<>+64(SB), Y3
+	VMOVDQU      toTop<>+96(SB), Y4
+
+each:
+	CMPQ         CX, $+32
+	JL           eachDone
+	VMOVUPS      (AX), Y5
+	VMOVUPS      32(AX), Y6
+	VMOVUPS      64(AX), Y7
+	VMOVUPS      96(AX), Y8
+	VPBROADCASTD (DX), Y9
+	VPSLLVD      Y1, Y9, Y10
+	VPAND        Y0, Y10, Y10
+	VPXOR        Y10, Y5, Y5
+	VMOVUPS      Y5, (AX)
+	VPSLLVD      Y2, Y9, Y5
+	VPAND        Y0, Y5, Y5
+	VPXOR        Y5, Y6, Y6
+	VMOVUPS      Y6, 32(AX)
+	VPSLLVD      Y3, Y9, Y5
+	VPAND        Y0, Y5, Y5
+	VPXOR        Y5, Y7, Y7
+	VMOVUPS      Y7, 64(AX)
+	VPSLLVD      Y4, Y9, Y5
+	VPAND        Y0, Y5, Y5
+	VPXOR        Y5, Y8, Y8
+	VMOVUPS      Y8, 96(AX)
+	ADDQ         $+4, DX
+	ADDQ         $+128, AX
+	SUBQ         $+32, CX
+	JMP          each
+
+eachDone:
+	VZEROUPPER
+	RET
+
+DATA toTop<>+0(SB)/4, $0x0000001f
+DATA toTop<>+4(SB)/4, $0x0000001e
+DATA toTop<>+8(SB)/4, $0x0000001d
+DATA toTop<>+12(SB)/4, $0x0000001c
+DATA toTop<>+16(SB)/4, $0x0000001b
+DATA toTop<>+20(SB)/4, $0x0000001a
+DATA toTop<>+24(SB)/4, $0x00000019
+DATA toTop<>+28(SB)/4, $0x00000018
+DATA toTop<>+32(SB)/4, $0x00000017
+DATA toTop<>+36(SB)/4, $0x00000016
+DATA toTop<>+40(SB)/4, $0x00000015
+DATA toTop<>+44(SB)/4, $0x00000014
+DATA toTop<>+48(SB)/4, $0x00000013
+DATA toTop<>+52(SB)/4, $0x00000012
+DATA toTop<>+56(SB)/4, $0x00000011
+DATA toTop<>+60(SB)/4, $0x00000010
+DATA toTop<>+64(SB)/4, $0x0000000f
+DATA toTop<>+68(SB)/4, $0x0000000e
+DATA toTop<>+72(SB)/4, $0x0000000d
+DATA toTop<>+76(SB)/4, $0x0000000c
+DATA toTop<>+80(SB)/4, $0x0000000b
+DATA toTop<>+84(SB)/4, $0x0000000a
+DATA toTop<>+88(SB)/4, $0x00000009
+DATA toTop<>+92(SB)/4, $0x00000008
+DATA toTop<>+96(SB)/4, $0x00000007
+DATA toTop<>+100(SB)/4, $0x00000006
+DATA toTop<>+104(SB)/4, $0x00000005
+DATA toTop<>+108(SB)/4, $0x00000004
+DATA toTop<>+112(SB)/4, $0x00000003
+DATA toTop<>+116(SB)/4, $0x00000002
+DATA toTop<>+120(SB)/4, $0x00000001
+DATA toTop<>+124(SB)/4, $0x00000000
+GLOBL toTop<>(SB), RODATA|NOPTR, $128
+
+// func quantizeAVX2(x *float32, n int, scale float32, out *int8) int32
+// Requires: AVX, AVX2
+TEXT ·quantizeAVX2(SB), NOSPLIT, $0-36
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VBROADCASTSS scale+16(FP), Y0
+	MOVQ         out+24(FP), DX
+	MOVL         $0xc2fe0000, BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
+	MOVL         $0x42fe0000, BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Y2
+	VPXOR        Y3, Y3, Y3
+
+each:
+	CMPQ      CX, $+32
+	JL        eachDone
+	VMOVUPS   (AX), Y4
+	VMOVUPS   32(AX), Y5
+	VMOVUPS   64(AX), Y6
+	VMOVUPS   96(AX), Y7
+	VMULPS    Y0, Y4, Y4
+	VMAXPS    Y1, Y4, Y4
+	VMINPS    Y2, Y4, Y4
+	VCVTPS2DQ Y4, Y4
+	VPADDD    Y4, Y3, Y3
+	VMULPS    Y0, Y5, Y5
+	VMAXPS    Y1, Y5, Y5
+	VMINPS    Y2, Y5, Y5
+	VCVTPS2DQ Y5, Y5
+	VPADDD    Y5, Y3, Y3
+	VMULPS    Y0, Y6, Y6
+	VMAXPS    Y1, Y6, Y6
+	VMINPS    Y2, Y6, Y6
+	VCVTPS2DQ Y6, Y6
+	VPADDD    Y6, Y3, Y3
+	VMULPS    Y0, Y7, Y7
+	VMAXPS    Y1, Y7, Y7
+	VMINPS    Y2, Y7, Y7
+	VCVTPS2DQ Y7, Y7
+	VPADDD    Y7, Y3, Y3
+	VMOVDQU   interleaved<>+0(SB), Y8
+	VPACKSSDW Y5, Y4, Y4
+	VPACKSSDW Y7, Y6, Y6
+	VPACKSSWB Y6, Y4, Y4
+	VPERMD    Y4, Y8, Y4
+	VMOVDQU   Y4, (DX)
+	ADDQ      $+32, DX
+	ADDQ      $+128, AX
+	SUBQ      $+32, CX
+	JMP       each
+
+eachDone:
+	VEXTRACTI128 $0x01, Y3, X0
+	VPADDD       X0, X3, X1
+	VPSHUFD      $0x4e, X1, X0
+	VPADDD       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VPADDD       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, ret+32(FP)
+	VZEROUPPER
+	RET
+
+// func encodeAVX2(x *float32, n int, scale float32, half float32, top float32, centre float32, out *uint8) (u uint32, uu uint32, xu float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·encodeAVX2(SB), NOSPLIT, $0-52
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VBROADCASTSS scale+16(FP), Y0
+	VBROADCASTSS half+20(FP), Y1
+	VBROADCASTSS top+24(FP), Y2
+	VBROADCASTSS centre+28(FP), Y3
+	MOVQ         out+32(FP), DX
+	VPXOR        Y4, Y4, Y4
+	VPXOR        Y5, Y5, Y5
+	VPXOR        Y6, Y6, Y6
+	VPXOR        Y7, Y7, Y7
+
+each:
+	CMPQ        CX, $+32
+	JL          eachDone
+	VMOVUPS     (AX), Y8
+	VMOVUPS     32(AX), Y9
+	VMOVUPS     64(AX), Y10
+	VMOVUPS     96(AX), Y11
+	VMULPS      Y0, Y8, Y12
+	VADDPS      Y1, Y12, Y12
+	VMAXPS      Y4, Y12, Y12
+	VMINPS      Y2, Y12, Y12
+	VCVTTPS2DQ  Y12, Y12
+	VPADDD      Y12, Y5, Y5
+	VPMADDWD    Y12, Y12, Y13
+	VPADDD      Y13, Y6, Y6
+	VCVTDQ2PS   Y12, Y13
+	VSUBPS      Y3, Y13, Y13
+	VFMADD231PS Y13, Y8, Y7
+	VMULPS      Y0, Y9, Y8
+	VADDPS      Y1, Y8, Y8
+	VMAXPS      Y4, Y8, Y8
+	VMINPS      Y2, Y8, Y8
+	VCVTTPS2DQ  Y8, Y8
+	VPADDD      Y8, Y5, Y5
+	VPMADDWD    Y8, Y8, Y13
+	VPADDD      Y13, Y6, Y6
+	VCVTDQ2PS   Y8, Y13
+	VSUBPS      Y3, Y13, Y13
+	VFMADD231PS Y13, Y9, Y7
+	VMULPS      Y0, Y10, Y9
+	VADDPS      Y1, Y9, Y9
+	VMAXPS      Y4, Y9, Y9
+	VMINPS      Y2, Y9, Y9
+	VCVTTPS2DQ  Y9, Y9
+	VPADDD      Y9, Y5, Y5
+	VPMADDWD    Y9, Y9, Y13
+	VPADDD      Y13, Y6, Y6
+	VCVTDQ2PS   Y9, Y13
+	VSUBPS      Y3, Y13, Y13
+	VFMADD231PS Y13, Y10, Y7
+	VMULPS      Y0, Y11, Y10
+	VADDPS      Y1, Y10, Y10
+	VMAXPS      Y4, Y10, Y10
+	VMINPS      Y2, Y10, Y10
+	VCVTTPS2DQ  Y10, Y10
+	VPADDD      Y10, Y5, Y5
+	VPMADDWD    Y10, Y10, Y13
+	VPADDD      Y13, Y6, Y6
+	VCVTDQ2PS   Y10, Y13
+	VSUBPS      Y3, Y13, Y13
+	VFMADD231PS Y13, Y11, Y7
+	VMOVDQU     interleaved<>+0(SB), Y11
+	VPACKSSDW   Y8, Y12, Y12
+	VPACKSSDW   Y10, Y9, Y9
+	VPACKUSWB   Y9, Y12, Y12
+	VPERMD      Y12, Y11, Y12
+	VMOVDQU     Y12, (DX)
+	ADDQ        $+32, DX
+	ADDQ        $+128, AX
+	SUBQ        $+32, CX
+	JMP         each
+
+eachDone:
+	VEXTRACTI128 $0x01, Y5, X0
+	VPADDD       X0, X5, X1
+	VPSHUFD      $0x4e, X1, X0
+	VPADDD       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VPADDD       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, u+40(FP)
+	VEXTRACTI128 $0x01, Y6, X0
+	VPADDD       X0, X6, X1
+	VPSHUFD      $0x4e, X1, X0
+	VPADDD       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VPADDD       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, uu+44(FP)
+	VEXTRACTF128 $0x01, Y7, X0
+	VADDPS       X0, X7, X1
+	VPERMILPD    $0x01, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVSHDUP    X1, X0
+	VADDPS       X0, X1, X1
+	VMOVSS       X1, xu+48(FP)
+	VZEROUPPER
+	RET
+
+// func hadamard1xAVX2(x *float32, n int)
+// Requires: AVX, FMA3
+TEXT ·hadamard1xAVX2(SB), NOSPLIT, $0-16
+	MOVQ    x+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VMOVUPS signs1<>+0(SB), Y0
+	VMOVUPS signs2<>+0(SB), Y1
+	VMOVUPS signs4<>+0(SB), Y2
+
+block:
+	CMPQ        CX, $+8
+	JL          blockDone
+	VMOVUPS     (AX), Y3
+	VPERMILPS   $0xb1, Y3, Y4
+	VFMADD213PS Y4, Y0, Y3
+	VPERMILPS   $0x4e, Y3, Y4
+	VFMADD213PS Y4, Y1, Y3
+	VPERM2F128  $0x01, Y3, Y3, Y4
+	VFMADD213PS Y4, Y2, Y3
+	VMOVUPS     Y3, (AX)
+	ADDQ        $+32, AX
+	SUBQ        $+8, CX
+	JMP         block
+
+blockDone:
+	VZEROUPPER
+	RET
+
+// func hadamard8xAVX2(x *float32, n int)
+// Requires: AVX, FMA3
+TEXT ·hadamard8xAVX2(SB), NOSPLIT, $0-16
+	MOVQ    x+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VMOVUPS signs1<>+0(SB), Y0
+	VMOVUPS signs2<>+0(SB), Y1
+	VMOVUPS signs4<>+0(SB), Y2
+
+block:
+	CMPQ        CX, $+64
+	JL          blockDone
+	VMOVUPS     (AX), Y3
+	VPERMILPS   $0xb1, Y3, Y4
+	VFMADD213PS Y4, Y0, Y3
+	VPERMILPS   $0x4e, Y3, Y4
+	VFMADD213PS Y4, Y1, Y3
+	VPERM2F128  $0x01, Y3, Y3, Y4
+	VFMADD213PS Y4, Y2, Y3
+	VMOVUPS     32(AX), Y4
+	VPERMILPS   $0xb1, Y4, Y5
+	VFMADD213PS Y5, Y0, Y4
+	VPERMILPS   $0x4e, Y4, Y5
+	VFMADD213PS Y5, Y1, Y4
+	VPERM2F128  $0x01, Y4, Y4, Y5
+	VFMADD213PS Y5, Y2, Y4
+	VMOVUPS     64(AX), Y5
+	VPERMILPS   $0xb1, Y5, Y6
+	VFMADD213PS Y6, Y0, Y5
+	VPERMILPS   $0x4e, Y5, Y6
+	VFMADD213PS Y6, Y1, Y5
+	VPERM2F128  $0x01, Y5, Y5, Y6
+	VFMADD213PS Y6, Y2, Y5
+	VMOVUPS     96(AX), Y6
+	VPERMILPS   $0xb1, Y6, Y7
+	VFMADD213PS Y7, Y0, Y6
+	VPERMILPS   $0x4e, Y6, Y7
+	VFMADD213PS Y7, Y1, Y6
+	VPERM2F128  $0x01, Y6, Y6, Y7
+	VFMADD213PS Y7, Y2, Y6
+	VMOVUPS     128(AX), Y7
+	VPERMILPS   $0xb1, Y7, Y8
+	VFMADD213PS Y8, Y0, Y7
+	VPERMILPS   $0x4e, Y7, Y8
+	VFMADD213PS Y8, Y1, Y7
+	VPERM2F128  $0x01, Y7, Y7, Y8
+	VFMADD213PS Y8, Y2, Y7
+	VMOVUPS     160(AX), Y8
+	VPERMILPS   $0xb1, Y8, Y9
+	VFMADD213PS Y9, Y0, Y8
+	VPERMILPS   $0x4e, Y8, Y9
+	VFMADD213PS Y9, Y1, Y8
+	VPERM2F128  $0x01, Y8, Y8, Y9
+	VFMADD213PS Y9, Y2, Y8
+	VMOVUPS     192(AX), Y9
+	VPERMILPS   $0xb1, Y9, Y10
+	VFMADD213PS Y10, Y0, Y9
+	VPERMILPS   $0x4e, Y9, Y10
+	VFMADD213PS Y10, Y1, Y9
+	VPERM2F128  $0x01, Y9, Y9, Y10
+	VFMADD213PS Y10, Y2, Y9
+	VMOVUPS     224(AX), Y10
+	VPERMILPS   $0xb1, Y10, Y11
+	VFMADD213PS Y11, Y0, Y10
+	VPERMILPS   $0x4e, Y10, Y11
+	VFMADD213PS Y11, Y1, Y10
+	VPERM2F128  $0x01, Y10, Y10, Y11
+	VFMADD213PS Y11, Y2, Y10
+	VSUBPS      Y4, Y3, Y11
+	VADDPS      Y4, Y3, Y3
+	VSUBPS      Y6, Y5, Y4
+	VADDPS      Y6, Y5, Y5
+	VSUBPS      Y8, Y7, Y6
+	VADDPS      Y8, Y7, Y7
+	VSUBPS      Y10, Y9, Y8
+	VADDPS      Y10, Y9, Y9
+	VSUBPS      Y5, Y3, Y10
+	VADDPS      Y5, Y3, Y3
+	VSUBPS      Y4, Y11, Y5
+	VADDPS      Y4, Y11, Y11
+	VSUBPS      Y9, Y7, Y4
+	VADDPS      Y9, Y7, Y7
+	VSUBPS      Y8, Y6, Y9
+	VADDPS      Y8, Y6, Y6
+	VSUBPS      Y7, Y3, Y8
+	VADDPS      Y7, Y3, Y3
+	VSUBPS      Y6, Y11, Y7
+	VADDPS      Y6, Y11, Y11
+	VSUBPS      Y4, Y10, Y6
+	VADDPS      Y4, Y10, Y10
+	VSUBPS      Y9, Y5, Y4
+	VADDPS      Y9, Y5, Y5
+	VMOVUPS     Y3, (AX)
+	VMOVUPS     Y11, 32(AX)
+	VMOVUPS     Y10, 64(AX)
+	VMOVUPS     Y5, 96(AX)
+	VMOVUPS     Y8, 128(AX)
+	VMOVUPS     Y7, 160(AX)
+	VMOVUPS     Y6, 192(AX)
+	VMOVUPS     Y4, 224(AX)
+	ADDQ        $+256, AX
+	SUBQ        $+64, CX
+	JMP         block
+
+blockDone:
+	VZEROUPPER
+	RET
+
+// func hadamardRadix2AVX2(x *float32, n int, stride int)
+// Requires: AVX
+TEXT ·hadamardRadix2AVX2(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), AX
+	MOVQ n+8(FP), CX
+	MOVQ stride+16(FP), DX
+	LEAQ (AX)(CX*4), CX
+	SHLQ $0x02, DX
+	LEAQ (DX)(DX*2), BX
+
+group:
+	LEAQ (AX)(DX*1), BX
+	MOVQ BX, SI
+
+column:
+	VMOVUPS (AX), Y0
+	VMOVUPS (BX), Y1
+	VSUBPS  Y1, Y0, Y2
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y2, (BX)
+	ADDQ    $+32, AX
+	ADDQ    $+32, BX
+	CMPQ    AX, SI
+	JB      column
+	ADDQ    DX, AX
+	CMPQ    AX, CX
+	JB      group
+	VZEROUPPER
+	RET
+
+// func hadamardRadix4AVX2(x *float32, n int, stride int)
+// Requires: AVX
+TEXT ·hadamardRadix4AVX2(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), AX
+	MOVQ n+8(FP), CX
+	MOVQ stride+16(FP), DX
+	LEAQ (AX)(CX*4), CX
+	SHLQ $0x02, DX
+	LEAQ (DX)(DX*2), BX
+
+group:
+	LEAQ (AX)(DX*1), SI
+	MOVQ SI, DI
+
+column:
+	VMOVUPS (AX), Y0
+	VMOVUPS (SI), Y1
+	VMOVUPS (AX)(DX*2), Y2
+	VMOVUPS (AX)(BX*1), Y3
+	VSUBPS  Y1, Y0, Y4
+	VADDPS  Y1, Y0, Y0
+	VSUBPS  Y3, Y2, Y1
+	VADDPS  Y3, Y2, Y2
+	VSUBPS  Y2, Y0, Y3
+	VADDPS  Y2, Y0, Y0
+	VSUBPS  Y1, Y4, Y2
+	VADDPS  Y1, Y4, Y4
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y4, (SI)
+	VMOVUPS Y3, (AX)(DX*2)
+	VMOVUPS Y2, (AX)(BX*1)
+	ADDQ    $+32, AX
+	ADDQ    $+32, SI
+	CMPQ    AX, DI
+	JB      column
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	CMPQ    AX, CX
+	JB      group
+	VZEROUPPER
+	RET
+
+// func hadamardRadix8AVX2(x *float32, n int, stride int)
+// Requires: AVX
+TEXT ·hadamardRadix8AVX2(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), AX
+	MOVQ n+8(FP), CX
+	MOVQ stride+16(FP), DX
+	LEAQ (AX)(CX*4), CX
+	SHLQ $0x02, DX
+	LEAQ (DX)(DX*2), BX
+
+group:
+	LEAQ (AX)(DX*1), SI
+	MOVQ SI, DI
+
+column:
+	VMOVUPS (AX), Y0
+	VMOVUPS (SI), Y1
+	VMOVUPS (AX)(DX*2), Y2
+	VMOVUPS (AX)(BX*1), Y3
+	VMOVUPS (AX)(DX*4), Y4
+	VMOVUPS (SI)(DX*4), Y5
+	VMOVUPS (AX)(BX*2), Y6
+	VMOVUPS (SI)(BX*2), Y7
+	VSUBPS  Y1, Y0, Y8
+	VADDPS  Y1, Y0, Y0
+	VSUBPS  Y3, Y2, Y1
+	VADDPS  Y3, Y2, Y2
+	VSUBPS  Y5, Y4, Y3
+	VADDPS  Y5, Y4, Y4
+	VSUBPS  Y7, Y6, Y5
+	VADDPS  Y7, Y6, Y6
+	VSUBPS  Y2, Y0, Y7
+	VADDPS  Y2, Y0, Y0
+	VSUBPS  Y1, Y8, Y2
+	VADDPS  Y1, Y8, Y8
+	VSUBPS  Y6, Y4, Y1
+	VADDPS  Y6, Y4, Y4
+	VSUBPS  Y5, Y3, Y6
+	VADDPS  Y5, Y3, Y3
+	VSUBPS  Y4, Y0, Y5
+	VADDPS  Y4, Y0, Y0
+	VSUBPS  Y3, Y8, Y4
+	VADDPS  Y3, Y8, Y8
+	VSUBPS  Y1, Y7, Y3
+	VADDPS  Y1, Y7, Y7
+	VSUBPS  Y6, Y2, Y1
+	VADDPS  Y6, Y2, Y2
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y8, (SI)
+	VMOVUPS Y7, (AX)(DX*2)
+	VMOVUPS Y2, (AX)(BX*1)
+	VMOVUPS Y5, (AX)(DX*4)
+	VMOVUPS Y4, (SI)(DX*4)
+	VMOVUPS Y3, (AX)(BX*2)
+	VMOVUPS Y1, (SI)(BX*2)
+	ADDQ    $+32, AX
+	ADDQ    $+32, SI
+	CMPQ    AX, DI
+	JB      column
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	CMPQ    AX, CX
+	JB      group
 	VZEROUPPER
 	RET
 
@@ -498,7 +1111,7 @@ end:
 	RET
 
 // func maxAbsAVX512(x *float32, n int) float32
-// Requires: AVX, AVX512DQ, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·maxAbsAVX512(SB), NOSPLIT, $0-20
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
@@ -565,6 +1178,506 @@ rest:
 	VMAXPS        X1, X0, X0
 	VMOVSHDUP     X0, X1
 	VMAXPS        X1, X0, X0
-	MOVSS         X0, ret+16(FP)
+	VMOVSS        X0, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func flipSignsAVX512(x *float32, n int, signs *uint64)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·flipSignsAVX512(SB), NOSPLIT, $0-24
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVQ         signs+16(FP), DX
+	MOVL         $0x80000000, BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Z0
+	MOVQ         CX, BX
+	ANDQ         $0x0f, BX
+	MOVQ         $-1, SI
+	BZHIQ        BX, SI, SI
+	KMOVW        SI, K1
+	MOVQ         $-1, SI
+	BZHIQ        BX, SI, SI
+	KMOVW        SI, K2
+
+each:
+	CMPQ    CX, $+16
+	JL      eachDone
+	VMOVUPS (AX), Z1
+	KMOVW   (DX), K3
+	VPXORD  Z0, Z1, K3, Z1
+	VMOVUPS Z1, (AX)
+	ADDQ    $+2, DX
+	ADDQ    $+64, AX
+	SUBQ    $+16, CX
+	JMP     each
+
+eachDone:
+	TESTQ     CX, CX
+	JE        rest
+	VMOVUPS.Z (AX), K2, Z1
+	KMOVW     (DX), K2
+	VPXORD    Z0, Z1, K2, Z1
+	VMOVUPS   Z1, K1, (AX)
+
+rest:
+	VZEROUPPER
+	RET
+
+// func quantizeAVX512(x *float32, n int, scale float32, out *int8) int32
+// Requires: AVX, AVX2, AVX512F, BMI2
+TEXT ·quantizeAVX512(SB), NOSPLIT, $0-36
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VBROADCASTSS scale+16(FP), Z0
+	MOVQ         out+24(FP), DX
+	MOVL         $0xc2fe0000, BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Z1
+	MOVL         $0x42fe0000, BX
+	VMOVD        BX, X3
+	VPBROADCASTD X3, Z3
+	VPXORD       Z2, Z2, Z2
+	MOVQ         CX, BX
+	ANDQ         $0x0f, BX
+	MOVQ         $-1, SI
+	BZHIQ        BX, SI, SI
+	KMOVW        SI, K1
+	MOVQ         $-1, SI
+	BZHIQ        BX, SI, SI
+	KMOVW        SI, K2
+
+each:
+	CMPQ      CX, $+16
+	JL        eachDone
+	VMOVUPS   (AX), Z4
+	VMULPS    Z0, Z4, Z4
+	VMAXPS    Z1, Z4, Z4
+	VMINPS    Z3, Z4, Z4
+	VCVTPS2DQ Z4, Z4
+	VPADDD    Z4, Z2, Z2
+	VPMOVDB   Z4, (DX)
+	ADDQ      $+16, DX
+	ADDQ      $+64, AX
+	SUBQ      $+16, CX
+	JMP       each
+
+eachDone:
+	TESTQ       CX, CX
+	JE          rest
+	VMOVUPS.Z   (AX), K2, Z4
+	VMULPS      Z0, Z4, Z4
+	VMAXPS      Z1, Z4, Z4
+	VMINPS      Z3, Z4, Z4
+	VCVTPS2DQ.Z Z4, K1, Z4
+	VPADDD      Z4, Z2, Z2
+	VPMOVDB     Z4, K1, (DX)
+
+rest:
+	VEXTRACTI64X4 $0x01, Z2, Y0
+	VPADDD        Y0, Y2, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X1, X0, X0
+	VPSHUFD       $0x4e, X0, X1
+	VPADDD        X1, X0, X0
+	VPSHUFD       $0xb1, X0, X1
+	VPADDD        X1, X0, X0
+	VMOVD         X0, AX
+	MOVL          AX, ret+32(FP)
+	VZEROUPPER
+	RET
+
+// func encodeAVX512(x *float32, n int, scale float32, half float32, top float32, centre float32, out *uint8) (u uint32, uu uint32, xu float32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, BMI2
+TEXT ·encodeAVX512(SB), NOSPLIT, $0-52
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VBROADCASTSS scale+16(FP), Z0
+	VBROADCASTSS half+20(FP), Z1
+	VBROADCASTSS top+24(FP), Z2
+	VBROADCASTSS centre+28(FP), Z3
+	MOVQ         out+32(FP), DX
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	MOVQ         CX, BX
+	ANDQ         $0x0f, BX
+	MOVQ         $-1, SI
+	BZHIQ        BX, SI, SI
+	KMOVW        SI, K1
+	MOVQ         $-1, SI
+	BZHIQ        BX, SI, SI
+	KMOVW        SI, K2
+
+each:
+	CMPQ        CX, $+16
+	JL          eachDone
+	VMOVUPS     (AX), Z8
+	VMULPS      Z0, Z8, Z9
+	VADDPS      Z1, Z9, Z9
+	VMAXPS      Z4, Z9, Z9
+	VMINPS      Z2, Z9, Z9
+	VCVTTPS2DQ  Z9, Z9
+	VPADDD      Z9, Z5, Z5
+	VPMADDWD    Z9, Z9, Z10
+	VPADDD      Z10, Z6, Z6
+	VCVTDQ2PS   Z9, Z10
+	VSUBPS      Z3, Z10, Z10
+	VFMADD231PS Z10, Z8, Z7
+	VPMOVDB     Z9, (DX)
+	ADDQ        $+16, DX
+	ADDQ        $+64, AX
+	SUBQ        $+16, CX
+	JMP         each
+
+eachDone:
+	TESTQ        CX, CX
+	JE           rest
+	VMOVUPS.Z    (AX), K2, Z8
+	VMULPS       Z0, Z8, Z0
+	VADDPS       Z1, Z0, Z0
+	VMAXPS       Z4, Z0, Z0
+	VMINPS       Z2, Z0, Z0
+	VCVTTPS2DQ.Z Z0, K1, Z0
+	VPADDD       Z0, Z5, Z5
+	VPMADDWD     Z0, Z0, Z1
+	VPADDD       Z1, Z6, Z6
+	VCVTDQ2PS    Z0, Z1
+	VSUBPS       Z3, Z1, Z1
+	VFMADD231PS  Z1, Z8, Z7
+	VPMOVDB      Z0, K1, (DX)
+
+rest:
+	VEXTRACTI64X4 $0x01, Z5, Y0
+	VPADDD        Y0, Y5, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X1, X0, X0
+	VPSHUFD       $0x4e, X0, X1
+	VPADDD        X1, X0, X0
+	VPSHUFD       $0xb1, X0, X1
+	VPADDD        X1, X0, X0
+	VMOVD         X0, AX
+	MOVL          AX, u+40(FP)
+	VEXTRACTI64X4 $0x01, Z6, Y0
+	VPADDD        Y0, Y6, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X1, X0, X0
+	VPSHUFD       $0x4e, X0, X1
+	VPADDD        X1, X0, X0
+	VPSHUFD       $0xb1, X0, X1
+	VPADDD        X1, X0, X0
+	VMOVD         X0, AX
+	MOVL          AX, uu+44(FP)
+	VEXTRACTF64X4 $0x01, Z7, Y0
+	VADDPS        Y0, Y7, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPD     $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	VMOVSHDUP     X0, X1
+	VADDPS        X1, X0, X0
+	VMOVSS        X0, xu+48(FP)
+	VZEROUPPER
+	RET
+
+// func hadamard1xAVX512(x *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·hadamard1xAVX512(SB), NOSPLIT, $0-16
+	MOVQ    x+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VMOVUPS signs1<>+0(SB), Z0
+	VMOVUPS signs2<>+0(SB), Z1
+	VMOVUPS signs4<>+0(SB), Z2
+	VMOVUPS signs8<>+0(SB), Z3
+
+block:
+	CMPQ        CX, $+16
+	JL          blockDone
+	VMOVUPS     (AX), Z4
+	VPERMILPS   $0xb1, Z4, Z5
+	VFMADD213PS Z5, Z0, Z4
+	VPERMILPS   $0x4e, Z4, Z5
+	VFMADD213PS Z5, Z1, Z4
+	VSHUFF32X4  $0xb1, Z4, Z4, Z5
+	VFMADD213PS Z5, Z2, Z4
+	VSHUFF32X4  $0x4e, Z4, Z4, Z5
+	VFMADD213PS Z5, Z3, Z4
+	VMOVUPS     Z4, (AX)
+	ADDQ        $+64, AX
+	SUBQ        $+16, CX
+	JMP         block
+
+blockDone:
+	VZEROUPPER
+	RET
+
+// func hadamard8xAVX512(x *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·hadamard8xAVX512(SB), NOSPLIT, $0-16
+	MOVQ    x+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VMOVUPS signs1<>+0(SB), Z0
+	VMOVUPS signs2<>+0(SB), Z1
+	VMOVUPS signs4<>+0(SB), Z2
+	VMOVUPS signs8<>+0(SB), Z3
+
+block:
+	CMPQ        CX, $+128
+	JL          blockDone
+	VMOVUPS     (AX), Z4
+	VPERMILPS   $0xb1, Z4, Z5
+	VFMADD213PS Z5, Z0, Z4
+	VPERMILPS   $0x4e, Z4, Z5
+	VFMADD213PS Z5, Z1, Z4
+	VSHUFF32X4  $0xb1, Z4, Z4, Z5
+	VFMADD213PS Z5, Z2, Z4
+	VSHUFF32X4  $0x4e, Z4, Z4, Z5
+	VFMADD213PS Z5, Z3, Z4
+	VMOVUPS     64(AX), Z5
+	VPERMILPS   $0xb1, Z5, Z6
+	VFMADD213PS Z6, Z0, Z5
+	VPERMILPS   $0x4e, Z5, Z6
+	VFMADD213PS Z6, Z1, Z5
+	VSHUFF32X4  $0xb1, Z5, Z5, Z6
+	VFMADD213PS Z6, Z2, Z5
+	VSHUFF32X4  $0x4e, Z5, Z5, Z6
+	VFMADD213PS Z6, Z3, Z5
+	VMOVUPS     128(AX), Z6
+	VPERMILPS   $0xb1, Z6, Z7
+	VFMADD213PS Z7, Z0, Z6
+	VPERMILPS   $0x4e, Z6, Z7
+	VFMADD213PS Z7, Z1, Z6
+	VSHUFF32X4  $0xb1, Z6, Z6, Z7
+	VFMADD213PS Z7, Z2, Z6
+	VSHUFF32X4  $0x4e, Z6, Z6, Z7
+	VFMADD213PS Z7, Z3, Z6
+	VMOVUPS     192(AX), Z7
+	VPERMILPS   $0xb1, Z7, Z8
+	VFMADD213PS Z8, Z0, Z7
+	VPERMILPS   $0x4e, Z7, Z8
+	VFMADD213PS Z8, Z1, Z7
+	VSHUFF32X4  $0xb1, Z7, Z7, Z8
+	VFMADD213PS Z8, Z2, Z7
+	VSHUFF32X4  $0x4e, Z7, Z7, Z8
+	VFMADD213PS Z8, Z3, Z7
+	VMOVUPS     256(AX), Z8
+	VPERMILPS   $0xb1, Z8, Z9
+	VFMADD213PS Z9, Z0, Z8
+	VPERMILPS   $0x4e, Z8, Z9
+	VFMADD213PS Z9, Z1, Z8
+	VSHUFF32X4  $0xb1, Z8, Z8, Z9
+	VFMADD213PS Z9, Z2, Z8
+	VSHUFF32X4  $0x4e, Z8, Z8, Z9
+	VFMADD213PS Z9, Z3, Z8
+	VMOVUPS     320(AX), Z9
+	VPERMILPS   $0xb1, Z9, Z10
+	VFMADD213PS Z10, Z0, Z9
+	VPERMILPS   $0x4e, Z9, Z10
+	VFMADD213PS Z10, Z1, Z9
+	VSHUFF32X4  $0xb1, Z9, Z9, Z10
+	VFMADD213PS Z10, Z2, Z9
+	VSHUFF32X4  $0x4e, Z9, Z9, Z10
+	VFMADD213PS Z10, Z3, Z9
+	VMOVUPS     384(AX), Z10
+	VPERMILPS   $0xb1, Z10, Z11
+	VFMADD213PS Z11, Z0, Z10
+	VPERMILPS   $0x4e, Z10, Z11
+	VFMADD213PS Z11, Z1, Z10
+	VSHUFF32X4  $0xb1, Z10, Z10, Z11
+	VFMADD213PS Z11, Z2, Z10
+	VSHUFF32X4  $0x4e, Z10, Z10, Z11
+	VFMADD213PS Z11, Z3, Z10
+	VMOVUPS     448(AX), Z11
+	VPERMILPS   $0xb1, Z11, Z12
+	VFMADD213PS Z12, Z0, Z11
+	VPERMILPS   $0x4e, Z11, Z12
+	VFMADD213PS Z12, Z1, Z11
+	VSHUFF32X4  $0xb1, Z11, Z11, Z12
+	VFMADD213PS Z12, Z2, Z11
+	VSHUFF32X4  $0x4e, Z11, Z11, Z12
+	VFMADD213PS Z12, Z3, Z11
+	VSUBPS      Z5, Z4, Z12
+	VADDPS      Z5, Z4, Z4
+	VSUBPS      Z7, Z6, Z5
+	VADDPS      Z7, Z6, Z6
+	VSUBPS      Z9, Z8, Z7
+	VADDPS      Z9, Z8, Z8
+	VSUBPS      Z11, Z10, Z9
+	VADDPS      Z11, Z10, Z10
+	VSUBPS      Z6, Z4, Z11
+	VADDPS      Z6, Z4, Z4
+	VSUBPS      Z5, Z12, Z6
+	VADDPS      Z5, Z12, Z12
+	VSUBPS      Z10, Z8, Z5
+	VADDPS      Z10, Z8, Z8
+	VSUBPS      Z9, Z7, Z10
+	VADDPS      Z9, Z7, Z7
+	VSUBPS      Z8, Z4, Z9
+	VADDPS      Z8, Z4, Z4
+	VSUBPS      Z7, Z12, Z8
+	VADDPS      Z7, Z12, Z12
+	VSUBPS      Z5, Z11, Z7
+	VADDPS      Z5, Z11, Z11
+	VSUBPS      Z10, Z6, Z5
+	VADDPS      Z10, Z6, Z6
+	VMOVUPS     Z4, (AX)
+	VMOVUPS     Z12, 64(AX)
+	VMOVUPS     Z11, 128(AX)
+	VMOVUPS     Z6, 192(AX)
+	VMOVUPS     Z9, 256(AX)
+	VMOVUPS     Z8, 320(AX)
+	VMOVUPS     Z7, 384(AX)
+	VMOVUPS     Z5, 448(AX)
+	ADDQ        $+512, AX
+	SUBQ        $+128, CX
+	JMP         block
+
+blockDone:
+	VZEROUPPER
+	RET
+
+// func hadamardRadix2AVX512(x *float32, n int, stride int)
+// Requires: AVX, AVX512F
+TEXT ·hadamardRadix2AVX512(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), AX
+	MOVQ n+8(FP), CX
+	MOVQ stride+16(FP), DX
+	LEAQ (AX)(CX*4), CX
+	SHLQ $0x02, DX
+	LEAQ (DX)(DX*2), BX
+
+group:
+	LEAQ (AX)(DX*1), BX
+	MOVQ BX, SI
+
+column:
+	VMOVUPS (AX), Z0
+	VMOVUPS (BX), Z1
+	VSUBPS  Z1, Z0, Z2
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z2, (BX)
+	ADDQ    $+64, AX
+	ADDQ    $+64, BX
+	CMPQ    AX, SI
+	JB      column
+	ADDQ    DX, AX
+	CMPQ    AX, CX
+	JB      group
+	VZEROUPPER
+	RET
+
+// func hadamardRadix4AVX512(x *float32, n int, stride int)
+// Requires: AVX, AVX512F
+TEXT ·hadamardRadix4AVX512(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), AX
+	MOVQ n+8(FP), CX
+	MOVQ stride+16(FP), DX
+	LEAQ (AX)(CX*4), CX
+	SHLQ $0x02, DX
+	LEAQ (DX)(DX*2), BX
+
+group:
+	LEAQ (AX)(DX*1), SI
+	MOVQ SI, DI
+
+column:
+	VMOVUPS (AX), Z0
+	VMOVUPS (SI), Z1
+	VMOVUPS (AX)(DX*2), Z2
+	VMOVUPS (AX)(BX*1), Z3
+	VSUBPS  Z1, Z0, Z4
+	VADDPS  Z1, Z0, Z0
+	VSUBPS  Z3, Z2, Z1
+	VADDPS  Z3, Z2, Z2
+	VSUBPS  Z2, Z0, Z3
+	VADDPS  Z2, Z0, Z0
+	VSUBPS  Z1, Z4, Z2
+	VADDPS  Z1, Z4, Z4
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z4, (SI)
+	VMOVUPS Z3, (AX)(DX*2)
+	VMOVUPS Z2, (AX)(BX*1)
+	ADDQ    $+64, AX
+	ADDQ    $+64, SI
+	CMPQ    AX, DI
+	JB      column
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	CMPQ    AX, CX
+	JB      group
+	VZEROUPPER
+	RET
+
+// func hadamardRadix8AVX512(x *float32, n int, stride int)
+// Requires: AVX, AVX512F
+TEXT ·hadamardRadix8AVX512(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), AX
+	MOVQ n+8(FP), CX
+	MOVQ stride+16(FP), DX
+	LEAQ (AX)(CX*4), CX
+	SHLQ $0x02, DX
+	LEAQ (DX)(DX*2), BX
+
+group:
+	LEAQ (AX)(DX*1), SI
+	MOVQ SI, DI
+
+column:
+	VMOVUPS (AX), Z0
+	VMOVUPS (SI), Z1
+	VMOVUPS (AX)(DX*2), Z2
+	VMOVUPS (AX)(BX*1), Z3
+	VMOVUPS (AX)(DX*4), Z4
+	VMOVUPS (SI)(DX*4), Z5
+	VMOVUPS (AX)(BX*2), Z6
+	VMOVUPS (SI)(BX*2), Z7
+	VSUBPS  Z1, Z0, Z8
+	VADDPS  Z1, Z0, Z0
+	VSUBPS  Z3, Z2, Z1
+	VADDPS  Z3, Z2, Z2
+	VSUBPS  Z5, Z4, Z3
+	VADDPS  Z5, Z4, Z4
+	VSUBPS  Z7, Z6, Z5
+	VADDPS  Z7, Z6, Z6
+	VSUBPS  Z2, Z0, Z7
+	VADDPS  Z2, Z0, Z0
+	VSUBPS  Z1, Z8, Z2
+	VADDPS  Z1, Z8, Z8
+	VSUBPS  Z6, Z4, Z1
+	VADDPS  Z6, Z4, Z4
+	VSUBPS  Z5, Z3, Z6
+	VADDPS  Z5, Z3, Z3
+	VSUBPS  Z4, Z0, Z5
+	VADDPS  Z4, Z0, Z0
+	VSUBPS  Z3, Z8, Z4
+	VADDPS  Z3, Z8, Z8
+	VSUBPS  Z1, Z7, Z3
+	VADDPS  Z1, Z7, Z7
+	VSUBPS  Z6, Z2, Z1
+	VADDPS  Z6, Z2, Z2
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z8, (SI)
+	VMOVUPS Z7, (AX)(DX*2)
+	VMOVUPS Z2, (AX)(BX*1)
+	VMOVUPS Z5, (AX)(DX*4)
+	VMOVUPS Z4, (SI)(DX*4)
+	VMOVUPS Z3, (AX)(BX*2)
+	VMOVUPS Z1, (SI)(BX*2)
+	ADDQ    $+64, AX
+	ADDQ    $+64, SI
+	CMPQ    AX, DI
+	JB      column
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	ADDQ    DX, AX
+	CMPQ    AX, CX
+	JB      group
 	VZEROUPPER
 	RET

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 
 	. "github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/operand"
@@ -18,6 +17,8 @@ const headerSize = 24
 // floats writes the kernels over rows of float32.
 func floats() {
 	lowLanesTable()
+	interleavedTable()
+	stageSignsTables()
 	for _, w := range widths {
 		rows(w, "dotRows", "query·rows[i]", func(x, y operand.Op, sum reg.VecVirtual) {
 			VFMADD231PS(y, x, sum)
@@ -27,6 +28,10 @@ func floats() {
 			VFMADD231PS(x, x, sum)
 		})
 		maxAbs(w)
+		flipSigns(w)
+		quantize(w)
+		encode(w)
+		hadamard(w)
 	}
 }
 
@@ -129,26 +134,4 @@ func (w width) sum(sums [unroll]reg.VecVirtual, packed binary) reg.VecVirtual {
 	packed(sums[3], sums[2], sums[2])
 	packed(sums[2], sums[0], sums[0])
 	return sums[0]
-}
-
-// maxAbs needs no tail of its own for what is left: a lane of zeros changes no maximum of absolute values.
-func maxAbs(w width) {
-	TEXT("maxAbs"+w.name, NOSPLIT, "func(x *float32, n int) float32")
-	Pragma("noescape")
-	Doc("maxAbs" + w.name + " returns the largest |x[i]| of n floats.")
-	x := Load(Param("x"), GP64())
-	n := Load(Param("n"), GP64())
-	rest := GP64()
-	MOVQ(n, rest)
-	ANDQ(operand.Imm(uint64(w.lanes-1)), rest)
-	last := w.tail(rest)
-	magnitude := w.spread(math.MaxInt32)
-	sums := w.accumulate([]reg.Register{x}, n, last, func(x, _ operand.Op, sum reg.VecVirtual) {
-		VANDPS(magnitude, x, x)
-		VMAXPS(x, sum, sum)
-	})
-	total := w.foldFloats(w.sum(sums, VMAXPS), VMAXPS)
-	Store(total, ReturnIndex(0))
-	VZEROUPPER()
-	RET()
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"math"
 
+	"github.com/mmcloughlin/avo/attr"
 	. "github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/gotypes"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
@@ -20,6 +22,9 @@ var widths = []width{{"AVX2", 8, YMM}, {"AVX512", 16, ZMM}}
 func (w width) wide() bool { return w.lanes == 16 }
 
 func (w width) bytes() int { return 4 * w.lanes }
+
+// readOnly marks a table without pointers.
+const readOnly = attr.RODATA | attr.NOPTR
 
 // zero returns a register of zeros.
 func (w width) zero() reg.VecVirtual {
@@ -43,21 +48,32 @@ func (w width) spread(bits uint32) reg.VecVirtual {
 
 func (w width) spreadFloat(f float32) reg.VecVirtual { return w.spread(math.Float32bits(f)) }
 
-// spreadParam returns a register with the float32 argument of that name in each lane.
+// spreadParam returns a register with the float32 argument of that name in each lane. Like returnFloat, it keeps away
+// from the moves that avo writes, of SSE: between instructions of AVX each of them costs hundreds of nanoseconds.
 func (w width) spreadParam(name string) reg.VecVirtual {
-	x, v := XMM(), w.register()
-	Load(Param(name), x)
-	VBROADCASTSS(x, v)
+	v := w.register()
+	VBROADCASTSS(resolve(Param(name)), v)
 	return v
 }
 
-// stream is a pointer that moves on by size bytes per value.
-type stream struct {
-	pointer reg.Register
-	size    int
+// returnFloat stores the lowest lane of v as that result.
+func returnFloat(v reg.VecVirtual, result gotypes.Component) { VMOVSS(v, resolve(result)) }
+
+func resolve(c gotypes.Component) operand.Mem {
+	b, err := c.Resolve()
+	if err != nil {
+		panic(err)
+	}
+	return b.Addr
 }
 
-func floatsAt(p reg.Register) stream { return stream{p, 4} }
+// stream is a pointer that moves on by so many bits per value.
+type stream struct {
+	pointer reg.Register
+	bits    int
+}
+
+func floatsAt(p reg.Register) stream { return stream{p, 32} }
 
 // loop emits a loop that eats count values of each stream while that many of n are left.
 func loop(name string, n reg.Register, count int, body func(), streams ...stream) {
@@ -66,7 +82,7 @@ func loop(name string, n reg.Register, count int, body func(), streams ...stream
 	JL(operand.LabelRef(name + "Done"))
 	body()
 	for _, s := range streams {
-		ADDQ(operand.I32(count*s.size), s.pointer)
+		ADDQ(operand.I32(count*s.bits/8), s.pointer)
 	}
 	SUBQ(operand.I32(count), n)
 	JMP(operand.LabelRef(name))
@@ -119,7 +135,7 @@ func (w width) tail(n reg.Register) tail {
 var lowLanes operand.Mem
 
 func lowLanesTable() {
-	lowLanes = GLOBL("lowLanes", 8|16) // RODATA|NOPTR
+	lowLanes = GLOBL("lowLanes", readOnly)
 	for i := range 4 {
 		DATA(8*i, operand.U64(math.MaxUint64))
 	}
@@ -128,7 +144,7 @@ func lowLanesTable() {
 	}
 }
 
-// binary is an instruction on two sources and a destination, last in Go's order.
+// binary is an instruction on sources and a destination, last in Go's order.
 type binary func(ops ...operand.Op)
 
 // foldFloats combines the lanes of v into the lowest.
