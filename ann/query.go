@@ -6,7 +6,7 @@ import (
 	"github.com/croftdb/croft/ann/internal/kernel"
 )
 
-// Kernel returns the name of the distance kernel in use: generic or avx2.
+// Kernel returns the name of the distance kernel in use: generic, avx2 or avx512.
 func Kernel() string { return kernel.Name() }
 
 // CheckKernel returns why the kernel that the environment asks for is not in use, or nil. A process checks it once
