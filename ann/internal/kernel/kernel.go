@@ -1,10 +1,12 @@
-// Package kernel measures distances between rows of float32.
+// Package kernel measures distances between rows of float32 or of packed codes, and does the arithmetic that codes
+// are made with: rotations, rounding and their sums.
 //
-// It owns one specification, the portable Go of generic.go, and the faster ways that a CPU may have; which one runs
-// is chosen once at start from the CPU's features, or forced by CROFT_KERNEL=generic|avx2|avx512. Every way agrees with
-// exact arithmetic to a relative error of 1e-5·sqrt(length) of the sum of absolute terms, and two equal rows are at
-// squared distance 0 exactly. Package ann alone calls it. It never allocates, keeps no state between calls and
-// knows nothing of metrics, slots or norms.
+// It owns one specification, the portable Go of the files named generic, and the faster ways that a CPU may have; which
+// one runs is chosen once at start from the CPU's features, or forced by CROFT_KERNEL=generic|avx2|avx512. Results that
+// are integers, signs or transforms are the same in every bit whatever the way; sums of float32 agree with exact
+// arithmetic to a relative error of 1e-5·sqrt(length) of the sum of absolute terms, and two equal rows are at squared
+// distance 0 exactly. Packages below ann alone call it. It never allocates, keeps no state between calls and knows
+// nothing of metrics, slots or norms.
 //
 //go:generate sh -c "cd _gen && go run . -set floats -out ../kernels_amd64.s -stubs ../kernels_amd64.go -pkg kernel"
 //go:generate sh -c "cd _gen && go run . -set codes -out ../codes_asm_amd64.s -stubs ../codes_asm_amd64.go -pkg kernel"
@@ -60,7 +62,8 @@ func Name() string { return chosen.String() }
 // Check returns why the kernel that CROFT_KERNEL asks for is not in use, or nil.
 func Check() error { return chosenErr }
 
-// Dot returns Σ a[i]·b[i]; 0 for empty rows. It panics if the lengths differ.
+// Dot returns Σ a[i]·b[i]; 0 for empty rows. It panics if the lengths differ. The sum of finite values may still be
+// infinite or, where partial sums overflow both ways, not a number.
 func Dot(a, b []float32) float32 { return dot(chosen, a, b) }
 
 // SquaredL2 returns Σ (a[i]-b[i])²; 0 for empty rows. It panics if the lengths differ.

@@ -174,6 +174,22 @@ func TestManyAgreesWithOne(t *testing.T) {
 	})
 }
 
+func TestNothingIsAllocated(t *testing.T) {
+	x, y, out, signs := make([]float32, 128), make([]float32, 128), make([]float32, 2), make([]uint64, 2)
+	rows, quants, codes := [][]float32{x, y}, make([]int8, 128), make([]uint8, 128)
+	forEachWay(t, func(t *testing.T, w way) {
+		require.Zero(t, testing.AllocsPerRun(10, func() {
+			out[0] = dot(w, x, y) + squaredL2(w, x, y) + maxAbs(w, x)
+			dotMany(w, x, rows, out)
+			squaredL2Many(w, x, rows, out)
+			flipSigns(w, x, signs)
+			hadamard(w, x)
+			quantize(w, x, 1, quants)
+			encode(w, x, 1, 16, codes)
+		}))
+	})
+}
+
 func TestLengthsMustMatch(t *testing.T) {
 	forEachWay(t, func(t *testing.T, w way) {
 		a := make([]float32, 3)

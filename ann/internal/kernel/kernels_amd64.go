@@ -2,15 +2,15 @@
 
 package kernel
 
-// dotRowsAVX2 sets out[i] to query·rows[i] for the n rows that are not nil, of dim floats each, dim above 0. It asks for the first lines of the row after the one at hand.
+// dotRowsAVX2 sets out[i] to query·rows[i] for the n rows that are not nil, of dim floats each, dim above 0.
 //
 //go:noescape
-func dotRowsAVX2(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+func dotRowsAVX2(query *float32, dim int, rows *[]float32, n int, out *float32)
 
-// squaredL2RowsAVX2 sets out[i] to |query-rows[i]|² for the n rows that are not nil, of dim floats each, dim above 0. It asks for the first lines of the row after the one at hand.
+// squaredL2RowsAVX2 sets out[i] to |query-rows[i]|² for the n rows that are not nil, of dim floats each, dim above 0.
 //
 //go:noescape
-func squaredL2RowsAVX2(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+func squaredL2RowsAVX2(query *float32, dim int, rows *[]float32, n int, out *float32)
 
 // maxAbsAVX2 returns the largest |x[i]| of n floats.
 //
@@ -57,15 +57,15 @@ func hadamardRadix4AVX2(x *float32, n int, stride int)
 //go:noescape
 func hadamardRadix8AVX2(x *float32, n int, stride int)
 
-// dotRowsAVX512 sets out[i] to query·rows[i] for the n rows that are not nil, of dim floats each, dim above 0. It asks for the first lines of the row after the one at hand.
+// dotRowsAVX512 sets out[i] to query·rows[i] for the n rows that are not nil, of dim floats each, dim above 0.
 //
 //go:noescape
-func dotRowsAVX512(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+func dotRowsAVX512(query *float32, dim int, rows *[]float32, n int, out *float32)
 
-// squaredL2RowsAVX512 sets out[i] to |query-rows[i]|² for the n rows that are not nil, of dim floats each, dim above 0. It asks for the first lines of the row after the one at hand.
+// squaredL2RowsAVX512 sets out[i] to |query-rows[i]|² for the n rows that are not nil, of dim floats each, dim above 0.
 //
 //go:noescape
-func squaredL2RowsAVX512(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+func squaredL2RowsAVX512(query *float32, dim int, rows *[]float32, n int, out *float32)
 
 // maxAbsAVX512 returns the largest |x[i]| of n floats.
 //

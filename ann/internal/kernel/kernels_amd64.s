@@ -94,82 +94,73 @@ DATA signs8<>+56(SB)/4, $0xbf800000
 DATA signs8<>+60(SB)/4, $0xbf800000
 GLOBL signs8<>(SB), RODATA|NOPTR, $64
 
-// func dotRowsAVX2(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+// func dotRowsAVX2(query *float32, dim int, rows *[]float32, n int, out *float32)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·dotRowsAVX2(SB), NOSPLIT, $0-48
+TEXT ·dotRowsAVX2(SB), NOSPLIT, $0-40
 	MOVQ    query+0(FP), AX
 	MOVQ    dim+8(FP), CX
 	MOVQ    rows+16(FP), DX
 	MOVQ    n+24(FP), BX
-	MOVQ    lines+32(FP), SI
-	MOVQ    out+40(FP), DI
-	MOVQ    CX, R8
-	ANDQ    $0x07, R8
-	LEAQ    lowLanes<>+0(SB), R9
-	SHLQ    $0x02, R8
-	SUBQ    R8, R9
-	VMOVDQU 32(R9), Y0
+	MOVQ    out+32(FP), SI
+	MOVQ    CX, DI
+	ANDQ    $0x07, DI
+	LEAQ    lowLanes<>+0(SB), R8
+	SHLQ    $0x02, DI
+	SUBQ    DI, R8
+	VMOVDQU 32(R8), Y0
 
 row:
-	TESTQ BX, BX
-	JE    end
-	CMPQ  BX, $0x01
-	JE    prefetched
-	MOVQ  24(DX), R8
-	TESTQ R8, R8
-	JE    prefetched
-	MOVQ  SI, R9
-
-prefetch:
-	DECQ       R9
-	JL         prefetched
-	PREFETCHT0 (R8)
-	ADDQ       $0x40, R8
-	JMP        prefetch
+	TESTQ      BX, BX
+	JE         end
+	CMPQ       BX, $0x01
+	JE         prefetched
+	MOVQ       24(DX), DI
+	PREFETCHT0 (DI)
+	PREFETCHT0 64(DI)
 
 prefetched:
-	MOVQ  (DX), R8
-	TESTQ R8, R8
+	MOVQ  (DX), DI
+	TESTQ DI, DI
 	JE    next
-	MOVQ  AX, R9
-	MOVQ  CX, R10
+	MOVQ  AX, R8
+	MOVQ  CX, R9
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
 	VPXOR Y3, Y3, Y3
 	VPXOR Y4, Y4, Y4
 
 wide:
-	CMPQ        R10, $+32
+	CMPQ        R9, $+32
 	JL          wideDone
-	VMOVUPS     (R9), Y5
-	VFMADD231PS (R8), Y5, Y1
-	VMOVUPS     32(R9), Y5
-	VFMADD231PS 32(R8), Y5, Y2
-	VMOVUPS     64(R9), Y5
-	VFMADD231PS 64(R8), Y5, Y3
-	VMOVUPS     96(R9), Y5
-	VFMADD231PS 96(R8), Y5, Y4
-	ADDQ        $+128, R9
+	VMOVUPS     (R8), Y5
+	VFMADD231PS (DI), Y5, Y1
+	VMOVUPS     32(R8), Y5
+	VFMADD231PS 32(DI), Y5, Y2
+	VMOVUPS     64(R8), Y5
+	VFMADD231PS 64(DI), Y5, Y3
+	VMOVUPS     96(R8), Y5
+	VFMADD231PS 96(DI), Y5, Y4
 	ADDQ        $+128, R8
-	SUBQ        $+32, R10
+	ADDQ        $+128, DI
+	SUBQ        $+32, R9
 	JMP         wide
 
 wideDone:
 narrow:
-	CMPQ        R10, $+8
+	CMPQ        R9, $+8
 	JL          narrowDone
-	VMOVUPS     (R9), Y5
-	VFMADD231PS (R8), Y5, Y1
-	ADDQ        $+32, R9
+	VMOVUPS     (R8), Y5
+	VFMADD231PS (DI), Y5, Y1
 	ADDQ        $+32, R8
-	SUBQ        $+8, R10
+	ADDQ        $+32, DI
+	SUBQ        $+8, R9
 	JMP         narrow
 
 narrowDone:
-	TESTQ       R10, R10
+	TESTQ       R9, R9
 	JE          rest
-	VMASKMOVPS  (R9), Y0, Y5
-	VMASKMOVPS  (R8), Y0, Y6
+	VMASKMOVPS  (R8), Y0, Y5
+	VMASKMOVPS  (DI), Y0, Y6
 	VFMADD231PS Y6, Y5, Y2
 
 rest:
@@ -182,11 +173,11 @@ rest:
 	VADDPS       X2, X1, X1
 	VMOVSHDUP    X1, X2
 	VADDPS       X2, X1, X1
-	VMOVSS       X1, (DI)
+	VMOVSS       X1, (SI)
 
 next:
 	ADDQ $0x18, DX
-	ADDQ $0x04, DI
+	ADDQ $0x04, SI
 	DECQ BX
 	JMP  row
 
@@ -194,87 +185,78 @@ end:
 	VZEROUPPER
 	RET
 
-// func squaredL2RowsAVX2(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+// func squaredL2RowsAVX2(query *float32, dim int, rows *[]float32, n int, out *float32)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·squaredL2RowsAVX2(SB), NOSPLIT, $0-48
+TEXT ·squaredL2RowsAVX2(SB), NOSPLIT, $0-40
 	MOVQ    query+0(FP), AX
 	MOVQ    dim+8(FP), CX
 	MOVQ    rows+16(FP), DX
 	MOVQ    n+24(FP), BX
-	MOVQ    lines+32(FP), SI
-	MOVQ    out+40(FP), DI
-	MOVQ    CX, R8
-	ANDQ    $0x07, R8
-	LEAQ    lowLanes<>+0(SB), R9
-	SHLQ    $0x02, R8
-	SUBQ    R8, R9
-	VMOVDQU 32(R9), Y0
+	MOVQ    out+32(FP), SI
+	MOVQ    CX, DI
+	ANDQ    $0x07, DI
+	LEAQ    lowLanes<>+0(SB), R8
+	SHLQ    $0x02, DI
+	SUBQ    DI, R8
+	VMOVDQU 32(R8), Y0
 
 row:
-	TESTQ BX, BX
-	JE    end
-	CMPQ  BX, $0x01
-	JE    prefetched
-	MOVQ  24(DX), R8
-	TESTQ R8, R8
-	JE    prefetched
-	MOVQ  SI, R9
-
-prefetch:
-	DECQ       R9
-	JL         prefetched
-	PREFETCHT0 (R8)
-	ADDQ       $0x40, R8
-	JMP        prefetch
+	TESTQ      BX, BX
+	JE         end
+	CMPQ       BX, $0x01
+	JE         prefetched
+	MOVQ       24(DX), DI
+	PREFETCHT0 (DI)
+	PREFETCHT0 64(DI)
 
 prefetched:
-	MOVQ  (DX), R8
-	TESTQ R8, R8
+	MOVQ  (DX), DI
+	TESTQ DI, DI
 	JE    next
-	MOVQ  AX, R9
-	MOVQ  CX, R10
+	MOVQ  AX, R8
+	MOVQ  CX, R9
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
 	VPXOR Y3, Y3, Y3
 	VPXOR Y4, Y4, Y4
 
 wide:
-	CMPQ        R10, $+32
+	CMPQ        R9, $+32
 	JL          wideDone
-	VMOVUPS     (R9), Y5
-	VSUBPS      (R8), Y5, Y5
+	VMOVUPS     (R8), Y5
+	VSUBPS      (DI), Y5, Y5
 	VFMADD231PS Y5, Y5, Y1
-	VMOVUPS     32(R9), Y5
-	VSUBPS      32(R8), Y5, Y5
+	VMOVUPS     32(R8), Y5
+	VSUBPS      32(DI), Y5, Y5
 	VFMADD231PS Y5, Y5, Y2
-	VMOVUPS     64(R9), Y5
-	VSUBPS      64(R8), Y5, Y5
+	VMOVUPS     64(R8), Y5
+	VSUBPS      64(DI), Y5, Y5
 	VFMADD231PS Y5, Y5, Y3
-	VMOVUPS     96(R9), Y5
-	VSUBPS      96(R8), Y5, Y5
+	VMOVUPS     96(R8), Y5
+	VSUBPS      96(DI), Y5, Y5
 	VFMADD231PS Y5, Y5, Y4
-	ADDQ        $+128, R9
 	ADDQ        $+128, R8
-	SUBQ        $+32, R10
+	ADDQ        $+128, DI
+	SUBQ        $+32, R9
 	JMP         wide
 
 wideDone:
 narrow:
-	CMPQ        R10, $+8
+	CMPQ        R9, $+8
 	JL          narrowDone
-	VMOVUPS     (R9), Y5
-	VSUBPS      (R8), Y5, Y5
+	VMOVUPS     (R8), Y5
+	VSUBPS      (DI), Y5, Y5
 	VFMADD231PS Y5, Y5, Y1
-	ADDQ        $+32, R9
 	ADDQ        $+32, R8
-	SUBQ        $+8, R10
+	ADDQ        $+32, DI
+	SUBQ        $+8, R9
 	JMP         narrow
 
 narrowDone:
-	TESTQ       R10, R10
+	TESTQ       R9, R9
 	JE          rest
-	VMASKMOVPS  (R9), Y0, Y5
-	VMASKMOVPS  (R8), Y0, Y6
+	VMASKMOVPS  (R8), Y0, Y5
+	VMASKMOVPS  (DI), Y0, Y6
 	VSUBPS      Y6, Y5, Y5
 	VFMADD231PS Y5, Y5, Y2
 
@@ -288,11 +270,11 @@ rest:
 	VADDPS       X2, X1, X1
 	VMOVSHDUP    X1, X2
 	VADDPS       X2, X1, X1
-	VMOVSS       X1, (DI)
+	VMOVSS       X1, (SI)
 
 next:
 	ADDQ $0x18, DX
-	ADDQ $0x04, DI
+	ADDQ $0x04, SI
 	DECQ BX
 	JMP  row
 
@@ -902,81 +884,72 @@ column:
 	VZEROUPPER
 	RET
 
-// func dotRowsAVX512(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+// func dotRowsAVX512(query *float32, dim int, rows *[]float32, n int, out *float32)
 // Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dotRowsAVX512(SB), NOSPLIT, $0-48
+TEXT ·dotRowsAVX512(SB), NOSPLIT, $0-40
 	MOVQ  query+0(FP), AX
 	MOVQ  dim+8(FP), CX
 	MOVQ  rows+16(FP), DX
 	MOVQ  n+24(FP), BX
-	MOVQ  lines+32(FP), SI
-	MOVQ  out+40(FP), DI
-	MOVQ  CX, R8
-	ANDQ  $0x0f, R8
-	MOVQ  $-1, R9
-	BZHIQ R8, R9, R9
-	KMOVW R9, K1
+	MOVQ  out+32(FP), SI
+	MOVQ  CX, DI
+	ANDQ  $0x0f, DI
+	MOVQ  $-1, R8
+	BZHIQ DI, R8, R8
+	KMOVW R8, K1
 
 row:
-	TESTQ BX, BX
-	JE    end
-	CMPQ  BX, $0x01
-	JE    prefetched
-	MOVQ  24(DX), R8
-	TESTQ R8, R8
-	JE    prefetched
-	MOVQ  SI, R9
-
-prefetch:
-	DECQ       R9
-	JL         prefetched
-	PREFETCHT0 (R8)
-	ADDQ       $0x40, R8
-	JMP        prefetch
+	TESTQ      BX, BX
+	JE         end
+	CMPQ       BX, $0x01
+	JE         prefetched
+	MOVQ       24(DX), DI
+	PREFETCHT0 (DI)
+	PREFETCHT0 64(DI)
 
 prefetched:
-	MOVQ   (DX), R8
-	TESTQ  R8, R8
+	MOVQ   (DX), DI
+	TESTQ  DI, DI
 	JE     next
-	MOVQ   AX, R9
-	MOVQ   CX, R10
+	MOVQ   AX, R8
+	MOVQ   CX, R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
 wide:
-	CMPQ        R10, $+64
+	CMPQ        R9, $+64
 	JL          wideDone
-	VMOVUPS     (R9), Z4
-	VFMADD231PS (R8), Z4, Z0
-	VMOVUPS     64(R9), Z4
-	VFMADD231PS 64(R8), Z4, Z1
-	VMOVUPS     128(R9), Z4
-	VFMADD231PS 128(R8), Z4, Z2
-	VMOVUPS     192(R9), Z4
-	VFMADD231PS 192(R8), Z4, Z3
-	ADDQ        $+256, R9
+	VMOVUPS     (R8), Z4
+	VFMADD231PS (DI), Z4, Z0
+	VMOVUPS     64(R8), Z4
+	VFMADD231PS 64(DI), Z4, Z1
+	VMOVUPS     128(R8), Z4
+	VFMADD231PS 128(DI), Z4, Z2
+	VMOVUPS     192(R8), Z4
+	VFMADD231PS 192(DI), Z4, Z3
 	ADDQ        $+256, R8
-	SUBQ        $+64, R10
+	ADDQ        $+256, DI
+	SUBQ        $+64, R9
 	JMP         wide
 
 wideDone:
 narrow:
-	CMPQ        R10, $+16
+	CMPQ        R9, $+16
 	JL          narrowDone
-	VMOVUPS     (R9), Z4
-	VFMADD231PS (R8), Z4, Z0
-	ADDQ        $+64, R9
+	VMOVUPS     (R8), Z4
+	VFMADD231PS (DI), Z4, Z0
 	ADDQ        $+64, R8
-	SUBQ        $+16, R10
+	ADDQ        $+64, DI
+	SUBQ        $+16, R9
 	JMP         narrow
 
 narrowDone:
-	TESTQ       R10, R10
+	TESTQ       R9, R9
 	JE          rest
-	VMOVUPS.Z   (R9), K1, Z4
-	VMOVUPS.Z   (R8), K1, Z5
+	VMOVUPS.Z   (R8), K1, Z4
+	VMOVUPS.Z   (DI), K1, Z5
 	VFMADD231PS Z5, Z4, Z1
 
 rest:
@@ -991,11 +964,11 @@ rest:
 	VADDPS        X5, X4, X4
 	VMOVSHDUP     X4, X5
 	VADDPS        X5, X4, X4
-	VMOVSS        X4, (DI)
+	VMOVSS        X4, (SI)
 
 next:
 	ADDQ $0x18, DX
-	ADDQ $0x04, DI
+	ADDQ $0x04, SI
 	DECQ BX
 	JMP  row
 
@@ -1003,86 +976,77 @@ end:
 	VZEROUPPER
 	RET
 
-// func squaredL2RowsAVX512(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)
+// func squaredL2RowsAVX512(query *float32, dim int, rows *[]float32, n int, out *float32)
 // Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·squaredL2RowsAVX512(SB), NOSPLIT, $0-48
+TEXT ·squaredL2RowsAVX512(SB), NOSPLIT, $0-40
 	MOVQ  query+0(FP), AX
 	MOVQ  dim+8(FP), CX
 	MOVQ  rows+16(FP), DX
 	MOVQ  n+24(FP), BX
-	MOVQ  lines+32(FP), SI
-	MOVQ  out+40(FP), DI
-	MOVQ  CX, R8
-	ANDQ  $0x0f, R8
-	MOVQ  $-1, R9
-	BZHIQ R8, R9, R9
-	KMOVW R9, K1
+	MOVQ  out+32(FP), SI
+	MOVQ  CX, DI
+	ANDQ  $0x0f, DI
+	MOVQ  $-1, R8
+	BZHIQ DI, R8, R8
+	KMOVW R8, K1
 
 row:
-	TESTQ BX, BX
-	JE    end
-	CMPQ  BX, $0x01
-	JE    prefetched
-	MOVQ  24(DX), R8
-	TESTQ R8, R8
-	JE    prefetched
-	MOVQ  SI, R9
-
-prefetch:
-	DECQ       R9
-	JL         prefetched
-	PREFETCHT0 (R8)
-	ADDQ       $0x40, R8
-	JMP        prefetch
+	TESTQ      BX, BX
+	JE         end
+	CMPQ       BX, $0x01
+	JE         prefetched
+	MOVQ       24(DX), DI
+	PREFETCHT0 (DI)
+	PREFETCHT0 64(DI)
 
 prefetched:
-	MOVQ   (DX), R8
-	TESTQ  R8, R8
+	MOVQ   (DX), DI
+	TESTQ  DI, DI
 	JE     next
-	MOVQ   AX, R9
-	MOVQ   CX, R10
+	MOVQ   AX, R8
+	MOVQ   CX, R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
 wide:
-	CMPQ        R10, $+64
+	CMPQ        R9, $+64
 	JL          wideDone
-	VMOVUPS     (R9), Z4
-	VSUBPS      (R8), Z4, Z4
+	VMOVUPS     (R8), Z4
+	VSUBPS      (DI), Z4, Z4
 	VFMADD231PS Z4, Z4, Z0
-	VMOVUPS     64(R9), Z4
-	VSUBPS      64(R8), Z4, Z4
+	VMOVUPS     64(R8), Z4
+	VSUBPS      64(DI), Z4, Z4
 	VFMADD231PS Z4, Z4, Z1
-	VMOVUPS     128(R9), Z4
-	VSUBPS      128(R8), Z4, Z4
+	VMOVUPS     128(R8), Z4
+	VSUBPS      128(DI), Z4, Z4
 	VFMADD231PS Z4, Z4, Z2
-	VMOVUPS     192(R9), Z4
-	VSUBPS      192(R8), Z4, Z4
+	VMOVUPS     192(R8), Z4
+	VSUBPS      192(DI), Z4, Z4
 	VFMADD231PS Z4, Z4, Z3
-	ADDQ        $+256, R9
 	ADDQ        $+256, R8
-	SUBQ        $+64, R10
+	ADDQ        $+256, DI
+	SUBQ        $+64, R9
 	JMP         wide
 
 wideDone:
 narrow:
-	CMPQ        R10, $+16
+	CMPQ        R9, $+16
 	JL          narrowDone
-	VMOVUPS     (R9), Z4
-	VSUBPS      (R8), Z4, Z4
+	VMOVUPS     (R8), Z4
+	VSUBPS      (DI), Z4, Z4
 	VFMADD231PS Z4, Z4, Z0
-	ADDQ        $+64, R9
 	ADDQ        $+64, R8
-	SUBQ        $+16, R10
+	ADDQ        $+64, DI
+	SUBQ        $+16, R9
 	JMP         narrow
 
 narrowDone:
-	TESTQ       R10, R10
+	TESTQ       R9, R9
 	JE          rest
-	VMOVUPS.Z   (R9), K1, Z4
-	VMOVUPS.Z   (R8), K1, Z5
+	VMOVUPS.Z   (R8), K1, Z4
+	VMOVUPS.Z   (DI), K1, Z5
 	VSUBPS      Z5, Z4, Z4
 	VFMADD231PS Z4, Z4, Z1
 
@@ -1098,11 +1062,11 @@ rest:
 	VADDPS        X5, X4, X4
 	VMOVSHDUP     X4, X5
 	VADDPS        X5, X4, X4
-	VMOVSS        X4, (DI)
+	VMOVSS        X4, (SI)
 
 next:
 	ADDQ $0x18, DX
-	ADDQ $0x04, DI
+	ADDQ $0x04, SI
 	DECQ BX
 	JMP  row
 

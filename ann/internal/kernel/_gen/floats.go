@@ -40,14 +40,13 @@ type term func(x, y operand.Op, sum reg.VecVirtual)
 
 // rows writes one query against many rows. Prefetching is inside, since only here is it known when a row is at hand.
 func rows(w width, name, what string, add term) {
-	TEXT(name+w.name, NOSPLIT, "func(query *float32, dim int, rows *[]float32, n int, lines int, out *float32)")
+	TEXT(name+w.name, NOSPLIT, "func(query *float32, dim int, rows *[]float32, n int, out *float32)")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s%s sets out[i] to %s for the n rows that are not nil, of dim floats each, dim above 0. It asks for the first lines of the row after the one at hand.", name, w.name, what))
+	Doc(fmt.Sprintf("%s%s sets out[i] to %s for the n rows that are not nil, of dim floats each, dim above 0.", name, w.name, what))
 	query := Load(Param("query"), GP64())
 	dim := Load(Param("dim"), GP64())
 	header := Load(Param("rows"), GP64())
 	n := Load(Param("n"), GP64())
-	lines := Load(Param("lines"), GP64())
 	out := Load(Param("out"), GP64())
 
 	rest := GP64()
@@ -58,7 +57,7 @@ func rows(w width, name, what string, add term) {
 	Label("row")
 	TESTQ(n, n)
 	JE(operand.LabelRef("end"))
-	prefetchNext(header, n, lines)
+	prefetchNext(header, n)
 	row := GP64()
 	MOVQ(operand.Mem{Base: header}, row)
 	TESTQ(row, row)
@@ -81,21 +80,21 @@ func rows(w width, name, what string, add term) {
 	RET()
 }
 
-// prefetchNext asks for the first lines of the row after the one at header, if there is one.
-func prefetchNext(header, n, lines reg.Register) {
-	p, i := GP64(), GP64()
+// prefetchLines is how many cache lines of the next row are asked for; the CPU follows by itself once it sees a row
+// read in order. Measured for random rows of 128, 784 and 1,536 floats in 512 MiB: 1 to 8 lines save 5 to 14 % of the
+// time, the better part of which is the walk of the page table; more lines save less, as do rows further ahead.
+const prefetchLines = 2
+
+// prefetchNext asks for the beginning of the row after the one at header, if there is one. That lines beyond a short
+// row are asked for does no harm.
+func prefetchNext(header, n reg.Register) {
+	p := GP64()
 	CMPQ(n, operand.Imm(1))
 	JE(operand.LabelRef("prefetched"))
 	MOVQ(operand.Mem{Base: header, Disp: headerSize}, p)
-	TESTQ(p, p)
-	JE(operand.LabelRef("prefetched"))
-	MOVQ(lines, i)
-	Label("prefetch")
-	DECQ(i)
-	JL(operand.LabelRef("prefetched"))
-	PREFETCHT0(operand.Mem{Base: p})
-	ADDQ(operand.Imm(64), p)
-	JMP(operand.LabelRef("prefetch"))
+	for i := range prefetchLines {
+		PREFETCHT0(operand.Mem{Base: p, Disp: 64 * i})
+	}
 	Label("prefetched")
 }
 
