@@ -251,19 +251,7 @@ func (t *truth) distance(query, id int) (float64, error) {
 	if err := t.data.Base.At(id, t.row); err != nil {
 		return 0, err
 	}
-	var dot, squared float64
-	for i, x := range t.data.Queries[query] {
-		x, y := float64(x), float64(t.row[i])
-		dot += x * y
-		squared += (x - y) * (x - y)
-	}
-	switch t.data.Metric {
-	case ann.Euclidean:
-		return squared, nil
-	case ann.DotProduct:
-		return -dot, nil
-	}
-	return 1 - dot/(ann.Norm(t.data.Queries[query])*ann.Norm(t.row)), nil
+	return distance64(t.data.Metric, t.data.Queries[query], t.row), nil
 }
 
 // Print writes the report as a table for people.

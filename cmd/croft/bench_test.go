@@ -1,0 +1,51 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json"
+	"github.com/stretchr/testify/require"
+
+	"github.com/croftdb/croft/bench"
+)
+
+func TestBenchUsage(t *testing.T) {
+	for name, tc := range map[string]struct{ args, want string }{
+		"no name":           {"bench data --out x", "needs NAME"},
+		"no directory":      {"bench data clustered-128", "needs --out"},
+		"no rows":           {"bench data clustered-128 --out x --count 0", "at least 1"},
+		"no queries":        {"bench data clustered-128 --out x --queries 0", "at least 1"},
+		"nothing to rotate": {"bench data rotated --out x", "needs --from"},
+		"rotated, smaller":  {"bench data rotated --from y --out x --count 5", "as many as its source"},
+		"from for another":  {"bench data clustered-128 --from y --out x", "--from is for rotated"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newTestApp("", nil)
+			require.Equal(t, exitUsage, a.run(t.Context(), strings.Fields(tc.args)), a.err.String())
+			require.Contains(t, a.err.String(), tc.want)
+			require.Empty(t, a.out.String(), "stdout is for data")
+		})
+	}
+}
+
+func TestBenchData(t *testing.T) {
+	dir := t.TempDir()
+	run := func(code int, args ...string) *testApp {
+		a := newTestApp("", nil)
+		require.Equal(t, code, a.run(t.Context(), append([]string{"bench", "data"}, args...)), a.err.String())
+		return a
+	}
+	made, turned := filepath.Join(dir, "made"), filepath.Join(dir, "turned")
+	var report bench.DataReport
+	out := run(exitOK, "clustered-128", "--out", made, "--count", "300", "--queries", "7", "--json").out.String()
+	require.NoError(t, json.Unmarshal([]byte(out), &report))
+	require.Equal(t, bench.DataReport{Path: made, Metric: "l2", N: 300, Dim: 128, Queries: 7, Seed: 1, LID: report.LID}, report)
+	require.Positive(t, report.LID)
+
+	require.Contains(t, run(exitOK, "rotated", "--from", made, "--out", turned).out.String(), "128")
+	require.Contains(t, run(exitConflict, "clustered-128", "--out", made).err.String(), made+" exists")
+	require.Contains(t, run(exitFailure, "clustered-64", "--out", dir+"/x").err.String(), `no recipe "clustered-64"`)
+	require.NoDirExists(t, filepath.Join(dir, "x"))
+}
