@@ -2,6 +2,8 @@ package kernel
 
 import "unsafe"
 
+const cacheLine = 64 // bytes
+
 func codeDots(w way, width int, query []int8, rows *Rows, offset int, ids []uint32, out []int32) {
 	if w == generic {
 		codeDotsGeneric(width, query, rows, offset, ids, out)
@@ -23,19 +25,32 @@ func newJob(rows *Rows, ids []uint32) codeJob {
 	}
 }
 
-// plan sets how far ahead rows of that many bytes are asked for.
+// plan sets how far ahead rows of that many bytes are asked for, and how much of them: all of up to 16 lines. A longer
+// row the CPU follows by itself once it is read, and more requests only stand in each other's way. Measured on lists of
+// 16 and 32 random ids out of cache, against asking for the next row's first line: 16 to 192 bytes come 1.5 to 3 times as
+// fast, 416 to 1,536 bytes 1.4 to 2 times; 4 and 8 rows ahead gain less.
 func (j *codeJob) plan(size int) {
-	j.ahead, j.lines = planAhead, min((size+63)/64, planLines)
+	j.ahead, j.asked = 32, size
+	if size > 16*cacheLine {
+		j.ahead, j.asked = 16, 8*cacheLine
+	}
 }
 
-var planAhead, planLines = 4, 8
-
 func (j *codeJob) run(w way, width int) int {
-	if w == avx512 {
+	switch {
+	case w == avx512 && width == 1 && j.blocks <= turnedBlocks && j.count >= turnedCount:
+		return codeDots1TurnedAVX512(j.words())
+	case w == avx512:
 		return runAVX512(j.words(), width)
 	}
 	return runAVX2(j.words(), width)
 }
+
+// Turning the query pays from so many rows on, and there is room for so many blocks of it.
+const (
+	turnedCount  = 4
+	turnedBlocks = 4096 / codeBlock
+)
 
 // words is how the generator, which knows no types of ours, sees a job.
 func (j *codeJob) words() *[12]uint64 { return (*[unsafe.Sizeof(*j) / 8]uint64)(unsafe.Pointer(j)) }
@@ -70,7 +85,7 @@ func askRows(w way, rows *Rows, ids []uint32, lines int) {
 		return
 	}
 	job := newJob(rows, ids)
-	job.lines = lines
+	job.asked = lines * cacheLine
 	if done := prefetchRows(job.words()); done < len(ids) {
 		panic(outside(ids[done], rows))
 	}

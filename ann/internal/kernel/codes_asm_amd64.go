@@ -8,6 +8,12 @@ package kernel
 //go:noescape
 func codeDots1AVX512(job *[12]uint64) int
 
+// codeDots1TurnedAVX512 sums the rows of a job that has some. It returns the number of ids found in range from the first on; if
+// that is not all of them, what it wrote is of no use. Needs AVX-512 F, BW, VL and VNNI.
+//
+//go:noescape
+func codeDots1TurnedAVX512(job *[12]uint64) int
+
 // codeDots2AVX512 sums the rows of a job that has some. It returns the number of ids found in range from the first on; if
 // that is not all of them, what it wrote is of no use. Needs AVX-512 F, DQ and VNNI.
 //
@@ -50,7 +56,7 @@ func codeDots4AVX2(job *[12]uint64) int
 //go:noescape
 func codeDots8AVX2(job *[12]uint64) int
 
-// prefetchRows asks for the first cache lines of the rows of a job that has some. It returns like the kernels.
+// prefetchRows asks for the first bytes of the rows of a job that has some. It returns like the kernels.
 // Needs BMI2.
 //
 //go:noescape

@@ -4,7 +4,7 @@
 
 // func codeDots1AVX512(job *[12]uint64) int
 // Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI, BMI2, MMX+
-TEXT ·codeDots1AVX512(SB), NOSPLIT, $0-16
+TEXT ·codeDots1AVX512(SB), $0-16
 	MOVQ         job+0(FP), AX
 	VPBROADCASTQ every0101010101010101<>+0(SB), Z0
 	MOVQ         16(AX), CX
@@ -31,10 +31,10 @@ ask:
 	ADDQ  SI, R11
 
 line:
-	PREFETCHT0 (R11)
-	ADDQ       $0x40, R11
-	DECQ       R12
+	PREFETCHT1 -1(R11)(R12*1)
+	SUBQ       $0x40, R12
 	JG         line
+	PREFETCHT1 (R11)
 	INCQ       R9
 	DECQ       R8
 	JG         ask
@@ -53,10 +53,10 @@ sum:
 	VPXOR X2, X2, X2
 	VPXOR X3, X3, X3
 	VPXOR X4, X4, X4
+	SUBQ  $+4, R13
+	JL    manyDone
 
-four:
-	CMPQ       R13, $+4
-	JL         fourDone
+many:
 	KMOVQ      (R11), K1
 	VMOVDQU8.Z (R12), K1, Z5
 	VPDPBUSD   Z5, Z0, Z1
@@ -72,21 +72,24 @@ four:
 	ADDQ       $+32, R11
 	ADDQ       $+256, R12
 	SUBQ       $+4, R13
-	JMP        four
+	JGE        many
 
-fourDone:
+manyDone:
+	ADDQ $+4, R13
+	SUBQ $+1, R13
+	JL   oneDone
+
 one:
-	CMPQ       R13, $+1
-	JL         oneDone
 	KMOVQ      (R11), K1
 	VMOVDQU8.Z (R12), K1, Z5
 	VPDPBUSD   Z5, Z0, Z1
 	ADDQ       $+8, R11
 	ADDQ       $+64, R12
 	SUBQ       $+1, R13
-	JMP        one
+	JGE        one
 
 oneDone:
+	ADDQ          $+1, R13
 	VPADDD        Z4, Z1, Z1
 	VPADDD        Z3, Z2, Z2
 	VPADDD        Z2, Z1, Z1
@@ -112,9 +115,207 @@ end:
 DATA every0101010101010101<>+0(SB)/8, $0x0101010101010101
 GLOBL every0101010101010101<>(SB), RODATA|NOPTR, $8
 
+// func codeDots1TurnedAVX512(job *[12]uint64) int
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI, BMI2, MMX+
+TEXT ·codeDots1TurnedAVX512(SB), $4160-16
+	MOVQ            job+0(FP), AX
+	LEAQ            (SP), CX
+	ADDQ            $+63, CX
+	ANDQ            $-64, CX
+	MOVQ            CX, BX
+	MOVQ            (AX), DX
+	MOVQ            8(AX), SI
+	VBROADCASTI32X4 pairs<>+0(SB), Z0
+	VMOVDQU64       places<>+0(SB), Z1
+
+turn:
+	VMOVDQU64 (DX), Z2
+	VPSHUFB   Z0, Z2, Z2
+	VPERMW    Z2, Z1, Z2
+	VMOVDQU64 Z2, (BX)
+	ADDQ      $0x40, DX
+	ADDQ      $0x40, BX
+	DECQ      SI
+	JNZ       turn
+	VMOVDQU64 bits<>+0(SB), Z0
+	VMOVDQU64 shifts1<>+0(SB), Z1
+	MOVQ      16(AX), DX
+	MOVQ      24(AX), BX
+	MOVQ      40(AX), SI
+	MOVQ      48(AX), DI
+	MOVQ      56(AX), R8
+	XORQ      R10, R10
+	XORQ      R11, R11
+	MOVQ      80(AX), R9
+
+ask:
+	CMPQ  R10, 64(AX)
+	JGE   sum
+	MOVL  (R8)(R10*4), R12
+	CMPQ  R12, 32(AX)
+	JCC   end
+	MOVQ  88(AX), R13
+	SHRXQ BX, R12, R14
+	SHLXQ BX, R14, R15
+	SUBQ  R15, R12
+	IMULQ SI, R12
+	ADDQ  (DX)(R14*8), R12
+	ADDQ  DI, R12
+
+line:
+	PREFETCHT1 -1(R12)(R13*1)
+	SUBQ       $0x40, R13
+	JG         line
+	PREFETCHT1 (R12)
+	INCQ       R10
+	DECQ       R9
+	JG         ask
+
+sum:
+	MOVL  (R8)(R11*4), R12
+	SHRXQ BX, R12, R13
+	SHLXQ BX, R13, R14
+	SUBQ  R14, R12
+	IMULQ SI, R12
+	ADDQ  (DX)(R13*8), R12
+	ADDQ  DI, R12
+	MOVQ  (AX), R13
+	MOVQ  8(AX), R14
+	MOVQ  CX, R13
+	VPXOR X3, X3, X3
+	VPXOR X4, X4, X4
+	VPXOR X5, X5, X5
+	VPXOR X6, X6, X6
+	SUBQ  $+8, R14
+	JL    manyDone
+
+many:
+	VPANDQ.BCST (R12), Z0, Z2
+	VPDPBUSD    (R13), Z2, Z3
+	VPANDQ.BCST 8(R12), Z0, Z2
+	VPDPBUSD    64(R13), Z2, Z4
+	VPANDQ.BCST 16(R12), Z0, Z2
+	VPDPBUSD    128(R13), Z2, Z5
+	VPANDQ.BCST 24(R12), Z0, Z2
+	VPDPBUSD    192(R13), Z2, Z6
+	VPANDQ.BCST 32(R12), Z0, Z2
+	VPDPBUSD    256(R13), Z2, Z3
+	VPANDQ.BCST 40(R12), Z0, Z2
+	VPDPBUSD    320(R13), Z2, Z4
+	VPANDQ.BCST 48(R12), Z0, Z2
+	VPDPBUSD    384(R13), Z2, Z5
+	VPANDQ.BCST 56(R12), Z0, Z2
+	VPDPBUSD    448(R13), Z2, Z6
+	ADDQ        $+64, R12
+	ADDQ        $+512, R13
+	SUBQ        $+8, R14
+	JGE         many
+
+manyDone:
+	ADDQ $+8, R14
+	SUBQ $+1, R14
+	JL   oneDone
+
+one:
+	VPANDQ.BCST (R12), Z0, Z2
+	VPDPBUSD    (R13), Z2, Z3
+	ADDQ        $+8, R12
+	ADDQ        $+64, R13
+	SUBQ        $+1, R14
+	JGE         one
+
+oneDone:
+	ADDQ          $+1, R14
+	VPADDD        Z6, Z3, Z3
+	VPADDD        Z5, Z4, Z4
+	VPADDD        Z4, Z3, Z3
+	VPSRAVD       Z1, Z3, Z3
+	VEXTRACTI64X4 $0x01, Z3, Y2
+	VPADDD        Y2, Y3, Y3
+	VEXTRACTI128  $0x01, Y3, X2
+	VPADDD        X2, X3, X3
+	VPSHUFD       $0x0e, X3, X2
+	VPADDD        X2, X3, X3
+	VPSHUFD       $0x01, X3, X2
+	VPADDD        X2, X3, X3
+	MOVQ          72(AX), R12
+	VMOVD         X3, (R12)(R11*4)
+	INCQ          R11
+	CMPQ          R11, 64(AX)
+	JL            ask
+
+end:
+	VZEROUPPER
+	MOVQ R10, ret+8(FP)
+	RET
+
+DATA pairs<>+0(SB)/2, $0x0800
+DATA pairs<>+2(SB)/2, $0x0901
+DATA pairs<>+4(SB)/2, $0x0a02
+DATA pairs<>+6(SB)/2, $0x0b03
+DATA pairs<>+8(SB)/2, $0x0c04
+DATA pairs<>+10(SB)/2, $0x0d05
+DATA pairs<>+12(SB)/2, $0x0e06
+DATA pairs<>+14(SB)/2, $0x0f07
+GLOBL pairs<>(SB), RODATA|NOPTR, $16
+
+DATA places<>+0(SB)/2, $0x0000
+DATA places<>+2(SB)/2, $0x0008
+DATA places<>+4(SB)/2, $0x0010
+DATA places<>+6(SB)/2, $0x0018
+DATA places<>+8(SB)/2, $0x0001
+DATA places<>+10(SB)/2, $0x0009
+DATA places<>+12(SB)/2, $0x0011
+DATA places<>+14(SB)/2, $0x0019
+DATA places<>+16(SB)/2, $0x0002
+DATA places<>+18(SB)/2, $0x000a
+DATA places<>+20(SB)/2, $0x0012
+DATA places<>+22(SB)/2, $0x001a
+DATA places<>+24(SB)/2, $0x0003
+DATA places<>+26(SB)/2, $0x000b
+DATA places<>+28(SB)/2, $0x0013
+DATA places<>+30(SB)/2, $0x001b
+DATA places<>+32(SB)/2, $0x0004
+DATA places<>+34(SB)/2, $0x000c
+DATA places<>+36(SB)/2, $0x0014
+DATA places<>+38(SB)/2, $0x001c
+DATA places<>+40(SB)/2, $0x0005
+DATA places<>+42(SB)/2, $0x000d
+DATA places<>+44(SB)/2, $0x0015
+DATA places<>+46(SB)/2, $0x001d
+DATA places<>+48(SB)/2, $0x0006
+DATA places<>+50(SB)/2, $0x000e
+DATA places<>+52(SB)/2, $0x0016
+DATA places<>+54(SB)/2, $0x001e
+DATA places<>+56(SB)/2, $0x0007
+DATA places<>+58(SB)/2, $0x000f
+DATA places<>+60(SB)/2, $0x0017
+DATA places<>+62(SB)/2, $0x001f
+GLOBL places<>(SB), RODATA|NOPTR, $64
+
+DATA bits<>+0(SB)/8, $0x0101010101010101
+DATA bits<>+8(SB)/8, $0x0202020202020202
+DATA bits<>+16(SB)/8, $0x0404040404040404
+DATA bits<>+24(SB)/8, $0x0808080808080808
+DATA bits<>+32(SB)/8, $0x1010101010101010
+DATA bits<>+40(SB)/8, $0x2020202020202020
+DATA bits<>+48(SB)/8, $0x4040404040404040
+DATA bits<>+56(SB)/8, $0x8080808080808080
+GLOBL bits<>(SB), RODATA|NOPTR, $64
+
+DATA shifts1<>+0(SB)/8, $0x0000000000000000
+DATA shifts1<>+8(SB)/8, $0x0000000100000001
+DATA shifts1<>+16(SB)/8, $0x0000000200000002
+DATA shifts1<>+24(SB)/8, $0x0000000300000003
+DATA shifts1<>+32(SB)/8, $0x0000000400000004
+DATA shifts1<>+40(SB)/8, $0x0000000500000005
+DATA shifts1<>+48(SB)/8, $0x0000000600000006
+DATA shifts1<>+56(SB)/8, $0x0000000700000007
+GLOBL shifts1<>(SB), RODATA|NOPTR, $64
+
 // func codeDots2AVX512(job *[12]uint64) int
 // Requires: AVX, AVX2, AVX512F, AVX512VNNI, BMI2, MMX+
-TEXT ·codeDots2AVX512(SB), NOSPLIT, $0-16
+TEXT ·codeDots2AVX512(SB), $0-16
 	MOVQ         job+0(FP), AX
 	VPBROADCASTQ every0303030303030303<>+0(SB), Z0
 	VPBROADCASTQ every0c0c0c0c0c0c0c0c<>+0(SB), Z1
@@ -145,10 +346,10 @@ ask:
 	ADDQ  SI, R11
 
 line:
-	PREFETCHT0 (R11)
-	ADDQ       $0x40, R11
-	DECQ       R12
+	PREFETCHT1 -1(R11)(R12*1)
+	SUBQ       $0x40, R12
 	JG         line
+	PREFETCHT1 (R11)
 	INCQ       R9
 	DECQ       R8
 	JG         ask
@@ -167,10 +368,10 @@ sum:
 	VPXOR X6, X6, X6
 	VPXOR X7, X7, X7
 	VPXOR X8, X8, X8
+	SUBQ  $+4, R13
+	JL    fourDone
 
 four:
-	CMPQ      R13, $+4
-	JL        fourDone
 	VMOVDQU64 (R11), Z9
 	VPANDD    Z0, Z9, Z10
 	VPDPBUSD  (R12), Z10, Z5
@@ -183,12 +384,14 @@ four:
 	ADDQ      $+64, R11
 	ADDQ      $+256, R12
 	SUBQ      $+4, R13
-	JMP       four
+	JGE       four
 
 fourDone:
+	ADDQ $+4, R13
+	SUBQ $+1, R13
+	JL   oneDone
+
 one:
-	CMPQ            R13, $+1
-	JL              oneDone
 	VBROADCASTI32X4 (R11), Z9
 	VPSRLVD         Z4, Z9, Z9
 	VPANDD          Z0, Z9, Z9
@@ -196,9 +399,10 @@ one:
 	ADDQ            $+16, R11
 	ADDQ            $+64, R12
 	SUBQ            $+1, R13
-	JMP             one
+	JGE             one
 
 oneDone:
+	ADDQ          $+1, R13
 	VPSRAD        $0x02, Z6, Z6
 	VPSRAD        $0x04, Z7, Z7
 	VPSRAD        $0x06, Z8, Z8
@@ -236,27 +440,19 @@ GLOBL every3030303030303030<>(SB), RODATA|NOPTR, $8
 DATA everyc0c0c0c0c0c0c0c0<>+0(SB)/8, $0xc0c0c0c0c0c0c0c0
 GLOBL everyc0c0c0c0c0c0c0c0<>(SB), RODATA|NOPTR, $8
 
-DATA shifts2<>+0(SB)/4, $0x00000000
-DATA shifts2<>+4(SB)/4, $0x00000000
-DATA shifts2<>+8(SB)/4, $0x00000000
-DATA shifts2<>+12(SB)/4, $0x00000000
-DATA shifts2<>+16(SB)/4, $0x00000002
-DATA shifts2<>+20(SB)/4, $0x00000002
-DATA shifts2<>+24(SB)/4, $0x00000002
-DATA shifts2<>+28(SB)/4, $0x00000002
-DATA shifts2<>+32(SB)/4, $0x00000004
-DATA shifts2<>+36(SB)/4, $0x00000004
-DATA shifts2<>+40(SB)/4, $0x00000004
-DATA shifts2<>+44(SB)/4, $0x00000004
-DATA shifts2<>+48(SB)/4, $0x00000006
-DATA shifts2<>+52(SB)/4, $0x00000006
-DATA shifts2<>+56(SB)/4, $0x00000006
-DATA shifts2<>+60(SB)/4, $0x00000006
+DATA shifts2<>+0(SB)/8, $0x0000000000000000
+DATA shifts2<>+8(SB)/8, $0x0000000000000000
+DATA shifts2<>+16(SB)/8, $0x0000000200000002
+DATA shifts2<>+24(SB)/8, $0x0000000200000002
+DATA shifts2<>+32(SB)/8, $0x0000000400000004
+DATA shifts2<>+40(SB)/8, $0x0000000400000004
+DATA shifts2<>+48(SB)/8, $0x0000000600000006
+DATA shifts2<>+56(SB)/8, $0x0000000600000006
 GLOBL shifts2<>(SB), RODATA|NOPTR, $64
 
 // func codeDots4AVX512(job *[12]uint64) int
 // Requires: AVX, AVX2, AVX512F, AVX512VNNI, BMI2, MMX+
-TEXT ·codeDots4AVX512(SB), NOSPLIT, $0-16
+TEXT ·codeDots4AVX512(SB), $0-16
 	MOVQ         job+0(FP), AX
 	VPBROADCASTQ every0f0f0f0f0f0f0f0f<>+0(SB), Z0
 	VPBROADCASTQ everyf0f0f0f0f0f0f0f0<>+0(SB), Z1
@@ -285,10 +481,10 @@ ask:
 	ADDQ  SI, R11
 
 line:
-	PREFETCHT0 (R11)
-	ADDQ       $0x40, R11
-	DECQ       R12
+	PREFETCHT1 -1(R11)(R12*1)
+	SUBQ       $0x40, R12
 	JG         line
+	PREFETCHT1 (R11)
 	INCQ       R9
 	DECQ       R8
 	JG         ask
@@ -307,10 +503,10 @@ sum:
 	VPXOR X4, X4, X4
 	VPXOR X5, X5, X5
 	VPXOR X6, X6, X6
+	SUBQ  $+4, R13
+	JL    twoDone
 
 two:
-	CMPQ      R13, $+4
-	JL        twoDone
 	VMOVDQU64 (R11), Z7
 	VPANDD    Z0, Z7, Z8
 	VPDPBUSD  (R12), Z8, Z3
@@ -324,12 +520,14 @@ two:
 	ADDQ      $+128, R11
 	ADDQ      $+256, R12
 	SUBQ      $+4, R13
-	JMP       two
+	JGE       two
 
 twoDone:
+	ADDQ $+4, R13
+	SUBQ $+2, R13
+	JL   oneDone
+
 one:
-	CMPQ      R13, $+2
-	JL        oneDone
 	VMOVDQU64 (R11), Z7
 	VPANDD    Z0, Z7, Z8
 	VPDPBUSD  (R12), Z8, Z3
@@ -338,12 +536,14 @@ one:
 	ADDQ      $+64, R11
 	ADDQ      $+128, R12
 	SUBQ      $+2, R13
-	JMP       one
+	JGE       one
 
 oneDone:
+	ADDQ $+2, R13
+	SUBQ $+1, R13
+	JL   halfDone
+
 half:
-	CMPQ            R13, $+1
-	JL              halfDone
 	VBROADCASTI64X4 (R11), Z7
 	VPSRLVD         Z2, Z7, Z7
 	VPANDD          Z0, Z7, Z7
@@ -351,9 +551,10 @@ half:
 	ADDQ            $+32, R11
 	ADDQ            $+64, R12
 	SUBQ            $+1, R13
-	JMP             half
+	JGE             half
 
 halfDone:
+	ADDQ          $+1, R13
 	VPADDD        Z5, Z3, Z3
 	VPADDD        Z6, Z4, Z4
 	VPSRAD        $0x04, Z4, Z4
@@ -383,27 +584,19 @@ GLOBL every0f0f0f0f0f0f0f0f<>(SB), RODATA|NOPTR, $8
 DATA everyf0f0f0f0f0f0f0f0<>+0(SB)/8, $0xf0f0f0f0f0f0f0f0
 GLOBL everyf0f0f0f0f0f0f0f0<>(SB), RODATA|NOPTR, $8
 
-DATA shifts4<>+0(SB)/4, $0x00000000
-DATA shifts4<>+4(SB)/4, $0x00000000
-DATA shifts4<>+8(SB)/4, $0x00000000
-DATA shifts4<>+12(SB)/4, $0x00000000
-DATA shifts4<>+16(SB)/4, $0x00000000
-DATA shifts4<>+20(SB)/4, $0x00000000
-DATA shifts4<>+24(SB)/4, $0x00000000
-DATA shifts4<>+28(SB)/4, $0x00000000
-DATA shifts4<>+32(SB)/4, $0x00000004
-DATA shifts4<>+36(SB)/4, $0x00000004
-DATA shifts4<>+40(SB)/4, $0x00000004
-DATA shifts4<>+44(SB)/4, $0x00000004
-DATA shifts4<>+48(SB)/4, $0x00000004
-DATA shifts4<>+52(SB)/4, $0x00000004
-DATA shifts4<>+56(SB)/4, $0x00000004
-DATA shifts4<>+60(SB)/4, $0x00000004
+DATA shifts4<>+0(SB)/8, $0x0000000000000000
+DATA shifts4<>+8(SB)/8, $0x0000000000000000
+DATA shifts4<>+16(SB)/8, $0x0000000000000000
+DATA shifts4<>+24(SB)/8, $0x0000000000000000
+DATA shifts4<>+32(SB)/8, $0x0000000400000004
+DATA shifts4<>+40(SB)/8, $0x0000000400000004
+DATA shifts4<>+48(SB)/8, $0x0000000400000004
+DATA shifts4<>+56(SB)/8, $0x0000000400000004
 GLOBL shifts4<>(SB), RODATA|NOPTR, $64
 
 // func codeDots8AVX512(job *[12]uint64) int
 // Requires: AVX, AVX2, AVX512F, AVX512VNNI, BMI2, MMX+
-TEXT ·codeDots8AVX512(SB), NOSPLIT, $0-16
+TEXT ·codeDots8AVX512(SB), $0-16
 	MOVQ job+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 24(AX), DX
@@ -429,10 +622,10 @@ ask:
 	ADDQ  SI, R11
 
 line:
-	PREFETCHT0 (R11)
-	ADDQ       $0x40, R11
-	DECQ       R12
+	PREFETCHT1 -1(R11)(R12*1)
+	SUBQ       $0x40, R12
 	JG         line
+	PREFETCHT1 (R11)
 	INCQ       R9
 	DECQ       R8
 	JG         ask
@@ -451,10 +644,10 @@ sum:
 	VPXOR X1, X1, X1
 	VPXOR X2, X2, X2
 	VPXOR X3, X3, X3
+	SUBQ  $+4, R13
+	JL    manyDone
 
-four:
-	CMPQ      R13, $+4
-	JL        fourDone
+many:
 	VMOVDQU64 (R11), Z4
 	VPDPBUSD  (R12), Z4, Z0
 	VMOVDQU64 64(R11), Z4
@@ -466,20 +659,23 @@ four:
 	ADDQ      $+256, R11
 	ADDQ      $+256, R12
 	SUBQ      $+4, R13
-	JMP       four
+	JGE       many
 
-fourDone:
+manyDone:
+	ADDQ $+4, R13
+	SUBQ $+1, R13
+	JL   oneDone
+
 one:
-	CMPQ      R13, $+1
-	JL        oneDone
 	VMOVDQU64 (R11), Z4
 	VPDPBUSD  (R12), Z4, Z0
 	ADDQ      $+64, R11
 	ADDQ      $+64, R12
 	SUBQ      $+1, R13
-	JMP       one
+	JGE       one
 
 oneDone:
+	ADDQ          $+1, R13
 	VPADDD        Z3, Z0, Z0
 	VPADDD        Z2, Z1, Z1
 	VPADDD        Z1, Z0, Z0
@@ -504,7 +700,7 @@ end:
 
 // func codeDots1AVX2(job *[12]uint64) int
 // Requires: AVX, AVX2, BMI2, MMX+
-TEXT ·codeDots1AVX2(SB), NOSPLIT, $0-16
+TEXT ·codeDots1AVX2(SB), $0-16
 	MOVQ         job+0(FP), AX
 	VPBROADCASTQ every8040201008040201<>+0(SB), Y0
 	VPBROADCASTQ every0101010101010101<>+0(SB), Y1
@@ -534,10 +730,10 @@ ask:
 	ADDQ  SI, R11
 
 line:
-	PREFETCHT0 (R11)
-	ADDQ       $0x40, R11
-	DECQ       R12
+	PREFETCHT1 -1(R11)(R12*1)
+	SUBQ       $0x40, R12
 	JG         line
+	PREFETCHT1 (R11)
 	INCQ       R9
 	DECQ       R8
 	JG         ask
@@ -554,10 +750,10 @@ sum:
 	MOVQ  8(AX), R13
 	VPXOR X4, X4, X4
 	VPXOR X5, X5, X5
+	SUBQ  $+1, R13
+	JL    oneDone
 
 one:
-	CMPQ         R13, $+1
-	JL           oneDone
 	VPBROADCASTD (R11), Y6
 	VPSHUFB      Y3, Y6, Y6
 	VPAND        Y0, Y6, Y6
@@ -577,9 +773,10 @@ one:
 	ADDQ         $+8, R11
 	ADDQ         $+64, R12
 	SUBQ         $+1, R13
-	JMP          one
+	JGE          one
 
 oneDone:
+	ADDQ         $+1, R13
 	VPADDD       Y5, Y4, Y4
 	VEXTRACTI128 $0x01, Y4, X5
 	VPADDD       X5, X4, X4
@@ -608,11 +805,15 @@ DATA spread<>+0(SB)/8, $0x0000000000000000
 DATA spread<>+8(SB)/8, $0x0101010101010101
 DATA spread<>+16(SB)/8, $0x0202020202020202
 DATA spread<>+24(SB)/8, $0x0303030303030303
-GLOBL spread<>(SB), RODATA|NOPTR, $32
+DATA spread<>+32(SB)/8, $0x0404040404040404
+DATA spread<>+40(SB)/8, $0x0505050505050505
+DATA spread<>+48(SB)/8, $0x0606060606060606
+DATA spread<>+56(SB)/8, $0x0707070707070707
+GLOBL spread<>(SB), RODATA|NOPTR, $64
 
 // func codeDots2AVX2(job *[12]uint64) int
 // Requires: AVX, AVX2, BMI2, MMX+
-TEXT ·codeDots2AVX2(SB), NOSPLIT, $0-16
+TEXT ·codeDots2AVX2(SB), $0-16
 	MOVQ         job+0(FP), AX
 	VPBROADCASTQ every0303030303030303<>+0(SB), Y0
 	VPBROADCASTQ every0001000100010001<>+0(SB), Y1
@@ -642,10 +843,10 @@ ask:
 	ADDQ  SI, R11
 
 line:
-	PREFETCHT0 (R11)
-	ADDQ       $0x40, R11
-	DECQ       R12
+	PREFETCHT1 -1(R11)(R12*1)
+	SUBQ       $0x40, R12
 	JG         line
+	PREFETCHT1 (R11)
 	INCQ       R9
 	DECQ       R8
 	JG         ask
@@ -662,10 +863,10 @@ sum:
 	MOVQ  8(AX), R13
 	VPXOR X4, X4, X4
 	VPXOR X5, X5, X5
+	SUBQ  $+4, R13
+	JL    fourDone
 
 four:
-	CMPQ       R13, $+4
-	JL         fourDone
 	VMOVDQU    (R11), Y6
 	VPAND      Y0, Y6, Y7
 	VPMADDUBSW (R12), Y7, Y7
@@ -703,12 +904,14 @@ four:
 	ADDQ       $+64, R11
 	ADDQ       $+256, R12
 	SUBQ       $+4, R13
-	JMP        four
+	JGE        four
 
 fourDone:
+	ADDQ $+4, R13
+	SUBQ $+1, R13
+	JL   oneDone
+
 one:
-	CMPQ           R13, $+1
-	JL             oneDone
 	VBROADCASTI128 (R11), Y6
 	VPSRLVD        Y2, Y6, Y7
 	VPAND          Y0, Y7, Y7
@@ -723,9 +926,10 @@ one:
 	ADDQ           $+16, R11
 	ADDQ           $+64, R12
 	SUBQ           $+1, R13
-	JMP            one
+	JGE            one
 
 oneDone:
+	ADDQ         $+1, R13
 	VPADDD       Y5, Y4, Y4
 	VEXTRACTI128 $0x01, Y4, X5
 	VPADDD       X5, X4, X4
@@ -744,27 +948,19 @@ end:
 	MOVQ R9, ret+8(FP)
 	RET
 
-DATA shifts2x2<>+0(SB)/4, $0x00000000
-DATA shifts2x2<>+4(SB)/4, $0x00000000
-DATA shifts2x2<>+8(SB)/4, $0x00000000
-DATA shifts2x2<>+12(SB)/4, $0x00000000
-DATA shifts2x2<>+16(SB)/4, $0x00000002
-DATA shifts2x2<>+20(SB)/4, $0x00000002
-DATA shifts2x2<>+24(SB)/4, $0x00000002
-DATA shifts2x2<>+28(SB)/4, $0x00000002
-DATA shifts2x2<>+32(SB)/4, $0x00000004
-DATA shifts2x2<>+36(SB)/4, $0x00000004
-DATA shifts2x2<>+40(SB)/4, $0x00000004
-DATA shifts2x2<>+44(SB)/4, $0x00000004
-DATA shifts2x2<>+48(SB)/4, $0x00000006
-DATA shifts2x2<>+52(SB)/4, $0x00000006
-DATA shifts2x2<>+56(SB)/4, $0x00000006
-DATA shifts2x2<>+60(SB)/4, $0x00000006
+DATA shifts2x2<>+0(SB)/8, $0x0000000000000000
+DATA shifts2x2<>+8(SB)/8, $0x0000000000000000
+DATA shifts2x2<>+16(SB)/8, $0x0000000200000002
+DATA shifts2x2<>+24(SB)/8, $0x0000000200000002
+DATA shifts2x2<>+32(SB)/8, $0x0000000400000004
+DATA shifts2x2<>+40(SB)/8, $0x0000000400000004
+DATA shifts2x2<>+48(SB)/8, $0x0000000600000006
+DATA shifts2x2<>+56(SB)/8, $0x0000000600000006
 GLOBL shifts2x2<>(SB), RODATA|NOPTR, $64
 
 // func codeDots4AVX2(job *[12]uint64) int
 // Requires: AVX, AVX2, BMI2, MMX+
-TEXT ·codeDots4AVX2(SB), NOSPLIT, $0-16
+TEXT ·codeDots4AVX2(SB), $0-16
 	MOVQ         job+0(FP), AX
 	VPBROADCASTQ every0f0f0f0f0f0f0f0f<>+0(SB), Y0
 	VPBROADCASTQ every0001000100010001<>+0(SB), Y1
@@ -792,10 +988,10 @@ ask:
 	ADDQ  SI, R11
 
 line:
-	PREFETCHT0 (R11)
-	ADDQ       $0x40, R11
-	DECQ       R12
+	PREFETCHT1 -1(R11)(R12*1)
+	SUBQ       $0x40, R12
 	JG         line
+	PREFETCHT1 (R11)
 	INCQ       R9
 	DECQ       R8
 	JG         ask
@@ -812,10 +1008,10 @@ sum:
 	MOVQ  8(AX), R13
 	VPXOR X2, X2, X2
 	VPXOR X3, X3, X3
+	SUBQ  $+2, R13
+	JL    twoDone
 
 two:
-	CMPQ       R13, $+2
-	JL         twoDone
 	VMOVDQU    (R11), Y4
 	VPSRLW     $0x04, Y4, Y5
 	VPAND      Y0, Y4, Y4
@@ -837,12 +1033,14 @@ two:
 	ADDQ       $+64, R11
 	ADDQ       $+128, R12
 	SUBQ       $+2, R13
-	JMP        two
+	JGE        two
 
 twoDone:
+	ADDQ $+2, R13
+	SUBQ $+1, R13
+	JL   oneDone
+
 one:
-	CMPQ       R13, $+1
-	JL         oneDone
 	VMOVDQU    (R11), Y4
 	VPSRLW     $0x04, Y4, Y5
 	VPAND      Y0, Y4, Y4
@@ -855,9 +1053,10 @@ one:
 	ADDQ       $+32, R11
 	ADDQ       $+64, R12
 	SUBQ       $+1, R13
-	JMP        one
+	JGE        one
 
 oneDone:
+	ADDQ         $+1, R13
 	VPADDD       Y3, Y2, Y2
 	VEXTRACTI128 $0x01, Y2, X3
 	VPADDD       X3, X2, X2
@@ -878,7 +1077,7 @@ end:
 
 // func codeDots8AVX2(job *[12]uint64) int
 // Requires: AVX, AVX2, BMI2, MMX+
-TEXT ·codeDots8AVX2(SB), NOSPLIT, $0-16
+TEXT ·codeDots8AVX2(SB), $0-16
 	MOVQ job+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 24(AX), DX
@@ -904,10 +1103,10 @@ ask:
 	ADDQ  SI, R11
 
 line:
-	PREFETCHT0 (R11)
-	ADDQ       $0x40, R11
-	DECQ       R12
+	PREFETCHT1 -1(R11)(R12*1)
+	SUBQ       $0x40, R12
 	JG         line
+	PREFETCHT1 (R11)
 	INCQ       R9
 	DECQ       R8
 	JG         ask
@@ -926,10 +1125,10 @@ sum:
 	VPXOR X1, X1, X1
 	VPXOR X2, X2, X2
 	VPXOR X3, X3, X3
+	SUBQ  $+1, R13
+	JL    oneDone
 
 one:
-	CMPQ      R13, $+1
-	JL        oneDone
 	VPMOVZXBW (R11), Y4
 	VPMOVSXBW (R12), Y5
 	VPMADDWD  Y4, Y5, Y5
@@ -949,9 +1148,10 @@ one:
 	ADDQ      $+64, R11
 	ADDQ      $+64, R12
 	SUBQ      $+1, R13
-	JMP       one
+	JGE       one
 
 oneDone:
+	ADDQ         $+1, R13
 	VPADDD       Y3, Y0, Y0
 	VPADDD       Y2, Y1, Y1
 	VPADDD       Y1, Y0, Y0
@@ -996,10 +1196,10 @@ row:
 	ADDQ  SI, R9
 
 line:
-	PREFETCHT0 (R9)
-	ADDQ       $0x40, R9
-	DECQ       R10
+	PREFETCHT1 -1(R9)(R10*1)
+	SUBQ       $0x40, R10
 	JG         line
+	PREFETCHT1 (R9)
 	INCQ       R8
 	CMPQ       R8, 64(AX)
 	JL         row

@@ -19,7 +19,7 @@ const (
 	jobCount
 	jobOut
 	jobAhead
-	jobLines
+	jobAsked
 )
 
 // block is how many dimensions every row is a multiple of.
@@ -28,6 +28,7 @@ const block = 64
 // codes writes the kernels over rows of packed codes.
 func codes() {
 	rowKernel("codeDots1AVX512", "AVX-512 F, BW, VL and VNNI", sum1AVX512)
+	rowKernel("codeDots1TurnedAVX512", "AVX-512 F, BW, VL and VNNI", sum1TurnedAVX512)
 	rowKernel("codeDots2AVX512", "AVX-512 F, DQ and VNNI", sum2AVX512)
 	rowKernel("codeDots4AVX512", "AVX-512 F and VNNI", sum4AVX512)
 	rowKernel("codeDots8AVX512", "AVX-512 F and VNNI", sum8AVX512)
@@ -46,15 +47,26 @@ type cursor struct {
 
 // each emits a loop over body while at least count blocks are left.
 func (c cursor) each(name string, count int, body func()) {
-	Label(name)
-	CMPQ(c.left, operand.I32(count))
+	SUBQ(operand.I32(count), c.left)
 	JL(operand.LabelRef(name + "Done"))
+	Label(name)
 	body()
 	ADDQ(operand.I32(count*block*c.bits/8), c.row)
 	ADDQ(operand.I32(count*block), c.query)
 	SUBQ(operand.I32(count), c.left)
-	JMP(operand.LabelRef(name))
+	JGE(operand.LabelRef(name))
 	Label(name + "Done")
+	ADDQ(operand.I32(count), c.left)
+}
+
+// unrolled emits loops that take n blocks at a time, then one; step is told the place of each among those.
+func (c cursor) unrolled(n int, step func(i int)) {
+	c.each("many", n, func() {
+		for i := range n {
+			step(i)
+		}
+	})
+	c.each("one", 1, func() { step(0) })
 }
 
 func (c cursor) codes(disp int) operand.Mem  { return operand.Mem{Base: c.row, Disp: disp} }
@@ -62,18 +74,18 @@ func (c cursor) values(disp int) operand.Mem { return operand.Mem{Base: c.query,
 
 // A summer emits what a kernel does once, and returns what emits the sum over one row: into the lowest lane of the
 // register that it returns.
-type summer func() func(c cursor) reg.Register
+type summer func(job reg.Register) func(c cursor) reg.Register
 
 // rowKernel emits a kernel that goes through the rows of a job. Each row is looked up twice: to check its id and ask
 // for its cache lines while `ahead` rows before it are still to be summed, and to sum it.
 func rowKernel(name, needs string, prepare summer) {
-	TEXT(name, NOSPLIT, "func(job *[12]uint64) int")
+	TEXT(name, 0, "func(job *[12]uint64) int")
 	Pragma("noescape")
 	Doc(name+" sums the rows of a job that has some. It returns the number of ids found in range from the first on; if",
 		"that is not all of them, what it wrote is of no use. Needs "+needs+".")
 	bits := int(name[len("codeDots")] - '0')
 	job := Load(Param("job"), GP64())
-	sum := prepare()
+	sum := prepare(job)
 
 	rows := loadMatrix(job)
 	asked, summed := GP64(), GP64()
@@ -142,30 +154,28 @@ func (m matrix) address(id reg.GPVirtual) reg.GPVirtual {
 	return id
 }
 
-// ask checks the i-th id, leaving for "end" if it is out of range, and asks for the first lines of its row.
+// ask checks the i-th id, leaving for "end" if it is out of range, and asks for the first bytes of its row: the
+// line of the last, those 64 bytes before each other, and that of the first, as rows need not begin with a line. PREFETCHT1, into the second cache: lines on their
+// way to the first are few at a time, and long rows came 5 to 15 % later by PREFETCHT0.
 func (m matrix) ask(job, i reg.Register) {
-	id, lines := GP64(), GP64()
+	id, left := GP64(), GP64()
 	MOVL(operand.Mem{Base: m.ids, Index: i, Scale: 4}, id.As32())
 	CMPQ(id, operand.Mem{Base: job, Disp: jobLimit})
 	JCC(operand.LabelRef("end")) // above or equal
-	MOVQ(operand.Mem{Base: job, Disp: jobLines}, lines)
-	askLines(m.address(id), lines)
-}
-
-// askLines asks for some cache lines, at least one, from p on.
-func askLines(p, lines reg.Register) {
+	MOVQ(operand.Mem{Base: job, Disp: jobAsked}, left)
+	row := m.address(id)
 	Label("line")
-	PREFETCHT0(operand.Mem{Base: p})
-	ADDQ(operand.Imm(64), p)
-	DECQ(lines)
+	PREFETCHT1(operand.Mem{Base: row, Index: left, Scale: 1, Disp: -1})
+	SUBQ(operand.Imm(64), left)
 	JG(operand.LabelRef("line"))
+	PREFETCHT1(operand.Mem{Base: row})
 }
 
 // prefetchRows is the asking half of a kernel.
 func prefetchRows() {
 	TEXT("prefetchRows", NOSPLIT, "func(job *[12]uint64) int")
 	Pragma("noescape")
-	Doc("prefetchRows asks for the first cache lines of the rows of a job that has some. It returns like the kernels.",
+	Doc("prefetchRows asks for the first bytes of the rows of a job that has some. It returns like the kernels.",
 		"Needs BMI2.")
 	job := Load(Param("job"), GP64())
 	rows := loadMatrix(job)

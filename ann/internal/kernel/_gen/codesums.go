@@ -12,26 +12,20 @@ import (
 // per row instead. The product of 240, 127 and 20,480 is far from the end of an int32.
 
 // sum8AVX512 multiplies bytes as they are.
-func sum8AVX512() func(cursor) reg.Register {
+func sum8AVX512(reg.Register) func(cursor) reg.Register {
 	return func(c cursor) reg.Register {
 		sums := zeroed(ZMM, 4)
-		step := func(count int) func() {
-			return func() {
-				for i := range count {
-					codes := ZMM()
-					VMOVDQU64(c.codes(64*i), codes)
-					VPDPBUSD(c.values(64*i), codes, sums[i])
-				}
-			}
-		}
-		c.each("four", 4, step(4))
-		c.each("one", 1, step(1))
+		c.unrolled(4, func(i int) {
+			codes := ZMM()
+			VMOVDQU64(c.codes(64*i), codes)
+			VPDPBUSD(c.values(64*i), codes, sums[i])
+		})
 		return fold(add(sums))
 	}
 }
 
 // sum4AVX512 keeps the sums of low and high nibbles apart.
-func sum4AVX512() func(cursor) reg.Register {
+func sum4AVX512(reg.Register) func(cursor) reg.Register {
 	low, high := every(0x0f0f0f0f0f0f0f0f, ZMM()), every(0xf0f0f0f0f0f0f0f0, ZMM())
 	shifts := ZMM()
 	VMOVDQU64(shiftTable("shifts4", 0, 0, 4, 4), shifts)
@@ -58,7 +52,7 @@ func sum4AVX512() func(cursor) reg.Register {
 }
 
 // sum2AVX512 keeps four sums, of the codes in each quarter of a byte.
-func sum2AVX512() func(cursor) reg.Register {
+func sum2AVX512(reg.Register) func(cursor) reg.Register {
 	var masks []reg.VecVirtual
 	for _, m := range []uint64{0x0303030303030303, 0x0c0c0c0c0c0c0c0c, 0x3030303030303030, 0xc0c0c0c0c0c0c0c0} {
 		masks = append(masks, every(m, ZMM()))
@@ -98,30 +92,75 @@ func shifted(c cursor, codes, shifts, mask, sum reg.VecVirtual) {
 	VPDPBUSD(c.values(0), codes, sum)
 }
 
-// sum1AVX512 uses the words of a row as masks of the query. Counting the bits it has in common with each of eight
-// planes of the query takes as many operations.
-func sum1AVX512() func(cursor) reg.Register {
+// sum1AVX512 uses the words of a row as masks of the query.
+func sum1AVX512(reg.Register) func(cursor) reg.Register {
 	ones := every(0x0101010101010101, ZMM())
 	return func(c cursor) reg.Register {
 		sums := zeroed(ZMM, 4)
-		step := func(count int) func() {
-			return func() {
-				for i := range count {
-					word, values := K(), ZMM()
-					KMOVQ(c.codes(8*i), word)
-					VMOVDQU8_Z(c.values(64*i), word, values)
-					VPDPBUSD(values, ones, sums[i])
-				}
-			}
-		}
-		c.each("four", 4, step(4))
-		c.each("one", 1, step(1))
+		c.unrolled(4, func(i int) {
+			word, values := K(), ZMM()
+			KMOVQ(c.codes(8*i), word)
+			VMOVDQU8_Z(c.values(64*i), word, values)
+			VPDPBUSD(values, ones, sums[i])
+		})
 		return fold(add(sums))
 	}
 }
 
+// turnedDims is for how many dimensions sum1TurnedAVX512 has room on the stack.
+const turnedDims = 4096
+
+// sum1TurnedAVX512 repeats each word of a row eight times, in the b-th the b-th bits of its bytes, and so takes two
+// operations for a word instead of three. The values of the query are brought in that order first.
+func sum1TurnedAVX512(job reg.Register) func(cursor) reg.Register {
+	turned := turn(job)
+	bits, shifts := ZMM(), ZMM()
+	VMOVDQU64(qwordTable("bits", func(i int) uint64 { return 0x0101010101010101 << i }), bits)
+	VMOVDQU64(qwordTable("shifts1", func(i int) uint64 { return 0x0000000100000001 * uint64(i) }), shifts)
+	return func(c cursor) reg.Register {
+		MOVQ(turned, c.query)
+		sums := zeroed(ZMM, 4)
+		c.unrolled(8, func(i int) {
+			masked := ZMM()
+			VPANDQ_BCST(c.codes(8*i), bits, masked)
+			VPDPBUSD(c.values(64*i), masked, sums[i%4])
+		})
+		total := add(sums)
+		VPSRAVD(shifts, total, total)
+		return fold(total)
+	}
+}
+
+// turn writes the query to the stack, with value 8j+b of each 64 at 8b+j, and returns where.
+func turn(job reg.Register) reg.Register {
+	const line = 64
+	turned, from, to, left := GP64(), GP64(), GP64(), GP64()
+	LEAQ(AllocLocal(turnedDims+line), turned)
+	ADDQ(operand.I32(line-1), turned)
+	ANDQ(operand.I32(-line), turned)
+	MOVQ(turned, to)
+	MOVQ(operand.Mem{Base: job, Disp: jobQuery}, from)
+	MOVQ(operand.Mem{Base: job, Disp: jobBlocks}, left)
+
+	// Two groups of eight values that share a quarter of a register become eight pairs, then the pairs change places.
+	pairs, places := ZMM(), ZMM()
+	VBROADCASTI32X4(wordTable("pairs", 8, func(i int) uint16 { return uint16(8+i)<<8 | uint16(i) }), pairs)
+	VMOVDQU64(wordTable("places", 32, func(i int) uint16 { return uint16(i%4*8 + i/4) }), places)
+	Label("turn")
+	values := ZMM()
+	VMOVDQU64(operand.Mem{Base: from}, values)
+	VPSHUFB(pairs, values, values)
+	VPERMW(values, places, values)
+	VMOVDQU64(values, operand.Mem{Base: to})
+	ADDQ(operand.Imm(64), from)
+	ADDQ(operand.Imm(64), to)
+	DECQ(left)
+	JNZ(operand.LabelRef("turn"))
+	return turned
+}
+
 // sum8AVX2 widens both sides: VPMADDUBSW would saturate.
-func sum8AVX2() func(cursor) reg.Register {
+func sum8AVX2(reg.Register) func(cursor) reg.Register {
 	return func(c cursor) reg.Register {
 		sums := zeroed(YMM, 4)
 		c.each("one", 1, func() {
@@ -138,7 +177,7 @@ func sum8AVX2() func(cursor) reg.Register {
 }
 
 // sum4AVX2 goes through half a block at a time, whose dimensions are 64 apart, or 32 in a last block of 64.
-func sum4AVX2() func(cursor) reg.Register {
+func sum4AVX2(reg.Register) func(cursor) reg.Register {
 	low, ones := every(0x0f0f0f0f0f0f0f0f, YMM()), every(0x0001000100010001, YMM())
 	return func(c cursor) reg.Register {
 		sums := zeroed(YMM, 2)
@@ -163,7 +202,7 @@ func sum4AVX2() func(cursor) reg.Register {
 }
 
 // sum2AVX2 goes through half a block of 256 dimensions at a time, then through blocks of 64.
-func sum2AVX2() func(cursor) reg.Register {
+func sum2AVX2(reg.Register) func(cursor) reg.Register {
 	mask, ones := every(0x0303030303030303, YMM()), every(0x0001000100010001, YMM())
 	lower, upper := YMM(), YMM()
 	table := shiftTable("shifts2x2", 0, 2, 4, 6)
@@ -206,10 +245,10 @@ func sum2AVX2() func(cursor) reg.Register {
 }
 
 // sum1AVX2 spreads 32 bits over as many bytes to mask the query with.
-func sum1AVX2() func(cursor) reg.Register {
+func sum1AVX2(reg.Register) func(cursor) reg.Register {
 	bit, ones, wide := every(0x8040201008040201, YMM()), every(0x0101010101010101, YMM()), every(0x0001000100010001, YMM())
 	spread := YMM()
-	VMOVDQU(byteTable("spread"), spread)
+	VMOVDQU(qwordTable("spread", func(i int) uint64 { return 0x0101010101010101 * uint64(i) }), spread)
 	return func(c cursor) reg.Register {
 		sums := zeroed(YMM, 2)
 		c.each("one", 1, func() {
@@ -290,19 +329,22 @@ func every(v uint64, to reg.VecVirtual) reg.VecVirtual {
 }
 
 // shiftTable is 64 bytes, each quarter of which repeats one dword.
-func shiftTable(name string, quarters ...uint32) operand.Mem {
+func shiftTable(name string, quarters ...uint64) operand.Mem {
+	return qwordTable(name, func(i int) uint64 { return 0x0000000100000001 * quarters[i/2] })
+}
+
+func qwordTable(name string, at func(i int) uint64) operand.Mem {
 	return constant(name, func() {
-		for i := range 16 {
-			DATA(4*i, operand.U32(quarters[i/4]))
+		for i := range 8 {
+			DATA(8*i, operand.U64(at(i)))
 		}
 	})
 }
 
-// byteTable is 32 bytes by which VPSHUFB repeats each of the first four bytes eight times.
-func byteTable(name string) operand.Mem {
+func wordTable(name string, n int, at func(i int) uint16) operand.Mem {
 	return constant(name, func() {
-		for i := range 4 {
-			DATA(8*i, operand.U64(0x0101010101010101*uint64(i)))
+		for i := range n {
+			DATA(2*i, operand.U16(at(i)))
 		}
 	})
 }
