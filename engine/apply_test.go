@@ -111,6 +111,8 @@ func TestApplyRefuses(t *testing.T) {
 		"huge dimension":      schema(func(sc *Schema) { sc.Dim = 1 << 30 }),
 		"one link":            schema(func(sc *Schema) { sc.M = 1 }),
 		"huge breadth":        schema(func(sc *Schema) { sc.EfConstruction = 1 << 30 }),
+		"codes of 3 bits":     schema(func(sc *Schema) { sc.Bits = 3 }),
+		"codes below none":    schema(func(sc *Schema) { sc.Bits = NoCodes - 1 }),
 		"sparse by cosine":    schema(func(sc *Schema) { sc.Dim, sc.Metric = 0, ann.Cosine }),
 		"empty id":            upsert(ok, Record{Values: []float32{1, 2}}),
 		"long id":             upsert(ok, Record{ID: long, Values: []float32{1, 2}}),
@@ -261,6 +263,21 @@ func FuzzApply(f *testing.F) {
 	})
 }
 
+// TestSchemaWithoutBits keeps what was written before a schema had a width of codes readable, and indexes that leave
+// the width to the dimension readable for the croft of that time.
+func TestSchemaWithoutBits(t *testing.T) {
+	old := []byte{byte(OpDefineIndex), 9, 0, 0, 0, 0, 0, 0, 0, 4, byte(ann.Cosine), 8, 99, 7}
+	want := &Command{Op: OpDefineIndex, Schema: Schema{ID: 9, Dim: 4, Metric: ann.Cosine, M: 8, EfConstruction: 99, EfSearch: 7}}
+	got, err := DecodeCommand(old)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	require.Equal(t, old, AppendCommand(nil, want))
+	for i := range old[:len(old)-1] {
+		_, err := DecodeCommand(old[:i])
+		require.Error(t, err, "cut to %d bytes", i)
+	}
+}
+
 // TestCommandRoundTrip encodes commands of every kind at every alignment.
 func TestCommandRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -273,7 +290,8 @@ func TestCommandRoundTrip(t *testing.T) {
 		key := Key{Tenant: TenantID{rapid.Byte().Draw(t, "tenant")}, Index: IndexID(rapid.Uint64().Draw(t, "index"))}
 		sp := sparse("sparse")
 		for _, c := range []*Command{
-			{Op: OpDefineIndex, Schema: Schema{ID: key.Index, Dim: 4, Metric: ann.Cosine, M: 8, EfConstruction: 99, EfSearch: 7}},
+			{Op: OpDefineIndex, Schema: Schema{ID: key.Index, Dim: 4, Metric: ann.Cosine, M: 8, EfConstruction: 99, EfSearch: 7,
+				Bits: rapid.SampledFrom([]int{NoCodes, 0, 1, 2, 4, 8}).Draw(t, "bits")}},
 			{Op: OpDropIndex, Key: Key{Index: key.Index}},
 			{Op: OpCreatePartition, Key: key}, {Op: OpDropPartition, Key: key}, {Op: OpDeleteAll, Key: key},
 			{Op: OpUpsert, Key: key, Records: []Record{{ID: targets[0].ID, Values: floats.Draw(t, "values"), Sparse: sp}}},

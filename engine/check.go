@@ -24,6 +24,9 @@ func (sc *Schema) validate() error {
 	if sc.EfSearch < 0 {
 		return errs.New(errs.Invalid, "schema: breadth of searches is %d", sc.EfSearch)
 	}
+	if !validBits(sc.Bits) {
+		return errs.New(errs.Invalid, "schema: codes of %d bits, want 1, 2, 4 or 8, 0 for a default or %d for none", sc.Bits, NoCodes)
+	}
 	if sc.Dim == 0 {
 		if sc.Metric != ann.DotProduct {
 			return errs.New(errs.Invalid, "schema: a sparse index has metric dotproduct, not %s", sc.Metric)
@@ -37,6 +40,14 @@ func (sc *Schema) validate() error {
 		err = errors.Join(err, fmt.Errorf("dimension %d is over %d", sc.Dim, segment.MaxDim))
 	}
 	return errs.Wrap(errs.Invalid, err, "schema")
+}
+
+func validBits(n int) bool {
+	switch n {
+	case NoCodes, 0, 1, 2, 4, 8:
+		return true
+	}
+	return false
 }
 
 // graphConfig is how graphs of the index are built.

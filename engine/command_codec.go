@@ -100,19 +100,28 @@ func readKey(r *codec.Reader) (k Key) {
 	return k
 }
 
+// appendSchema encodes s. The width of codes came later: it stands at the end, where it is not chosen by the dimension.
 func appendSchema(b []byte, s Schema) []byte {
 	b = codec.AppendUint64(b, uint64(s.ID))
 	for _, v := range []int{s.Dim, int(s.Metric), s.M, s.EfConstruction, s.EfSearch} {
 		b = codec.AppendUvarint(b, uint64(v))
 	}
+	if s.Bits != 0 {
+		b = codec.AppendUvarint(b, uint64(s.Bits-NoCodes))
+	}
 	return b
 }
 
+// readSchema reads the last thing in r.
 func readSchema(r *codec.Reader) Schema {
-	return Schema{
+	s := Schema{
 		ID: IndexID(r.Uint64()), Dim: readInt(r), Metric: ann.Metric(r.Uvarint()),
 		M: readInt(r), EfConstruction: readInt(r), EfSearch: readInt(r),
 	}
+	if r.Err() == nil && r.Len() > 0 {
+		s.Bits = readInt(r) + NoCodes
+	}
+	return s
 }
 
 func readInt(r *codec.Reader) int { return int(min(r.Uvarint(), math.MaxInt32)) }

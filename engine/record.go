@@ -25,15 +25,20 @@ type Key struct {
 
 func (k Key) String() string { return fmt.Sprintf("%s/%d", k.Tenant, k.Index) }
 
-// Schema is what apply must know of an index. It reaches a shard through the shard's own log (DefineIndex).
+// Schema is what apply and the builders must know of an index. It reaches a shard through the shard's own log
+// (DefineIndex) and never changes: what only searches depend on comes with the Query.
 type Schema struct {
 	ID             IndexID
 	Dim            int        // 0 for a sparse index
 	Metric         ann.Metric // DotProduct for a sparse index
 	M              int        // links per node of the graph; 0: 16
 	EfConstruction int        // 0: 200
-	EfSearch       int        // default breadth of a graph search; 0: chosen by the engine for recall@10 >= 0.99
+	EfSearch       int        // default breadth of a graph search; 0: chosen for the recall that the query asks for
+	Bits           int        // width of the codes that a graph is walked on: 1, 2, 4, 8, or NoCodes; 0: chosen by Dim
 }
+
+// NoCodes as Schema.Bits keeps no codes: walks read full vectors.
+const NoCodes = -1
 
 // Sparse is a sparse vector: indices ascending and unique, as many values.
 type Sparse struct {
@@ -56,11 +61,15 @@ type Query struct {
 	Sparse          Sparse
 	K               int
 	Filter          *filter.Expr // nil: every record
-	Ef              int          // 0: the schema's default
+	Ef              int          // breadth of a graph walk; 0: the schema's, else what Recall takes
+	Recall          float32      // share of the true nearest that a graph walk is to find; 0: DefaultRecall
 	IncludeValues   bool
 	IncludeMetadata bool
 	MaxBytes        int // of ids, values and metadata in the answer, as they are in memory; 0: no limit, else Invalid beyond it
 }
+
+// DefaultRecall is what graph walks aim at when neither breadth nor recall is asked for.
+const DefaultRecall = 0.99
 
 // Match is one answer of a query. Record holds the id, and values and metadata where asked for.
 type Match struct {
