@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/ann/hnsw"
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/errs"
 )
@@ -13,8 +15,15 @@ const (
 	maxIndexName = 45
 	maxDim       = 20_000
 	maxPort      = 40
-	maxLinks     = 1024 // M; more than any graph gains from
+	minLinks     = 2
+	maxLinks     = 256 // M; more than any graph gains from, and the most that it takes
 	maxEf        = 10_000
+)
+
+// MinRecall and MaxRecall bound a target recall. A walk promises nothing beyond: who wants all of the nearest scans.
+const (
+	MinRecall = 0.5
+	MaxRecall = 0.999
 )
 
 // Index is an index as the metadata plane holds it. One that was returned shares memory with the state: do not
@@ -24,10 +33,12 @@ type Index struct {
 	Name               string
 	Dim                int // 0 for sparse
 	Metric             ann.Metric
-	Sparse             bool // vector_type sparse
-	M                  int
-	EfConstruction     int
-	EfSearch           int
+	Sparse             bool    // vector_type sparse
+	M                  int     // links of a node; like EfConstruction and Bits what graphs are built from, and settled
+	EfConstruction     int     // breadth of the walk that finds a new node's neighbours
+	EfSearch           int     // breadth of every graph walk; 0: what TargetRecall takes
+	Bits               int     // width of the codes that graphs are walked on: 1, 2, 4, 8 or engine.NoCodes; 0: chosen by Dim
+	TargetRecall       float32 // share of the true nearest that graph walks are to find
 	DeletionProtection bool
 	Tags               map[string]string
 	Spec               []byte // the "spec" object of the request, as JSON, echoed
@@ -38,21 +49,38 @@ type Index struct {
 // schema is what shards must know of an index.
 func (ix *Index) schema() engine.Schema {
 	return engine.Schema{
-		ID: ix.ID, Dim: ix.Dim, Metric: ix.Metric, M: ix.M, EfConstruction: ix.EfConstruction, EfSearch: ix.EfSearch,
+		ID: ix.ID, Dim: ix.Dim, Metric: ix.Metric, M: ix.M, EfConstruction: ix.EfConstruction, EfSearch: ix.EfSearch, Bits: ix.Bits,
 	}
 }
 
-// IndexPatch changes an index; nil fields stay. A tag with an empty value is removed.
+// ensureDefaults fills in the graph's settings, so that an index keeps those that it was made with. Sparse indexes have
+// no graphs.
+func (ix *Index) ensureDefaults() {
+	if ix.Sparse {
+		return
+	}
+	graph := hnsw.Config{M: ix.M, EfConstruction: ix.EfConstruction, Dim: ix.Dim}
+	graph.EnsureDefaults()
+	ix.M, ix.EfConstruction = graph.M, graph.EfConstruction
+	if ix.TargetRecall == 0 {
+		ix.TargetRecall = engine.DefaultRecall
+	}
+}
+
+// IndexPatch changes an index; fields that are nil or zero stay. A tag with an empty value is removed.
 type IndexPatch struct {
 	DeletionProtection *bool
+	TargetRecall       float32
 	Tags               map[string]string
 	Spec               []byte
 }
 
-// CreateIndex defines an index in the metadata plane and in every shard. ID, Port and CreatedAt are set by it.
+// CreateIndex defines an index in the metadata plane and in every shard. ID, Port and CreatedAt are set by it, and what
+// is zero of the graph's settings.
 // AlreadyExists if the name is taken, Invalid if a field is out of bounds. OutcomeUnknown: it exists, and the shards
 // that do not know it yet will be told.
 func (n *Node) CreateIndex(ctx context.Context, ix Index) (Index, error) {
+	ix.ensureDefaults()
 	if err := checkIndex(&ix); err != nil {
 		return Index{}, err
 	}
@@ -79,12 +107,27 @@ func checkIndex(ix *Index) error {
 		return errs.New(errs.Invalid, "a sparse index has no dimension and the metric dotproduct, got dimension %d and %v", ix.Dim, ix.Metric)
 	case !ix.Sparse && (ix.Dim < 1 || ix.Dim > maxDim):
 		return errs.New(errs.Invalid, "dimension is %d, must be 1 to %d", ix.Dim, maxDim)
-	case ix.M < 0 || ix.M > maxLinks:
-		return errs.New(errs.Invalid, "m is %d, must be 0 to %d", ix.M, maxLinks)
 	case min(ix.EfConstruction, ix.EfSearch) < 0 || max(ix.EfConstruction, ix.EfSearch) > maxEf:
 		return errs.New(errs.Invalid, "ef_construction is %d and ef_search %d, must be 0 to %d", ix.EfConstruction, ix.EfSearch, maxEf)
+	case ix.Sparse && (ix.M != 0 || ix.EfConstruction != 0 || ix.Bits != 0 || ix.TargetRecall != 0):
+		return errs.New(errs.Invalid, "a sparse index has no graph: m, ef_construction, quantization and target_recall do not apply")
+	case ix.Sparse:
+		return nil
+	case ix.M < minLinks || ix.M > maxLinks:
+		return errs.New(errs.Invalid, "m is %d, must be %d to %d", ix.M, minLinks, maxLinks)
+	case !slices.Contains(codeWidths, ix.Bits):
+		return errs.New(errs.Invalid, "quantization is %d bits, must be 1, 2, 4 or 8, 0 for a default or %d for none", ix.Bits, engine.NoCodes)
 	}
-	return nil
+	return checkRecall(ix.TargetRecall)
+}
+
+var codeWidths = []int{engine.NoCodes, 0, 1, 2, 4, 8}
+
+func checkRecall(r float32) error {
+	if r >= MinRecall && r <= MaxRecall {
+		return nil
+	}
+	return errs.New(errs.Invalid, "target_recall is %v, must be %v to %v", r, MinRecall, MaxRecall)
 }
 
 func checkIndexName(name string) error {
@@ -104,11 +147,19 @@ func checkIndexName(name string) error {
 
 func isAlphanumeric(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
 
-// ConfigureIndex changes an index. NotFound if there is none.
+// ConfigureIndex changes an index. NotFound if there is none, Invalid if a field is out of bounds.
 func (n *Node) ConfigureIndex(ctx context.Context, name string, p IndexPatch) (Index, error) {
 	ix, ok := n.Index(name)
 	if !ok {
 		return Index{}, errNoIndex(name)
+	}
+	if p.TargetRecall != 0 {
+		if ix.Sparse {
+			return Index{}, errs.New(errs.Invalid, "a sparse index has no graph: target_recall does not apply")
+		}
+		if err := checkRecall(p.TargetRecall); err != nil {
+			return Index{}, err
+		}
 	}
 	res, err := n.meta.propose(ctx, &metaCommand{op: metaConfigureIndex, indexID: ix.ID, patch: p})
 	return res.index, err

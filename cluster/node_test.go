@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -335,6 +336,58 @@ func files(t *testing.T, dir string) (dirs []string) {
 	return dirs
 }
 
+// TestGraphSettings follows an index's settings of its graphs: defaults are written down, all reach the shards but the
+// target recall, which each query brings along and which alone can be changed.
+func TestGraphSettings(t *testing.T) {
+	dir := t.TempDir()
+	n := openNode(t, testOptions(dir))
+	ctx := t.Context()
+	plain := createIndex(t, n, "plain")
+	require.Equal(t, []int{16, 200, 0, 0}, []int{plain.M, plain.EfConstruction, plain.EfSearch, plain.Bits})
+	require.Equal(t, float32(engine.DefaultRecall), plain.TargetRecall)
+	for _, ix := range []Index{
+		{Name: "least", Dim: 2, Metric: ann.Cosine, M: minLinks, EfConstruction: 1, Bits: engine.NoCodes, TargetRecall: MinRecall},
+		{Name: "most", Dim: maxDim, Metric: ann.Euclidean, M: maxLinks, EfConstruction: maxEf, EfSearch: maxEf, Bits: 8, TargetRecall: MaxRecall},
+		{Name: "sparse", Sparse: true, Metric: ann.DotProduct},
+	} {
+		made, err := n.CreateIndex(ctx, ix)
+		require.NoError(t, err)
+		ix.ID, ix.Port, ix.CreatedAt = made.ID, made.Port, made.CreatedAt
+		require.Equal(t, ix, made)
+		schema, ok := n.shards[0].engine.Schema(made.ID)
+		require.True(t, ok, "the shards take what the metadata plane takes")
+		require.Equal(t, made.schema(), schema)
+	}
+
+	for _, r := range []float32{1, 0.1, -1, float32(math.NaN())} {
+		_, err := n.ConfigureIndex(ctx, "plain", IndexPatch{TargetRecall: r})
+		require.True(t, errs.Is(err, errs.Invalid), "%v: %v", r, err)
+	}
+	_, err := n.ConfigureIndex(ctx, "sparse", IndexPatch{TargetRecall: 0.9})
+	require.True(t, errs.Is(err, errs.Invalid), "%v", err)
+	plain, err = n.ConfigureIndex(ctx, "plain", IndexPatch{TargetRecall: 0.9})
+	require.NoError(t, err)
+	upsert(t, n, plain, "ns", 1)
+	for _, c := range []struct {
+		sent, want engine.Query
+	}{
+		{engine.Query{}, engine.Query{Recall: 0.9}},
+		{engine.Query{Recall: 0.95}, engine.Query{Recall: 0.95}},
+		{engine.Query{Ef: 40}, engine.Query{Ef: 40}},
+	} {
+		q, res := c.sent, engine.Result{}
+		q.Vector, q.K = []float32{1, 2}, 1
+		_, err := n.Query(ctx, plain, "ns", &q, &res)
+		require.NoError(t, err)
+		require.Equal(t, []any{c.want.Recall, c.want.Ef}, []any{q.Recall, q.Ef})
+	}
+
+	all := n.Indexes()
+	require.NoError(t, n.Close())
+	n = openNode(t, testOptions(dir))
+	require.Equal(t, all, n.Indexes())
+}
+
 func TestIndexes(t *testing.T) {
 	n := openNode(t, testOptions(t.TempDir()))
 	ctx := t.Context()
@@ -345,7 +398,10 @@ func TestIndexes(t *testing.T) {
 		"1 to 20000":             {Name: "a", Dim: 20001, Metric: ann.Cosine},
 		"is none of":             {Name: "a", Dim: 1},
 		"sparse index":           {Name: "a", Sparse: true, Metric: ann.Cosine},
-		"m is":                   {Name: "a", Dim: 1, Metric: ann.Cosine, M: -1},
+		"m is":                   {Name: "a", Dim: 1, Metric: ann.Cosine, M: maxLinks + 1},
+		"quantization is 3":      {Name: "a", Dim: 1, Metric: ann.Cosine, Bits: 3},
+		"target_recall is 1":     {Name: "a", Dim: 1, Metric: ann.Cosine, TargetRecall: 1},
+		"has no graph":           {Name: "a", Sparse: true, Metric: ann.DotProduct, Bits: 8},
 		"ef_construction":        {Name: "a", Dim: 1, Metric: ann.Cosine, EfSearch: 1 << 20},
 	} {
 		_, err := n.CreateIndex(ctx, ix)

@@ -46,7 +46,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-func setDefault[T ~int | ~int64](p *T, v T) {
+func setDefault[T ~int | ~int64 | ~float32](p *T, v T) {
 	if *p == 0 {
 		*p = v
 	}

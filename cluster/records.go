@@ -152,7 +152,7 @@ func batchLen(ts []engine.Target) int {
 }
 
 // Query searches a namespace into res; a missing namespace is an empty one. It returns the shard asked, NoShard if
-// there was none to ask.
+// there was none to ask. Where q asks for neither breadth nor recall, it is given the index's.
 func (n *Node) Query(ctx context.Context, ix Index, namespace string, q *engine.Query, res *engine.Result) (shard int, err error) {
 	r, ok, err := n.read(&ix, namespace)
 	if err != nil {
@@ -161,6 +161,9 @@ func (n *Node) Query(ctx context.Context, ix Index, namespace string, q *engine.
 	if !ok {
 		*res = engine.Result{Matches: res.Matches[:0], Plan: engine.PlanEmpty}
 		return NoShard, nil
+	}
+	if q.Ef == 0 && q.Recall == 0 {
+		q.Recall = ix.TargetRecall
 	}
 	return int(r.shard.id), r.shard.engine.Query(ctx, r.key, q, res)
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 const (
 	stateMagic   = 0x534d4c43 // "CLMS": croft metadata snapshot
-	stateVersion = 1          // behind the magic; with the checksum at the end, they keep their places in later versions
+	stateVersion = 2          // behind the magic; with the checksum at the end, they keep their places in later versions
 )
 
 // appendState encodes s, docs/format/meta.md. Equal states have equal bytes.
@@ -56,19 +57,20 @@ func decodeState(b []byte) (*state, error) {
 	if want, got := codec.NewReader(b[len(body):]).Uint32(), codec.CRC(body); want != got {
 		return nil, errs.New(errs.Corrupt, "metadata snapshot has checksum %08x, should have %08x", got, want)
 	}
-	if v := codec.NewReader(b[4:]).Uint32(); v != stateVersion {
-		return nil, errs.New(errs.FailedPrecondition, "metadata snapshot has format %d, this version reads %d", v, stateVersion).
+	v := codec.NewReader(b[4:]).Uint32()
+	if v < 1 || v > stateVersion {
+		return nil, errs.New(errs.FailedPrecondition, "metadata snapshot has format %d, this version reads 1 to %d", v, stateVersion).
 			WithHint("start the version of croft that wrote it")
 	}
 	r := codec.NewReader(body[8:])
-	s := readState(r)
+	s := readState(r, int(v))
 	if err := r.Done(); err != nil {
 		return nil, err
 	}
 	return s, checkPlacement(s)
 }
 
-func readState(r *codec.Reader) *state {
+func readState(r *codec.Reader, version int) *state {
 	s := newState()
 	s.index = r.Uvarint()
 	s.indexesAt = s.index
@@ -78,7 +80,7 @@ func readState(r *codec.Reader) *state {
 	s.shards = readUint16s(r)
 	s.ring = readUint16s(r)
 	for range r.Count(1) {
-		s.indexes = append(s.indexes, readIndex(r))
+		s.indexes = append(s.indexes, readIndex(r, version))
 	}
 	for range r.Count(1) {
 		s.dropped = append(s.dropped, engine.IndexID(r.Uvarint()))
@@ -165,10 +167,13 @@ func appendIndex(b []byte, ix *Index) []byte {
 	b = append(b, boolByte(ix.Sparse), boolByte(ix.DeletionProtection))
 	b = appendTags(b, ix.Tags)
 	b = codec.AppendBytes(b, ix.Spec)
-	return appendTime(b, ix.CreatedAt)
+	b = appendTime(b, ix.CreatedAt)
+	b = codec.AppendUvarint(b, uint64(ix.Bits-engine.NoCodes))
+	return codec.AppendUint32(b, math.Float32bits(ix.TargetRecall))
 }
 
-func readIndex(r *codec.Reader) Index {
+// readIndex reads an index as it was written since version 2 of snapshots and commands, or before.
+func readIndex(r *codec.Reader, version int) Index {
 	ix := Index{ID: engine.IndexID(r.Uvarint()), Name: r.String()}
 	ix.Dim = readInt(r)
 	ix.Metric = ann.Metric(readInt(r))
@@ -181,7 +186,20 @@ func readIndex(r *codec.Reader) Index {
 		ix.Spec = slices.Clone(spec)
 	}
 	ix.CreatedAt = readTime(r)
+	if version >= 2 {
+		ix.Bits = readInt(r) + engine.NoCodes
+		ix.TargetRecall = math.Float32frombits(r.Uint32())
+	} else if !ix.Sparse {
+		ix.settle()
+	}
 	return ix
+}
+
+// settle fills in what version 1 meant by zeros.
+func (ix *Index) settle() {
+	setDefault(&ix.M, 16)
+	setDefault(&ix.EfConstruction, 200)
+	setDefault(&ix.TargetRecall, 0.99)
 }
 
 // readInt reads a count that fits 31 bits, whatever was written.

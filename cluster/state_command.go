@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/croftdb/croft/engine"
@@ -24,8 +25,8 @@ const (
 	metaAddKey                           // stores the hash of an API key
 )
 
-// metaCommandVersion is the first byte of every command.
-const metaCommandVersion = 1
+// metaCommandVersion is the first byte of every command. Those of earlier versions are still in logs.
+const metaCommandVersion = 2
 
 // metaCommand is one entry of the metadata plane's log. Whoever proposes it has put in time and chance.
 type metaCommand struct {
@@ -72,8 +73,9 @@ func appendMetaCommand(b []byte, c *metaCommand) []byte {
 
 func decodeMetaCommand(b []byte) (*metaCommand, error) {
 	r := codec.NewReader(b)
-	if v := r.Byte(); v != metaCommandVersion {
-		return nil, errs.New(errs.FailedPrecondition, "metadata command has version %d, this version knows %d", v, metaCommandVersion)
+	version := r.Byte()
+	if version < 1 || version > metaCommandVersion {
+		return nil, errs.New(errs.FailedPrecondition, "metadata command has version %d, this version knows 1 to %d", version, metaCommandVersion)
 	}
 	c := &metaCommand{op: metaOp(r.Byte())}
 	switch c.op {
@@ -84,7 +86,7 @@ func decodeMetaCommand(b []byte) (*metaCommand, error) {
 			c.tenants = append(c.tenants, readTenant(r))
 		}
 	case metaCreateIndex:
-		c.index = readIndex(r)
+		c.index = readIndex(r, int(version))
 	case metaConfigureIndex:
 		c.indexID, c.patch = engine.IndexID(r.Uvarint()), readPatch(r)
 	case metaDeleteIndex:
@@ -105,10 +107,14 @@ func appendPatch(b []byte, p *IndexPatch) []byte {
 	if p.DeletionProtection != nil {
 		flags |= 1 | boolByte(*p.DeletionProtection)<<1
 	}
-	flags |= boolByte(p.Spec != nil) << 2
+	flags |= boolByte(p.Spec != nil)<<2 | boolByte(p.TargetRecall != 0)<<3
 	b = append(b, flags)
 	b = appendTags(b, p.Tags)
-	return codec.AppendBytes(b, p.Spec)
+	b = codec.AppendBytes(b, p.Spec)
+	if p.TargetRecall != 0 {
+		b = codec.AppendUint32(b, math.Float32bits(p.TargetRecall))
+	}
+	return b
 }
 
 func readPatch(r *codec.Reader) IndexPatch {
@@ -121,6 +127,9 @@ func readPatch(r *codec.Reader) IndexPatch {
 	p.Tags = readTags(r)
 	if spec := r.Bytes(); flags&4 != 0 {
 		p.Spec = bytes.Clone(spec)
+	}
+	if flags&8 != 0 {
+		p.TargetRecall = math.Float32frombits(r.Uint32())
 	}
 	return p
 }
@@ -214,6 +223,9 @@ func (s *state) configureIndex(id engine.IndexID, p IndexPatch) metaResult {
 	}
 	if p.Spec != nil {
 		ix.Spec = p.Spec
+	}
+	if p.TargetRecall != 0 {
+		ix.TargetRecall = p.TargetRecall
 	}
 	ix.Tags = mergeTags(ix.Tags, p.Tags)
 	s.putIndex(ix)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,6 +73,7 @@ func (m *metaModel) createIndex(t *rapid.T) {
 	ix := Index{
 		Name: rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "index"), Dim: rapid.IntRange(1, 20000).Draw(t, "dim"),
 		Metric: ann.DotProduct, Sparse: rapid.Bool().Draw(t, "sparse"), DeletionProtection: rapid.Bool().Draw(t, "protect"),
+		Bits: rapid.SampledFrom(codeWidths).Draw(t, "bits"), TargetRecall: rapid.Float32Range(MinRecall, MaxRecall).Draw(t, "recall"),
 		CreatedAt: time.Unix(0, int64(m.index)).UTC(),
 	}
 	res := m.apply(&metaCommand{op: metaCreateIndex, index: ix})
@@ -108,8 +110,9 @@ func (m *metaModel) configureIndex(t *rapid.T) {
 	id, name := m.drawIndexID(t)
 	on := rapid.Bool().Draw(t, "protect")
 	tag := rapid.SampledFrom([]string{"", "v"}).Draw(t, "tag")
+	recall := rapid.SampledFrom([]float32{0, 0.5, 0.999}).Draw(t, "recall")
 	res := m.apply(&metaCommand{op: metaConfigureIndex, indexID: id, patch: IndexPatch{
-		DeletionProtection: &on, Tags: map[string]string{"t": tag}, Spec: []byte("{}"),
+		DeletionProtection: &on, Tags: map[string]string{"t": tag}, Spec: []byte("{}"), TargetRecall: recall,
 	}})
 	if name == "" {
 		require.Equal(t, errs.NotFound, errs.KindOf(res.err))
@@ -119,6 +122,9 @@ func (m *metaModel) configureIndex(t *rapid.T) {
 	ix.DeletionProtection, ix.Spec, ix.Tags = on, []byte("{}"), nil
 	if tag != "" {
 		ix.Tags = map[string]string{"t": tag}
+	}
+	if recall != 0 {
+		ix.TargetRecall = recall
 	}
 	m.indexes[name] = ix
 	require.Equal(t, ix, res.index)
@@ -172,7 +178,7 @@ func (m *metaModel) addKey(t *rapid.T) {
 func (m *metaModel) refuse(t *rapid.T) {
 	m.index++
 	before := m.state
-	data := rapid.SampledFrom([][]byte{nil, {1}, {0, 1}, {2, 2}, {1, 200}, {1, 2, 200}}).Draw(t, "data")
+	data := rapid.SampledFrom([][]byte{nil, {1}, {0, 1}, {3, 2}, {1, 200}, {1, 2, 200}, {2, 3}}).Draw(t, "data")
 	next, res := executeMeta(m.state, m.index, data)
 	require.Error(t, res.err)
 	m.state = next
@@ -246,7 +252,7 @@ func goldenState() *state {
 	m.apply(&metaCommand{op: metaPin, tenantID: engine.TenantID{2}, pin: 3})
 	m.apply(&metaCommand{op: metaCreateIndex, index: Index{Name: "gone", Dim: 2, Metric: ann.Cosine, CreatedAt: at}})
 	m.apply(&metaCommand{op: metaCreateIndex, index: Index{
-		Name: "dense", Dim: 784, Metric: ann.Euclidean, M: 16, EfConstruction: 200, EfSearch: 64, DeletionProtection: true,
+		Name: "dense", Dim: 784, Metric: ann.Euclidean, M: 16, EfConstruction: 200, EfSearch: 64, Bits: 4, TargetRecall: 0.97, DeletionProtection: true,
 		Tags: map[string]string{"b": "2", "a": "1"}, Spec: []byte(`{"serverless":{}}`), CreatedAt: at,
 	}})
 	m.apply(&metaCommand{op: metaCreateIndex, index: Index{Name: "sparse", Sparse: true, Metric: ann.DotProduct, CreatedAt: at}})
@@ -255,9 +261,9 @@ func goldenState() *state {
 	return m.state
 }
 
-// TestStateGolden keeps version 1 of the snapshot readable.
+// TestStateGolden keeps the snapshot's format.
 func TestStateGolden(t *testing.T) {
-	const path = "testdata/state_v1.bin"
+	const path = "testdata/state_v2.bin"
 	b := appendState(nil, goldenState())
 	if *update {
 		require.NoError(t, os.WriteFile(path, b, 0o644))
@@ -271,6 +277,31 @@ func TestStateGolden(t *testing.T) {
 	require.Equal(t, "metadata at entry 10: 4 shards, 2 indexes, 3 tenants", s.String())
 }
 
+// TestStateVersion1 reads what was written before indexes had a width of codes and a target recall.
+func TestStateVersion1(t *testing.T) {
+	old, err := os.ReadFile("testdata/state_v1.bin")
+	require.NoError(t, err)
+	s, err := decodeState(old)
+	require.NoError(t, err)
+	want := goldenState()
+	i := slices.IndexFunc(want.indexes, func(ix Index) bool { return ix.Name == "dense" })
+	want.indexes[i].Bits, want.indexes[i].TargetRecall = 0, engine.DefaultRecall
+	require.Equal(t, want.indexes, s.indexes)
+	require.Equal(t, appendState(nil, want), appendState(nil, s), "written again, it is of the present version")
+}
+
+// TestMetaCommandVersion1 executes commands of logs that were written then.
+func TestMetaCommandVersion1(t *testing.T) {
+	create := "\x01\x03" + "\x00\x01i" + "\x02\x03\x00\x00\x00\x00" + "\x00\x00" + "\x00" + "\x00" + strings.Repeat("\x00", 8)
+	s, res := executeMeta(newState(), 1, []byte(create))
+	require.NoError(t, res.err)
+	require.Equal(t, Index{ID: 1, Name: "i", Dim: 2, Metric: ann.Euclidean, M: 16, EfConstruction: 200,
+		TargetRecall: engine.DefaultRecall, Port: 1, CreatedAt: time.Unix(0, 0).UTC()}, res.index)
+	s, res = executeMeta(s, 2, []byte("\x01\x04\x01\x03\x00\x00"))
+	require.NoError(t, res.err)
+	require.True(t, s.indexes[0].DeletionProtection)
+}
+
 func TestStateRefusesDamage(t *testing.T) {
 	good := appendState(nil, goldenState())
 	for at := 0; at < len(good); at += 1 + at/64 {
@@ -280,7 +311,7 @@ func TestStateRefusesDamage(t *testing.T) {
 		require.Error(t, err, "byte %d", at)
 	}
 	newer := bytes.Clone(good)
-	newer[4] = 2
+	newer[4] = stateVersion + 1
 	_, err := decodeState(newer)
 	require.Equal(t, errs.Corrupt, errs.KindOf(err))
 	_, err = decodeState(sealed(newer[:len(newer)-4]))
@@ -298,7 +329,7 @@ func FuzzMetaApply(f *testing.F) {
 		{op: metaInit, clusterID: "c", shards: ids, ring: newRing(ids)},
 		{op: metaCreateTenants, tenants: []*tenant{{name: "t"}}},
 		{op: metaCreateIndex, index: Index{Name: "i", Tags: map[string]string{"a": "b"}, CreatedAt: time.Unix(1, 0)}},
-		{op: metaConfigureIndex, indexID: 1, patch: IndexPatch{DeletionProtection: &on}},
+		{op: metaConfigureIndex, indexID: 1, patch: IndexPatch{DeletionProtection: &on, TargetRecall: 0.9}},
 		{op: metaDeleteIndex, indexID: 1},
 		{op: metaPin, pin: 1},
 		{op: metaAddKey, key: tenancy.Key{ID: "k", CreatedAt: time.Unix(1, 0)}},
