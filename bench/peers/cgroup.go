@@ -121,5 +121,10 @@ func (g *cgroup) killed() bool {
 	return false
 }
 
-// remove takes the group away; its processes must have ended.
-func (g *cgroup) remove() error { return os.Remove(g.dir) }
+// remove takes the group away, if there is one; its processes must have ended.
+func (g *cgroup) remove() error {
+	if g == nil {
+		return nil
+	}
+	return os.Remove(g.dir)
+}

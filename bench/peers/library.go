@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -15,6 +16,7 @@ type library struct {
 	name    string
 	version func() string
 	metrics []ann.Metric // that it has; nil for all
+	program string       // that has it; "" for this one
 	// build makes an index of all rows; row number = id.
 	build func(ctx context.Context, rows *rows, s settings, threads int) (index, error)
 	// open reads what save wrote. The rows are those that it was built from; an index may go on reading them.
@@ -34,6 +36,27 @@ type searcher interface {
 	// search writes the ids of the nearest, nearest first, at most len(ids), and returns how many.
 	search(ctx context.Context, query []float32, ids []uint32) (int, error)
 	close()
+}
+
+// beforeLibrary is croft as another build of this command has it, so that two states of the code can be raced.
+func beforeLibrary(program string) library {
+	return library{name: beforeName, program: program, version: func() string { return "of " + program }}
+}
+
+// remote is the name that the program which has the library knows it by.
+func (l *library) remote() string {
+	if l.name == beforeName {
+		return croftName
+	}
+	return l.name
+}
+
+// executable is the program that has the library.
+func (l *library) executable() (string, error) {
+	if l.program != "" {
+		return l.program, nil
+	}
+	return os.Executable()
 }
 
 // libraries are all that can be measured, croft last.

@@ -29,6 +29,7 @@ type options struct {
 	K            int           // neighbours a query, default 10
 	Peers        []string      // names of libraries, default all
 	Croft        []settings    // default the grid's
+	Before       string        // another build of this command, whose croft is raced as well
 	Efs          []int         // default the grid's
 	Recalls      []float64     // that ratios are taken at, default 0.90, 0.95 and 0.99
 	Limit        string        // memory of croft's process: bytes, or 1/N of hnswlib's; "" for none
@@ -67,6 +68,7 @@ func parseOptions(args []string, usage io.Writer) (*options, error) {
 	f.StringVar(&o.Limit, "memory-limit", "", "race croft in a control group of so many `bytes`, or 1/N of hnswlib's, against hnswlib without")
 	list(f, "peers", "comma-separated `names` (default all)", &o.Peers, ",", text[string])
 	list(f, "croft", "croft's `settings`, fields of hnsw.Config, as in M=16,EfConstruction=200; may be repeated", &o.Croft, "", text[settings])
+	f.StringVar(&o.Before, "before", "", "another build of this `program`, whose croft is raced as well")
 	list(f, "efs", "comma-separated `breadths` of the walk", &o.Efs, ",", strconv.Atoi)
 	list(f, "recalls", "comma-separated `recalls` for the ratios (default 0.90,0.95,0.99)", &o.Recalls, ",", number)
 	if err := f.Parse(args); err != nil {
@@ -187,6 +189,8 @@ func (o *options) validateLimit() error {
 	switch {
 	case err != nil:
 		return err
+	case o.Before != "":
+		return errors.New("--memory-limit goes without --before")
 	case !slices.Equal(o.Peers, []string{"hnswlib", "croft"}):
 		return errors.New("--memory-limit races hnswlib and croft alone: leave --peers out")
 	case len(o.Croft) != 1:
@@ -210,7 +214,7 @@ func limitOf(s string, whole int64) (int64, error) {
 
 // settingsOf returns what a library is built with.
 func (o *options) settingsOf(l *library) []settings {
-	if l.name == "croft" {
+	if l.remote() == croftName {
 		return o.Croft
 	}
 	return grids[o.Grid].settings

@@ -21,12 +21,9 @@ type process struct {
 	group  *cgroup
 }
 
-// start runs this program as a child with a task, within a memory limit if group is not nil.
-func start(ctx context.Context, t task, group *cgroup) (*process, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
+// start runs a program, this one or another build of it, as a child with a task, within a memory limit if group is not
+// nil. stop must be called.
+func start(ctx context.Context, program string, t task, group *cgroup) (*process, error) {
 	arg, err := json.Marshal(t)
 	if err != nil {
 		return nil, err
@@ -72,8 +69,9 @@ func (p *process) reply() (reply, error) {
 	return r, nil
 }
 
-// died explains why a child no longer answers.
+// died explains why a child no longer answers. One that says what nobody understands is ended.
 func (p *process) died(err error) error {
+	_ = p.in.Close()
 	if ended := p.cmd.Wait(); ended != nil {
 		err = ended
 	}
@@ -91,8 +89,5 @@ func (p *process) stop() error {
 	if p.cmd.ProcessState == nil {
 		err = errors.Join(err, p.cmd.Wait())
 	}
-	if p.group != nil {
-		err = errors.Join(err, p.group.remove())
-	}
-	return err
+	return errors.Join(err, p.group.remove())
 }

@@ -54,15 +54,23 @@ func newRace(o *options, notes io.Writer) (*race, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !l.supports(d.Metric) {
-			fmt.Fprintf(notes, "%s is left out: it has no metric %v\n", name, d.Metric)
-			continue
-		}
-		for _, with := range o.settingsOf(&l) {
-			r.contestants = append(r.contestants, &contestant{library: l, with: with, laps: map[int]*samples{}})
-		}
+		r.enter(l)
+	}
+	if o.Before != "" {
+		r.enter(beforeLibrary(o.Before))
 	}
 	return r, nil
+}
+
+// enter adds a library with all of its settings.
+func (r *race) enter(l library) {
+	if !l.supports(r.data.Metric) {
+		fmt.Fprintf(r.notes, "%s is left out: it has no metric %v\n", l.name, r.data.Metric)
+		return
+	}
+	for _, with := range r.opts.settingsOf(&l) {
+		r.contestants = append(r.contestants, &contestant{library: l, with: with, laps: map[int]*samples{}})
+	}
 }
 
 func (r *race) run(ctx context.Context) (_ *report, err error) {
@@ -110,7 +118,7 @@ func (r *race) build(ctx context.Context) error {
 func (r *race) open(ctx context.Context) error {
 	for _, c := range r.contestants {
 		var group *cgroup
-		if r.opts.Limit != "" && c.library.name == "croft" {
+		if r.opts.Limit != "" && c.library.name == croftName {
 			var err error
 			if group, err = r.confine(c); err != nil {
 				return err
@@ -124,9 +132,13 @@ func (r *race) open(ctx context.Context) error {
 }
 
 func (r *race) openOne(ctx context.Context, c *contestant, group *cgroup) error {
-	p, err := start(ctx, r.store.task(&c.library, c.with, c.index.path, 1), group)
+	program, err := c.library.executable()
 	if err != nil {
 		return err
+	}
+	p, err := start(ctx, program, r.store.task(&c.library, c.with, c.index.path, 1), group)
+	if err != nil {
+		return errors.Join(err, group.remove())
 	}
 	c.process = p
 	if c.last, err = p.reply(); err != nil {

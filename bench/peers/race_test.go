@@ -138,6 +138,19 @@ func TestRaceOfCroftAlone(t *testing.T) {
 	require.Equal(t, map[string]*float64{"0.90": nil, "0.95": nil, "0.99": nil}, p.Ratio)
 }
 
+// The other build is this one; its index is built for itself all the same.
+func TestRaceAgainstAnotherBuild(t *testing.T) {
+	program, err := os.Executable()
+	require.NoError(t, err)
+	dataset := writeDataset(t, "l2", ann.Euclidean, 300, 8)
+	p, _ := raceReport(t, "--dataset", dataset, "--cache", t.TempDir(), "--grid", "small", "--peers", "croft", "--efs", "10,100",
+		"--rounds", "1", "--before", program)
+	require.Equal(t, []string{"croft", "croft-before"}, p.names())
+	require.Greater(t, p.Peers[1].Points[0].Recall, 0.9)
+	require.Positive(t, *p.Before["0.95"])
+	require.Nil(t, p.Ratio["0.95"], "it is no peer")
+}
+
 func TestFaultsOfChildren(t *testing.T) {
 	dataset := writeDataset(t, "l2", ann.Euclidean, 50, 4)
 	err := run(t.Context(), []string{"--dataset", dataset, "--cache", t.TempDir(), "--peers", "croft", "--croft", "M=1"},

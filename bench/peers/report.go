@@ -26,6 +26,8 @@ type report struct {
 	// Ratio is, by recall, croft's queries a second over those of the best other.
 	Ratio map[string]*float64 `json:"ratio"`
 	Best  map[string]string   `json:"best"` // by recall, the best other
+	// Before is, by recall, croft's queries a second over those of the other build of it.
+	Before map[string]*float64 `json:"before,omitempty"`
 	// BuildRatio is hnswlib's build time over croft's, each with the settings that search fastest at recall 0.95.
 	BuildRatio *float64 `json:"build_ratio"`
 	// MemoryRatio is hnswlib's resident memory over croft's, of the same two; AnonRatio without mapped files.
@@ -63,6 +65,7 @@ type entry struct {
 
 const (
 	croftName     = "croft"
+	beforeName    = "croft-before"
 	yardstick     = "hnswlib" // of build time and memory
 	yardstickRate = 0.95      // recall at which settings are chosen
 )
@@ -146,19 +149,27 @@ func (p *report) compare() {
 		}
 	}
 	if p.Threads > 1 {
-		p.Scaling = map[string]*float64{}
-		many := p.frontOf(croftName, threadsRate)
-		for _, recall := range p.recalls {
-			p.Scaling[key(recall)] = ratio(many.at(recall), croft.at(recall))
-		}
+		p.Scaling = p.ratios(p.frontOf(croftName, threadsRate), croft)
+	}
+	if before := p.frontOf(beforeName, rate); before != nil {
+		p.Before = p.ratios(croft, before)
 	}
 	p.compareCosts()
+}
+
+// ratios divides two fronts at each recall.
+func (p *report) ratios(a, b front) map[string]*float64 {
+	ratios := map[string]*float64{}
+	for _, recall := range p.recalls {
+		ratios[key(recall)] = ratio(a.at(recall), b.at(recall))
+	}
+	return ratios
 }
 
 // bestAt returns the fastest other at a recall; nil if none reaches it.
 func (p *report) bestAt(recall float64) (name string, best *float64) {
 	for _, n := range p.names() {
-		if n == croftName {
+		if n == croftName || n == beforeName {
 			continue
 		}
 		if qps := p.frontOf(n, rate).at(recall); qps != nil && (best == nil || *qps > *best) {
@@ -288,6 +299,9 @@ func (p *report) printRates(w io.Writer) error {
 		row(name, func(recall float64) string { return whole(f.at(recall)) })
 	}
 	row("croft / best other", func(recall float64) string { return times(p.Ratio[key(recall)]) })
+	if p.Before != nil {
+		row("croft / before", func(recall float64) string { return times(p.Before[key(recall)]) })
+	}
 	if p.Scaling != nil {
 		row(fmt.Sprintf("croft, %d threads / one", p.Threads), func(recall float64) string { return times(p.Scaling[key(recall)]) })
 	}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/bench"
@@ -70,20 +69,16 @@ func digest(r io.Reader) (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)[:6]), err
 }
 
-// programDigest is the hash of this program. Indexes of croft are known by it: they change with the code, which has no
+// programDigest is the hash of a program. Indexes of croft are known by it: they change with the code, which has no
 // version of its own while it is worked on.
-var programDigest = sync.OnceValues(func() (string, error) {
-	path, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
+func programDigest(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
 	return digest(f)
-})
+}
 
 // built is a saved index.
 type built struct {
@@ -96,7 +91,7 @@ type built struct {
 // task describes what a child is to do with an index.
 func (s *store) task(l *library, with settings, path string, threads int) task {
 	return task{
-		Library: l.name, Settings: with, Dataset: s.dataset, Rows: s.dir, Metric: s.metric, Dim: s.dim,
+		Library: l.remote(), Settings: with, Dataset: s.dataset, Rows: s.dir, Metric: s.metric, Dim: s.dim,
 		Index: path, Threads: threads, K: s.k,
 	}
 }
@@ -104,8 +99,12 @@ func (s *store) task(l *library, with settings, path string, threads int) task {
 // paths returns the file of an index and the beginning of the names of all of its versions.
 func (s *store) paths(l *library, with settings, threads int) (path, prefix string, err error) {
 	version := l.version()
-	if l.name == "croft" {
-		if version, err = programDigest(); err != nil {
+	if l.remote() == croftName {
+		program, err := l.executable()
+		if err != nil {
+			return "", "", err
+		}
+		if version, err = programDigest(program); err != nil {
 			return "", "", err
 		}
 	}
@@ -142,7 +141,11 @@ func (s *store) index(ctx context.Context, l *library, with settings, threads in
 func (s *store) build(ctx context.Context, l *library, with settings, threads int, path string) (float64, error) {
 	t := s.task(l, with, path, threads)
 	t.Build = true
-	p, err := start(ctx, t, nil)
+	program, err := l.executable()
+	if err != nil {
+		return 0, err
+	}
+	p, err := start(ctx, program, t, nil)
 	if err != nil {
 		return 0, err
 	}
