@@ -18,7 +18,7 @@ func (a *app) benchCommand() *cobra.Command {
 		Example: `  croft bench recall --dataset ./mnist-784
   croft bench recall --dataset ./mnist-784 --target http://127.0.0.1:5080`,
 	}
-	cmd.AddCommand(a.benchRecallCommand(), a.benchDataCommand())
+	cmd.AddCommand(a.benchRecallCommand(), a.benchDataCommand(), a.benchPlotCommand())
 	return group(cmd)
 }
 

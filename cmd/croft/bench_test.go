@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,6 +20,7 @@ func TestBenchUsage(t *testing.T) {
 		"no queries":        {"bench data clustered-128 --out x --queries 0", "at least 1"},
 		"nothing to rotate": {"bench data rotated --out x", "needs --from"},
 		"rotated, smaller":  {"bench data rotated --from y --out x --count 5", "as many as its source"},
+		"no drawing":        {"bench plot x.json", "needs --out"},
 		"from for another":  {"bench data clustered-128 --from y --out x", "--from is for rotated"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -48,4 +50,25 @@ func TestBenchData(t *testing.T) {
 	require.Contains(t, run(exitConflict, "clustered-128", "--out", made).err.String(), made+" exists")
 	require.Contains(t, run(exitFailure, "clustered-64", "--out", dir+"/x").err.String(), `no recipe "clustered-64"`)
 	require.NoDirExists(t, filepath.Join(dir, "x"))
+}
+
+func TestBenchPlot(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "a.json"), filepath.Join(dir, "a.svg")
+	require.NoError(t, os.WriteFile(from, []byte(`{"k":10,"peers":[{"name":"croft","points":[{"recall":0.9,"qps":100}]}]}`), 0o600))
+	run := func(code int) string {
+		a := newTestApp("", nil)
+		require.Equal(t, code, a.run(t.Context(), []string{"bench", "plot", from, "--out", to, "--title", "one core"}))
+		return a.err.String()
+	}
+	require.Contains(t, run(exitOK), to)
+	svg, err := os.ReadFile(to)
+	require.NoError(t, err)
+	require.Contains(t, string(svg), ">one core</text>")
+
+	require.NoError(t, os.WriteFile(from, []byte(`{}`), 0o600))
+	require.Contains(t, run(exitFailure), "no peers")
+	after, err := os.ReadFile(to)
+	require.NoError(t, err)
+	require.Equal(t, svg, after, "a refusal leaves the old drawing alone")
 }
