@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -16,7 +17,8 @@ func TestIndexLifeCycle(t *testing.T) {
 	require.Equal(t, 201, a.status, a.body)
 	want := `{"name":"demo","metric":"euclidean","host":"http://127.0.0.1:5080/i/demo","vector_type":"dense","dimension":3,` +
 		`"spec":{"serverless":{"cloud":"gcp","region":"moon-1","read_capacity":{"mode":"OnDemand","status":{"state":"Ready"}}}},` +
-		`"status":{"ready":true,"state":"Ready"},"deletion_protection":"disabled","tags":{"team":"search"}}`
+		`"status":{"ready":true,"state":"Ready"},"deletion_protection":"disabled","tags":{"team":"search"},` +
+		`"croft":{"quantization":"auto","m":16,"ef_construction":200,"target_recall":0.99}}`
 	require.Equal(t, want, a.body)
 	require.Equal(t, want, c.ok("GET", "/indexes/demo", "").body)
 	require.Equal(t, `{"indexes":[`+want+`]}`, c.ok("GET", "/indexes", "").body)
@@ -70,6 +72,32 @@ func TestSpecsAreEchoed(t *testing.T) {
 	require.Contains(t, a.body, `"pod_type":"s1.x8","pods":12,"replicas":4,"shards":3`)
 	a = c.ok("PATCH", "/indexes/pod", `{"spec":{"pod":{"pod_type":"p1.x2"}}}`)
 	require.Contains(t, a.body, `"pod_type":"p1.x2"`)
+}
+
+// TestGraphSettings sets what graphs are made of, reads it back, and changes what may change.
+func TestGraphSettings(t *testing.T) {
+	c := newClient(t)
+	const shown = `"croft":{"quantization":"%s","m":%d,"ef_construction":%d,"target_recall":%v}`
+	for sent, want := range map[string]string{
+		`{}`: fmt.Sprintf(shown, "auto", 16, 200, 0.99),
+		`{"quantization":"auto","m":32,"ef_construction":400,"target_recall":0.95}`: fmt.Sprintf(shown, "auto", 32, 400, 0.95),
+		`{"quantization":"none","m":null}`:                                          fmt.Sprintf(shown, "none", 16, 200, 0.99),
+		`{"quantization":0,"target_recall":0.999}`:                                  fmt.Sprintf(shown, "none", 16, 200, 0.999),
+		`{"quantization":4}`:                                                        fmt.Sprintf(shown, "4", 16, 200, 0.99),
+		`{"quantization":"8","m":2,"ef_construction":1}`:                            fmt.Sprintf(shown, "8", 2, 1, 0.99),
+	} {
+		a := c.do("POST", "/indexes", `{"name":"g","dimension":3,"spec":{"serverless":{"cloud":"a","region":"r"}},"croft":`+sent+`}`)
+		require.Equal(t, 201, a.status, a.body)
+		require.Contains(t, a.body, want, sent)
+		require.Equal(t, a.body, c.ok("GET", "/indexes/g", "").body)
+		settings := strings.TrimPrefix(want, `"croft":`)
+		require.Equal(t, a.body, c.ok("PATCH", "/indexes/g", `{"croft":`+settings+`}`).body, "what was read may be sent back")
+		a = c.ok("PATCH", "/indexes/g", `{"croft":{"target_recall":0.5}}`)
+		require.Contains(t, a.body, `"target_recall":0.5}`)
+		c.ok("DELETE", "/indexes/g", "")
+	}
+	c.index("sparse", `"vector_type":"sparse"`)
+	require.NotContains(t, c.ok("GET", "/indexes/sparse", "").body, `"croft":{`)
 }
 
 func TestDefaultMetrics(t *testing.T) {

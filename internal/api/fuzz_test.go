@@ -91,7 +91,7 @@ func FuzzQueryBody(f *testing.F) {
 	for _, s := range []string{
 		`{"vector":[1,2],"topK":3,"includeValues":true,"filter":{"a":{"$in":["x",2]}}}`,
 		`{"id":"a","topK":1e1,"namespace":"n"}`, `{"sparseVector":{"indices":[1],"values":[2]},"topK":1}`,
-		`{"vector":[0,0],"topK":1}`, `{"vector":[1,2,3],"topK":1,"sparseVector":{"indices":[2,1],"values":[2,1]},"scanFactor":1,"maxCandidates":7}`,
+		`{"vector":[0,0],"topK":1}`, `{"vector":[1,2,3],"topK":1,"sparseVector":{"indices":[2,1],"values":[2,1]},"scanFactor":1,"maxCandidates":7}`, `{"topK":1,"id":"a","recall":0.9}`,
 		`{"queries":[]}`, `{"topK":1e400}`, `{"topK":1,"filter":{"$or":[{"a":1},{"$and":[{"b":{"$exists":true}}]}]},"vector":[1,2]}`,
 	} {
 		f.Add([]byte(s))

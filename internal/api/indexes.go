@@ -28,6 +28,7 @@ type indexShown struct {
 	Status             indexStatus       `json:"status"`
 	DeletionProtection string            `json:"deletion_protection"`
 	Tags               map[string]string `json:"tags,omitempty"`
+	Croft              *graphShown       `json:"croft,omitzero"`
 }
 
 type indexStatus struct {
@@ -39,7 +40,7 @@ func (c *call) showIndex(ix *cluster.Index) indexShown {
 	return indexShown{
 		Name: ix.Name, Metric: ix.Metric.String(), Host: c.h.advert.host(ix, c.r), VectorType: vectorType(ix.Sparse),
 		Dimension: ix.Dim, Spec: parseSpec(ix.Spec).shown(), Status: indexStatus{Ready: true, State: "Ready"},
-		DeletionProtection: protection(ix.DeletionProtection), Tags: ix.Tags,
+		DeletionProtection: protection(ix.DeletionProtection), Tags: ix.Tags, Croft: showGraph(ix),
 	}
 }
 
@@ -84,6 +85,7 @@ type indexRequest struct {
 	protection               string
 	spec                     *spec
 	tags                     map[string]string
+	graph                    *graphRequest
 }
 
 var indexFields = []field[indexRequest]{
@@ -94,6 +96,7 @@ var indexFields = []field[indexRequest]{
 	textField("deletion_protection", func(q *indexRequest) *string { return &q.protection }),
 	member("spec", func(q *indexRequest) **spec { return &q.spec }, specFields),
 	{"tags", func(q *indexRequest, r *reader) (err error) { q.tags, err = readTags(r, false); return }},
+	member("croft", func(q *indexRequest) **graphRequest { return &q.graph }, graphFields),
 	modernField("schema"), modernField("deployment"),
 }
 
@@ -136,6 +139,9 @@ func (q *indexRequest) index() (cluster.Index, error) {
 		return ix, invalid("spec", "is missing").WithHint(`for example {"serverless":{"cloud":"aws","region":"us-east-1"}}`)
 	}
 	if err = q.spec.validate(); err != nil {
+		return ix, err
+	}
+	if err = q.graph.settle(&ix); err != nil {
 		return ix, err
 	}
 	ix.Spec, err = q.spec.encode()
@@ -253,6 +259,7 @@ type patchRequest struct {
 	protection *string
 	tags       map[string]string
 	spec       *patchSpec
+	graph      *graphRequest
 }
 
 var patchFields = []field[patchRequest]{
@@ -263,6 +270,7 @@ var patchFields = []field[patchRequest]{
 	}},
 	{"tags", func(p *patchRequest, r *reader) (err error) { p.tags, err = readTags(r, true); return }},
 	member("spec", func(p *patchRequest) **patchSpec { return &p.spec }, patchSpecFields),
+	member("croft", func(p *patchRequest) **graphRequest { return &p.graph }, graphFields),
 	{"embed", func(*patchRequest, *reader) error {
 		return faultf("this index has no embedding model; models are not served")
 	}},
@@ -278,6 +286,9 @@ func (p *patchRequest) patch(ix *cluster.Index) (out cluster.IndexPatch, err err
 		out.DeletionProtection = &on
 	}
 	out.Tags = p.tags
+	if out.TargetRecall, err = p.graph.patch(ix); err != nil {
+		return out, err
+	}
 	if p.spec != nil {
 		s := parseSpec(ix.Spec)
 		if err := p.spec.apply(&s); err != nil {

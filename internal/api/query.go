@@ -43,6 +43,7 @@ var queryFields = []field[queryRequest]{
 	boolField("includeMetadata", func(q *queryRequest) *bool { return &q.IncludeMetadata }),
 	{"scanFactor", (*queryRequest).readScanFactor},
 	intField("maxCandidates", 1, 100_000, func(q *queryRequest) *int { return &q.Ef }),
+	{"recall", func(q *queryRequest, r *reader) (err error) { q.Recall, err = r.recall(); return }},
 	{"queries", func(*queryRequest, *reader) error {
 		return faultf("the deprecated list of queries is not served; send one request per query")
 	}},
@@ -68,6 +69,8 @@ func (q *queryRequest) validate(ix *cluster.Index) error {
 	switch {
 	case q.K == 0:
 		return invalid("topK", "is missing, a whole number from 1 to %d is needed", maxTopK)
+	case q.Ef != 0 && q.Recall != 0:
+		return errs.New(errs.Invalid, "maxCandidates and recall are both given: the first says how far to look, the second leaves it to the server")
 	case q.id != "" && (dense || sparse):
 		return errs.New(errs.Invalid, "id is given together with vector or sparseVector; it stands alone")
 	case q.id != "":

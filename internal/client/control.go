@@ -19,6 +19,16 @@ type IndexModel struct {
 	Spec               jsontext.Value    `json:"spec,omitzero"`
 	DeletionProtection string            `json:"deletion_protection,omitzero"`
 	Tags               map[string]string `json:"tags,omitempty"`
+	Graph              GraphSettings     `json:"croft,omitzero"`
+}
+
+// GraphSettings say how graphs of an index are built and walked. Zero fields stand for the server's defaults; a server
+// that is not croft, and a sparse index, have none.
+type GraphSettings struct {
+	Quantization   string  `json:"quantization,omitzero"` // auto, none, 1, 2, 4 or 8
+	M              int     `json:"m,omitzero"`
+	EfConstruction int     `json:"ef_construction,omitzero"`
+	TargetRecall   float64 `json:"target_recall,omitzero"`
 }
 
 // IndexStatus tells whether an index can be used.
@@ -37,6 +47,7 @@ type CreateIndexRequest struct {
 	DeletionProtection string            `json:"deletion_protection,omitzero"`
 	Tags               map[string]string `json:"tags,omitempty"`
 	Spec               jsontext.Value    `json:"spec"`
+	Graph              GraphSettings     `json:"croft,omitzero"`
 }
 
 // defaultSpec is the smallest spec that the API takes.
@@ -64,6 +75,19 @@ func (c *Client) ListIndexes(ctx context.Context) ([]IndexModel, error) {
 // DescribeIndex returns one index.
 func (c *Client) DescribeIndex(ctx context.Context, name string) (m IndexModel, err error) {
 	err = c.do(ctx, c.root, call{method: http.MethodGet, path: "/indexes/" + url.PathEscape(name)}, &m)
+	return m, err
+}
+
+// ConfigureIndexRequest changes an index; zero fields stay. A tag with an empty value is removed.
+type ConfigureIndexRequest struct {
+	DeletionProtection string            `json:"deletion_protection,omitzero"`
+	Tags               map[string]string `json:"tags,omitempty"`
+	Graph              GraphSettings     `json:"croft,omitzero"` // only TargetRecall can be changed
+}
+
+// ConfigureIndex changes an index and describes it.
+func (c *Client) ConfigureIndex(ctx context.Context, name string, req ConfigureIndexRequest) (m IndexModel, err error) {
+	err = c.do(ctx, c.root, call{method: http.MethodPatch, path: "/indexes/" + url.PathEscape(name), in: req}, &m)
 	return m, err
 }
 

@@ -62,7 +62,8 @@ type QueryRequest struct {
 	Filter          jsontext.Value `json:"filter,omitzero"`
 	IncludeValues   bool           `json:"includeValues,omitzero"`
 	IncludeMetadata bool           `json:"includeMetadata,omitzero"`
-	Ef              int            `json:"maxCandidates,omitzero"` // breadth of a graph walk; 0: the server's choice
+	Ef              int            `json:"maxCandidates,omitzero"` // breadth of a graph walk; 0: what Recall takes
+	Recall          float64        `json:"recall,omitzero"`        // share of the true nearest to find; 0: the index's target
 }
 
 // Usage is what a read cost.
