@@ -78,6 +78,8 @@ func TestUsage(t *testing.T) {
 		"no neighbours":     {"bench recall --dataset x -k 0", []string{"--k is 0"}},
 		"no address":        {"index list --url ftp://x", []string{"not of the form"}},
 		"dense, no size":    {"index create docs", []string{"--dimension"}},
+		"nothing to change": {"index configure docs", []string{"nothing to change", "--target-recall"}},
+		"two efforts":       {"query docs --id a --ef 10 --recall 0.9", []string{"--ef and --recall exclude each other"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestApp("", nil)

@@ -63,7 +63,8 @@ func (q *queryFlags) addFlags(cmd *cobra.Command) {
 	f.StringVar(&q.sparse, "sparse-vector", "", `sparse vector: {"indices":[…],"values":[…]}, path or -`)
 	f.StringVar(&q.filter, "filter", "", "only records whose metadata match: JSON object, path or -")
 	f.IntVarP(&q.req.TopK, "top-k", "k", 10, "matches wanted, 1 to 10000")
-	f.IntVar(&q.req.Ef, "ef", 0, "breadth of the graph search (default: chosen by the server)")
+	f.IntVar(&q.req.Ef, "ef", 0, "breadth of the graph search (default: what --recall takes)")
+	f.Float64Var(&q.req.Recall, "recall", 0, "share of the true nearest to find, 0.5 to 0.999 (default: the index's target)")
 	f.BoolVar(&q.req.IncludeValues, "include-values", false, "also print the vectors")
 	f.BoolVar(&q.req.IncludeMetadata, "include-metadata", true, "also print the metadata")
 }
@@ -72,6 +73,9 @@ func (a *app) queryRequest(q queryFlags) (client.QueryRequest, error) {
 	req := q.req
 	if (req.ID == "") == (q.vector == "" && q.sparse == "") {
 		return req, usagef("a query needs either --id or a vector (--vector, --sparse-vector)")
+	}
+	if req.Ef != 0 && req.Recall != 0 {
+		return req, usagef("--ef and --recall exclude each other")
 	}
 	var err error
 	if q.vector != "" {
