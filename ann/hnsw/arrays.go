@@ -3,7 +3,9 @@ package hnsw
 import (
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
+	"github.com/croftdb/croft/ann/internal/kernel"
 	"github.com/croftdb/croft/internal/errs"
 )
 
@@ -23,25 +25,34 @@ func levelOf(state uint32) int    { return int(state>>levelShift) & maxLevel }
 func blockOf(state uint32) uint32 { return state & blockMask }
 
 const (
-	chunkBits = 10 // slots in a chunk: 136 KiB at M 16
+	chunkBits = 10 // slots in a chunk: 132 KiB at M 16, and their codes
 	chunkSize = 1 << chunkBits
-	upperBits = 8 // upper blocks in a chunk: 17 KiB at M 16
+	upperBits = 8 // upper blocks in a chunk: 16 KiB at M 16
 	upperSize = 1 << upperBits
 )
 
-// chunk holds chunkSize slots. links has one list per slot: a count and room for 2M slots.
+// chunk holds chunkSize slots: a list of level 0 for each, and its code if the graph has codes.
 type chunk struct {
 	state []uint32
 	links []uint32
+	codes []byte
+}
+
+// directory is all chunks, with their lists and codes once more in the form that kernels take.
+type directory struct {
+	chunks []chunk
+	links  kernel.Rows
+	codes  kernel.Rows
 }
 
 // arrays are the graph's memory: chunks under a directory that is replaced as a whole when it grows, so that readers
 // need no lock. Words are read and written atomically. A reader may meet a list while it is rewritten and see links
 // of before and after; every one of them is a slot of the directory, which is all that a walk relies on.
 type arrays struct {
-	width, upperWidth int // words in a list of level 0, and of an upper level: a count, then the links
+	width, upperWidth int // words in a list of level 0, and of an upper level
+	codeBytes         int // bytes of a slot's code, 0 in a graph without codes
 
-	nodes atomic.Pointer[[]chunk]
+	nodes atomic.Pointer[directory]
 	upper atomic.Pointer[[][]uint32]
 
 	grow sync.Mutex // held to replace a directory, or to take or give back upper blocks
@@ -49,18 +60,57 @@ type arrays struct {
 	free [maxLevel + 1][]uint32
 }
 
-func (a *arrays) init(m int) {
-	a.width, a.upperWidth = 1+2*m, 1+m
-	a.nodes.Store(new([]chunk))
+func (a *arrays) init(m, codeBytes int) {
+	a.width, a.upperWidth, a.codeBytes = 2*m, m, codeBytes
+	a.setChunks(nil)
 	a.upper.Store(new([][]uint32))
 }
 
+// setChunks publishes a new directory.
+func (a *arrays) setChunks(chunks []chunk) {
+	d := &directory{
+		chunks: chunks,
+		links:  kernel.Rows{Shift: chunkBits, Stride: 4 * a.width},
+		codes:  kernel.Rows{Shift: chunkBits, Stride: a.codeBytes},
+	}
+	for i := range chunks {
+		d.links.Chunks = append(d.links.Chunks, unsafe.Pointer(&chunks[i].links[0]))
+		if a.codeBytes > 0 {
+			d.codes.Chunks = append(d.codes.Chunks, unsafe.Pointer(&chunks[i].codes[0]))
+		}
+	}
+	a.nodes.Store(d)
+}
+
+// newChunk makes a chunk of slots that are not in use.
+func (a *arrays) newChunk() chunk {
+	return chunk{
+		state: make([]uint32, chunkSize),
+		links: emptyLists(chunkSize * a.width),
+		codes: make([]byte, chunkSize*a.codeBytes),
+	}
+}
+
+func emptyLists(words int) []uint32 {
+	lists := make([]uint32, words)
+	for i := range lists {
+		lists[i] = noLink
+	}
+	return lists
+}
+
 // slots returns how many slots the directory has room for.
-func (a *arrays) slots() int { return len(*a.nodes.Load()) << chunkBits }
+func (a *arrays) slots() int { return len(a.nodes.Load().chunks) << chunkBits }
 
 func (a *arrays) bytes() int64 {
-	words := len(*a.nodes.Load())*chunkSize*(1+a.width) + len(*a.upper.Load())*upperSize*a.upperWidth
-	return int64(words) * 4
+	slot := 4 + 4*a.width + a.codeBytes
+	return int64(a.slots())*int64(slot) + int64(len(*a.upper.Load())*upperSize*a.upperWidth)*4
+}
+
+// code returns where slot's code is kept; there is room for slot.
+func (a *arrays) code(slot uint32) []byte {
+	i := int(slot&(chunkSize-1)) * a.codeBytes
+	return a.nodes.Load().chunks[slot>>chunkBits].codes[i : i+a.codeBytes : i+a.codeBytes]
 }
 
 // reserve makes room for slot.
@@ -70,19 +120,16 @@ func (a *arrays) reserve(slot uint32) {
 	}
 	a.grow.Lock()
 	defer a.grow.Unlock()
-	chunks := *a.nodes.Load()
+	chunks := a.nodes.Load().chunks
 	for len(chunks) <= int(slot>>chunkBits) {
-		chunks = append(chunks, chunk{
-			state: make([]uint32, chunkSize),
-			links: make([]uint32, chunkSize*a.width),
-		})
+		chunks = append(chunks, a.newChunk())
 	}
-	a.nodes.Store(&chunks)
+	a.setChunks(chunks)
 }
 
 // stateWord returns where slot's state is kept, nil if there is no room for such a slot.
 func (a *arrays) stateWord(slot uint32) *uint32 {
-	chunks := *a.nodes.Load()
+	chunks := a.nodes.Load().chunks
 	if c := int(slot >> chunkBits); c < len(chunks) {
 		return &chunks[c].state[slot&(chunkSize-1)]
 	}
@@ -100,12 +147,15 @@ func (a *arrays) state(slot uint32) uint32 {
 func (a *arrays) setFlags(slot uint32, flags uint32)   { atomic.OrUint32(a.stateWord(slot), flags) }
 func (a *arrays) clearFlags(slot uint32, flags uint32) { atomic.AndUint32(a.stateWord(slot), ^flags) }
 
-// list is a count followed by that many links and by room for more.
+// list is a slot's links on a level, up to the first noLink; what stands behind that means nothing.
 type list []uint32
+
+// noLink ends a list that is not full.
+const noLink = ^uint32(0)
 
 // listAt returns slot's list on a level, nil if it has none there.
 func (a *arrays) listAt(slot uint32, level int) list {
-	chunks := *a.nodes.Load()
+	chunks := a.nodes.Load().chunks
 	c := int(slot >> chunkBits)
 	if c >= len(chunks) {
 		return nil
@@ -121,6 +171,11 @@ func (a *arrays) listAt(slot uint32, level int) list {
 	return a.block(blockOf(state) + uint32(level-1))
 }
 
+// prefetch asks for slot's list of level 0.
+func (a *arrays) prefetch(slot uint32) {
+	kernel.PrefetchRows(&a.nodes.Load().links, []uint32{slot}, (4*a.width+63)/64)
+}
+
 // block returns an upper list by number.
 func (a *arrays) block(n uint32) list {
 	c := (*a.upper.Load())[n>>upperBits]
@@ -128,45 +183,58 @@ func (a *arrays) block(n uint32) list {
 	return c[i : i+a.upperWidth : i+a.upperWidth]
 }
 
-// len returns the number of links; the bound keeps a reader inside whatever it meets.
+// len returns the number of links.
 func (l list) len() int {
-	if len(l) == 0 {
-		return 0
+	for i := range l {
+		if l.at(i) == noLink {
+			return i
+		}
 	}
-	return min(int(atomic.LoadUint32(&l[0])), len(l)-1)
+	return len(l)
 }
 
-func (l list) at(i int) uint32 { return atomic.LoadUint32(&l[1+i]) }
+func (l list) at(i int) uint32 { return atomic.LoadUint32(&l[i]) }
 
-func (l list) room() int { return len(l) - 1 }
+func (l list) room() int { return len(l) }
 
-// append adds a link; there is room for it. The count is written last, so that readers see only links.
-func (l list) append(slot uint32) {
-	n := l.len()
-	atomic.StoreUint32(&l[1+n], slot)
-	atomic.StoreUint32(&l[0], uint32(n+1))
+// append adds a link behind the n that are there; there is room for it. The new end is written first, so that
+// readers see only links.
+func (l list) append(n int, slot uint32) {
+	if n+1 < len(l) {
+		atomic.StoreUint32(&l[n+1], noLink)
+	}
+	atomic.StoreUint32(&l[n], slot)
 }
 
 // set replaces the links.
 func (l list) set(slots []uint32) {
 	for i, s := range slots {
-		atomic.StoreUint32(&l[1+i], s)
+		atomic.StoreUint32(&l[i], s)
 	}
-	atomic.StoreUint32(&l[0], uint32(len(slots)))
+	if len(slots) < len(l) {
+		atomic.StoreUint32(&l[len(slots)], noLink)
+	}
 }
 
 func (l list) contains(slot uint32) bool {
-	for i := range l.len() {
-		if l.at(i) == slot {
+	for i := range l {
+		switch l.at(i) {
+		case slot:
 			return true
+		case noLink:
+			return false
 		}
 	}
 	return false
 }
 
 func (l list) appendTo(dst []uint32) []uint32 {
-	for i := range l.len() {
-		dst = append(dst, l.at(i))
+	for i := range l {
+		slot := l.at(i)
+		if slot == noLink {
+			break
+		}
+		dst = append(dst, slot)
 	}
 	return dst
 }
@@ -195,7 +263,7 @@ func (a *arrays) takeBlocks(n int) (uint32, error) {
 func (a *arrays) reserveUpper() {
 	chunks := *a.upper.Load()
 	for len(chunks)<<upperBits < int(a.used) {
-		chunks = append(chunks, make([]uint32, upperSize*a.upperWidth))
+		chunks = append(chunks, emptyLists(upperSize*a.upperWidth))
 	}
 	a.upper.Store(&chunks)
 }

@@ -1,10 +1,6 @@
 package hnsw
 
-import (
-	"slices"
-
-	"github.com/croftdb/croft/ann"
-)
+import "slices"
 
 // chooser picks the neighbours of one slot, its owner, among candidates.
 type chooser struct {
@@ -12,26 +8,31 @@ type chooser struct {
 	out    []float32
 	keys   []uint64 // candidates by distance from the owner, salted with the owner
 	picked []uint32
+	from   measurer
 }
 
 // rank measures c.slots from owner into c.keys, nearest first, without those that have no vector. It returns false
 // if the owner has none.
 func (c *chooser) rank(g *Graph, owner uint32) bool {
-	values, scale := g.src.Vector(owner)
-	if values == nil {
+	if !c.from.bindSlot(g, owner) {
 		return false
 	}
-	c.out = slices.Grow(c.out[:0], len(c.slots))[:len(c.slots)]
-	query := ann.BindScaled(g.cfg.linkMetric(), values, scale)
-	query.Measure(g.src, c.slots, c.out)
+	out := c.measure(g, c.slots)
 	c.keys = c.keys[:0]
 	for i, slot := range c.slots {
-		if !ann.IsGone(c.out[i]) {
-			c.keys = append(c.keys, ann.Key(ann.Candidate{Slot: slot ^ owner, Distance: c.out[i]}))
+		if !isGone(out[i]) {
+			c.keys = append(c.keys, makeKey(slot^owner, out[i]))
 		}
 	}
 	slices.Sort(c.keys)
 	return true
+}
+
+// measure measures slots from what c.from is bound to.
+func (c *chooser) measure(g *Graph, slots []uint32) []float32 {
+	c.out = slices.Grow(c.out[:0], len(slots))[:len(slots)]
+	c.from.measure(g, slots, c.out)
+	return c.out
 }
 
 // pick chooses up to limit of c.keys by the heuristic of the HNSW paper: a candidate is left out if one picked before
@@ -43,7 +44,7 @@ func (c *chooser) pick(g *Graph, owner uint32, limit int) {
 		if len(c.picked) == limit {
 			return
 		}
-		if slot := uint32(key) ^ owner; all || c.diverse(g, slot, key) {
+		if slot := keySlot(key) ^ owner; all || c.diverse(g, slot, key) {
 			c.picked = append(c.picked, slot)
 		}
 	}
@@ -51,18 +52,14 @@ func (c *chooser) pick(g *Graph, owner uint32, limit int) {
 
 // diverse reports whether slot, of that key, is nearer to the owner than to everything picked.
 func (c *chooser) diverse(g *Graph, slot uint32, key uint64) bool {
-	values, scale := g.src.Vector(slot)
-	if values == nil {
+	if len(c.picked) == 0 {
+		return true
+	}
+	if !c.from.bindSlot(g, slot) {
 		return false
 	}
-	query := ann.BindScaled(g.cfg.linkMetric(), values, scale)
-	for _, other := range c.picked {
-		values, scale := g.src.Vector(other)
-		if values == nil {
-			continue
-		}
-		distance := query.Distance(values, scale)
-		if ann.Key(ann.Candidate{Slot: other ^ slot, Distance: distance}) < key {
+	for i, distance := range c.measure(g, c.picked) {
+		if !isGone(distance) && makeKey(c.picked[i]^slot, distance) < key {
 			return false
 		}
 	}

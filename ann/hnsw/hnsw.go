@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 
 	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/ann/quant"
 )
 
 // Config says how a graph is built. The zero M and EfConstruction stand for their defaults.
@@ -27,6 +28,14 @@ type Config struct {
 	M int
 	// EfConstruction is the breadth of the walk that finds an insert's neighbours. Default 200.
 	EfConstruction int
+	// Bits is the width of the codes that walks measure, 1, 2, 4 or 8 (package quant), or NoCodes. Default DefaultBits.
+	Bits int
+	// Seed turns the codes; clients should not know it. Load takes it from the checkpoint.
+	Seed uint64
+	// Centre, of Dim values, is where codes are taken from, such as the mean of some vectors (scaled to unit length under
+	// Cosine): codes are the more precise the nearer vectors are to it, and right wherever it is. Default the origin. Load
+	// takes it from the checkpoint.
+	Centre []float32
 }
 
 const (
@@ -41,6 +50,9 @@ func (c *Config) EnsureDefaults() {
 	}
 	if c.EfConstruction == 0 {
 		c.EfConstruction = 200
+	}
+	if c.Bits == 0 {
+		c.Bits = DefaultBits(c.Dim)
 	}
 }
 
@@ -58,6 +70,14 @@ func (c *Config) Validate() error {
 	}
 	if c.EfConstruction < 1 || c.EfConstruction > maxEf {
 		faults = append(faults, fmt.Errorf("EfConstruction %d is outside 1 to %d", c.EfConstruction, maxEf))
+	}
+	switch c.Bits {
+	case NoCodes, 1, 2, 4, 8:
+	default:
+		faults = append(faults, fmt.Errorf("codes of %d bits: want 1, 2, 4 or 8, or %d for none", c.Bits, NoCodes))
+	}
+	if len(c.Centre) != 0 && len(c.Centre) != c.Dim {
+		faults = append(faults, fmt.Errorf("centre has %d values, the index %d", len(c.Centre), c.Dim))
 	}
 	return errors.Join(faults...)
 }
@@ -77,8 +97,9 @@ const stripes = 256
 
 // Graph is one index. Create it with New or Load.
 type Graph struct {
-	cfg Config
-	src ann.Source
+	cfg   Config
+	src   ann.Source
+	quant *quant.Quantizer // nil in a graph without codes
 	arrays
 
 	entry   atomic.Uint64 // an entryPoint
@@ -98,8 +119,12 @@ func New(cfg Config, src ann.Source) *Graph {
 	if err := cfg.Validate(); err != nil {
 		panic("hnsw: " + err.Error())
 	}
-	g := &Graph{cfg: cfg, src: src}
-	g.arrays.init(cfg.M)
+	g := &Graph{cfg: cfg, src: src, quant: cfg.quantizer()}
+	codeBytes := 0
+	if g.quant != nil {
+		codeBytes = g.quant.RowBytes()
+	}
+	g.arrays.init(cfg.M, codeBytes)
 	g.pool.New = func() any { return newScratch(&g.cfg) }
 	return g
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 
-	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/internal/errs"
 )
 
@@ -25,7 +24,8 @@ func (g *Graph) Insert(ctx context.Context, slot uint32, level int) error {
 	}
 	s := g.getScratch()
 	defer g.putScratch(s)
-	w := walker{g: g, s: s, query: ann.BindScaled(g.cfg.linkMetric(), values, scale), salt: slot, self: true}
+	g.encode(s, slot, values, scale)
+	w := g.linkWalker(s, slot, values, scale)
 	w.admit.barred = stateLeaving
 	for !g.place(&w, level) {
 	}
@@ -35,6 +35,9 @@ func (g *Graph) Insert(ctx context.Context, slot uint32, level int) error {
 
 // claim makes slot present, without links.
 func (g *Graph) claim(slot uint32, level int) error {
+	if slot > maxSlot {
+		return errs.New(errs.Invalid, "insert slot %d: slots end at %d", slot, maxSlot)
+	}
 	g.reserve(slot)
 	block, err := g.takeBlocks(level)
 	if err != nil {
@@ -102,7 +105,7 @@ func (w *walker) findNeighbours(start uint64, level int) (nearest uint64) {
 	g, own := w.g, &w.s.own
 	// Nothing cancels an insert that has begun: the context would only add a state to get out of.
 	_ = w.walk(context.Background(), start, level, g.cfg.EfConstruction)
-	own.keys = append(own.keys[:0], w.s.results.SortedKeys()...)
+	own.keys = w.s.pool.appendAdmitted(own.keys[:0])
 	own.pick(g, w.salt, g.cfg.M)
 	w.s.plan[level] = append(w.s.plan[level][:0], own.picked...)
 	if len(own.keys) == 0 {
@@ -123,8 +126,8 @@ func (g *Graph) linkOut(slot uint32, level int, to []uint32) {
 	defer g.lock(slot).Unlock()
 	links := g.listAt(slot, level)
 	for _, t := range to {
-		if links.len() < links.room() && g.linkable(t, level) && !links.contains(t) {
-			links.append(t)
+		if n := links.len(); n < links.room() && g.linkable(t, level) && !links.contains(t) {
+			links.append(n, t)
 		}
 	}
 }
@@ -136,11 +139,11 @@ func (g *Graph) linkBack(c *chooser, slot, target uint32, level int) {
 		return
 	}
 	links := g.listAt(slot, level)
-	switch {
-	case links.contains(target):
+	if links.contains(target) {
 		return
-	case links.len() < links.room():
-		links.append(target)
+	}
+	if n := links.len(); n < links.room() {
+		links.append(n, target)
 		return
 	}
 	c.slots = g.appendLinkable(c.slots[:0], links, level)
@@ -153,8 +156,12 @@ func (g *Graph) linkBack(c *chooser, slot, target uint32, level int) {
 
 // appendLinkable appends the links that may stay.
 func (g *Graph) appendLinkable(dst []uint32, links list, level int) []uint32 {
-	for i := range links.len() {
-		if slot := links.at(i); g.linkable(slot, level) {
+	for i := range links {
+		slot := links.at(i)
+		if slot == noLink {
+			break
+		}
+		if g.linkable(slot, level) {
 			dst = append(dst, slot)
 		}
 	}

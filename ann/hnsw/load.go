@@ -4,13 +4,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
 )
 
-// Load reads what Save wrote. cfg must have the metric, dimension and M that the graph was built with; its other
-// settings apply from now on. Damage of any kind is an error of kind Corrupt, and a graph that loads cannot lead a
+// Load reads what Save wrote. cfg must have the metric, dimension, M and Bits that the graph was built with; seed and
+// centre of its codes come from the checkpoint, other settings apply from now on. Damage of any kind is an error of kind Corrupt, and a graph that loads cannot lead a
 // walk astray: every link is checked. r is read to the graph's end and not beyond.
 func Load(r io.Reader, cfg Config, src ann.Source) (*Graph, error) {
 	cfg.EnsureDefaults()
@@ -29,6 +31,9 @@ func Load(r io.Reader, cfg Config, src ann.Source) (*Graph, error) {
 	if err := h.matches(&cfg); err != nil {
 		return nil, err
 	}
+	if err := h.readCentre(&in, &cfg); err != nil {
+		return nil, err
+	}
 	g := New(cfg, src)
 	if err := g.readArrays(&in, &h); err != nil {
 		return nil, err
@@ -40,11 +45,30 @@ func Load(r io.Reader, cfg Config, src ann.Source) (*Graph, error) {
 }
 
 func (h *header) matches(cfg *Config) error {
-	if metricOf(h.metric) == cfg.Metric && int(h.dim) == cfg.Dim && int(h.m) == cfg.M {
+	bits := max(cfg.Bits, 0)
+	if metricOf(h.metric) == cfg.Metric && int(h.dim) == cfg.Dim && int(h.m) == cfg.M && int(h.bits) == bits {
 		return nil
 	}
-	return errs.New(errs.FailedPrecondition, "load graph: it was built with %v, dimension %d, M %d, not %v, %d, %d",
-		metricOf(h.metric), h.dim, h.m, cfg.Metric, cfg.Dim, cfg.M).WithHint("rebuild the graph")
+	return errs.New(errs.FailedPrecondition, "load graph: it was built with %v, dimension %d, M %d, codes of %d bits, not %v, %d, %d, %d",
+		metricOf(h.metric), h.dim, h.m, h.bits, cfg.Metric, cfg.Dim, cfg.M, bits).WithHint("rebuild the graph")
+}
+
+// readCentre sets where the codes were taken from.
+func (h *header) readCentre(in *blockReader, cfg *Config) error {
+	cfg.Seed, cfg.Centre = h.seed, nil
+	if h.centre == 0 {
+		return nil
+	}
+	if h.centre != h.dim {
+		return errs.New(errs.Corrupt, "load graph: its centre has %d values, the dimension is %d", h.centre, h.dim)
+	}
+	b, err := in.read(4 * cfg.Dim)
+	if err != nil {
+		return err
+	}
+	cfg.Centre = make([]float32, cfg.Dim)
+	copy(codec.Float32Bytes(cfg.Centre), b)
+	return nil
 }
 
 // readArrays grows the arrays block by block, so that a false count costs no more memory than the input is long.
@@ -56,9 +80,13 @@ func (g *Graph) readArrays(in *blockReader, h *header) error {
 			return err
 		}
 		words := readWords(b)
-		chunks = append(chunks, chunk{state: words[:chunkSize:chunkSize], links: words[chunkSize:]})
+		c := chunk{state: words[:chunkSize:chunkSize], links: words[chunkSize:]}
+		if c.codes, err = g.readCodes(in); err != nil {
+			return err
+		}
+		chunks = append(chunks, c)
 	}
-	g.nodes.Store(&chunks)
+	g.setChunks(chunks)
 	var upper [][]uint32
 	for uint64(len(upper))<<upperBits < uint64(h.upper) {
 		b, err := in.read(4 * upperSize * g.upperWidth)
@@ -70,6 +98,14 @@ func (g *Graph) readArrays(in *blockReader, h *header) error {
 	g.upper.Store(&upper)
 	g.used = h.upper
 	return nil
+}
+
+func (g *Graph) readCodes(in *blockReader) ([]byte, error) {
+	if g.codeBytes == 0 {
+		return nil, nil
+	}
+	b, err := in.read(chunkSize * g.codeBytes)
+	return slices.Clone(b), err
 }
 
 func readWords(b []byte) []uint32 {
@@ -150,7 +186,7 @@ func (g *Graph) checkEntry(e entryPoint) error {
 func (g *Graph) checkState(slot uint32, taken bitmap) error {
 	state := g.state(slot)
 	if state&statePresent == 0 {
-		if state != 0 || g.listAt(slot, 0)[0] != 0 {
+		if state != 0 || g.listAt(slot, 0)[0] != noLink {
 			return errs.New(errs.Corrupt, "load graph: slot %d is not in use and not empty", slot)
 		}
 		return nil
@@ -181,10 +217,7 @@ func (g *Graph) checkLinks(slot uint32) error {
 	}
 	for level := range levelOf(state) + 1 {
 		links := g.listAt(slot, level)
-		if int(links[0]) > links.room() {
-			return errs.New(errs.Corrupt, "load graph: slot %d has %d links on level %d, room for %d", slot, links[0], level, links.room())
-		}
-		for _, to := range links[1 : 1+links[0]] {
+		for _, to := range links[:links.len()] {
 			if to == slot || !g.linkable(to, level) {
 				return errs.New(errs.Corrupt, "load graph: slot %d has a bad link to %d on level %d", slot, to, level)
 			}

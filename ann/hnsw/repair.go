@@ -5,8 +5,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"github.com/croftdb/croft/ann"
 )
 
 // repairer is the progress of unlinking deleted slots, one batch at a time. Finding who links to a deleted slot
@@ -201,14 +199,13 @@ func (g *Graph) mendList(s *scratch, slot uint32, level int) bool {
 func (g *Graph) rewrite(s *scratch, slot uint32, level int) (old []uint32) {
 	defer g.lock(slot).Unlock()
 	links := g.listAt(slot, level)
-	leaving := false
-	for i := range links.len() {
+	n, leaving := links.len(), false
+	for i := range n {
 		leaving = leaving || g.state(links.at(i))&stateLeaving != 0
 	}
 	if !leaving {
 		return nil
 	}
-	n := links.len()
 	g.gather(s, slot, level, links)
 	if s.own.rank(g, slot) {
 		s.own.pick(g, slot, links.room())
@@ -287,7 +284,7 @@ func (g *Graph) rescue(s *scratch, slot uint32) (cost int) {
 	if values == nil {
 		return 1
 	}
-	w := walker{g: g, s: s, query: ann.BindScaled(g.cfg.linkMetric(), values, scale), salt: slot, self: true}
+	w := g.linkWalker(s, slot, values, scale)
 	w.admit.barred = stateDead
 	if !g.connect(&w, entry, 0) {
 		g.takeEntry(entry, slot, levelOf(state)) // the entry point leads to nothing that stays

@@ -13,7 +13,7 @@ import (
 // The format is described in docs/format/graph.md.
 const (
 	magic      = "croftgr\n"
-	version    = 1
+	version    = 2
 	headerSize = 64
 	blockHead  = 8 // length and checksum in front of a block
 )
@@ -23,6 +23,8 @@ type header struct {
 	metric, dim, m, ef    uint32
 	chunks, upper, filled uint32 // chunks of slots, upper blocks, slots in use
 	entry                 entryPoint
+	bits, centre          uint32 // width of codes, 0 for none; values of the centre
+	seed                  uint64
 }
 
 func (h *header) append(b []byte) []byte {
@@ -31,7 +33,9 @@ func (h *header) append(b []byte) []byte {
 		b = codec.AppendUint32(b, v)
 	}
 	b = codec.AppendUint64(b, uint64(h.entry))
-	return append(b, make([]byte, blockHead+headerSize-len(b))...)
+	b = codec.AppendUint32(b, h.bits)
+	b = codec.AppendUint32(b, h.centre)
+	return codec.AppendUint64(b, h.seed)
 }
 
 func parseHeader(b []byte) (h header, err error) {
@@ -47,25 +51,33 @@ func parseHeader(b []byte) (h header, err error) {
 		*field = r.Uint32()
 	}
 	h.entry = entryPoint(r.Uint64())
+	h.bits, h.centre, h.seed = r.Uint32(), r.Uint32(), r.Uint64()
 	return h, r.Err()
 }
 
 // Save writes the graph. No Insert and no Repair call may run meanwhile; searches and deletes may. A repair that is
 // between two calls is not saved: the loaded graph begins it anew.
 func (g *Graph) Save(w io.Writer) error {
-	chunks := *g.nodes.Load()
+	chunks := g.nodes.Load().chunks
 	h := header{
 		metric: uint32(g.cfg.Metric), dim: uint32(g.cfg.Dim), m: uint32(g.cfg.M), ef: uint32(g.cfg.EfConstruction),
 		chunks: uint32(len(chunks)), upper: g.used, filled: uint32(g.present.Load()), entry: g.entryPoint(),
+		bits: uint32(max(g.cfg.Bits, 0)), centre: uint32(len(g.cfg.Centre)), seed: g.cfg.Seed,
 	}
 	out := blockWriter{w: w}
 	out.write(h.append(out.start()))
+	if h.centre > 0 {
+		out.write(append(out.start(), codec.Float32Bytes(g.cfg.Centre)...))
+	}
 	for _, c := range chunks {
 		b := out.start()
 		for i := range c.state {
 			b = codec.AppendUint32(b, atomic.LoadUint32(&c.state[i])&^stateLeaving)
 		}
 		out.write(appendLists(b, c.links, g.width))
+		if g.codeBytes > 0 {
+			out.write(append(out.start(), c.codes...))
+		}
 	}
 	for first := 0; first < int(g.used); first += upperSize {
 		lists := (*g.upper.Load())[first>>upperBits]
@@ -74,17 +86,18 @@ func (g *Graph) Save(w io.Writer) error {
 	return errs.Wrap(errs.KindOf(out.err), out.err, "save graph")
 }
 
-// appendLists writes lists of a width, with zeros behind their links: what stood there before is nobody's business,
+// appendLists writes lists of a width, with noLink behind their links: what stood there before is nobody's business,
 // and graphs that are equal give equal bytes.
 func appendLists(b []byte, words []uint32, width int) []byte {
 	for i := 0; i < len(words); i += width {
 		links := list(words[i : i+width])
 		n := links.len()
-		b = codec.AppendUint32(b, uint32(n))
 		for j := range n {
 			b = codec.AppendUint32(b, links.at(j))
 		}
-		b = append(b, make([]byte, 4*(width-1-n))...)
+		for range width - n {
+			b = codec.AppendUint32(b, noLink)
+		}
 	}
 	return b
 }

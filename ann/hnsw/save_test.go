@@ -147,7 +147,7 @@ func TestLoadRefuses(t *testing.T) {
 		edit func([]byte)
 	}{
 		{"magic", errs.Corrupt, set(header, 1)},
-		{"newer version", errs.FailedPrecondition, set(header+8, 2)},
+		{"newer version", errs.FailedPrecondition, set(header+8, 3)},
 		{"other metric", errs.FailedPrecondition, set(header+12, 1)},
 		{"other dimension", errs.FailedPrecondition, set(header+16, 9)},
 		{"other M", errs.FailedPrecondition, set(header+20, 5)},
@@ -159,11 +159,12 @@ func TestLoadRefuses(t *testing.T) {
 		{"empty but for its slots", errs.Corrupt, set(header+44, 0)},
 		{"leaving slot", errs.Corrupt, set(slots, 5<<29)},
 		{"upper list out of range", errs.Corrupt, set(slots, 1<<31|15<<24|1000)},
-		{"too many links", errs.Corrupt, set(slots+4096, 9)},
-		{"link to itself", errs.Corrupt, set(slots+4096+4, 0)},
-		{"link out of range", errs.Corrupt, set(slots+4096+4, 1<<30)},
-		{"link to a slot not in use", errs.Corrupt, set(slots+4096+4, 500)},
-		{"links of a slot not in use", errs.Corrupt, set(slots+4096+500*36, 1)},
+		{"other codes", errs.FailedPrecondition, set(header+48, 4)},
+		{"centre of another length", errs.Corrupt, set(header+52, 3)},
+		{"link to itself", errs.Corrupt, set(slots+4096, 0)},
+		{"link out of range", errs.Corrupt, set(slots+4096, 1<<30)},
+		{"link to a slot not in use", errs.Corrupt, set(slots+4096, 500)},
+		{"links of a slot not in use", errs.Corrupt, set(slots+4096+500*32, 1)},
 	}
 	for _, tt := range tests {
 		bad := bytes.Clone(data)

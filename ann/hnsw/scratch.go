@@ -4,101 +4,89 @@ import (
 	"slices"
 
 	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/ann/quant"
 )
 
 // scratch is the memory of one walk or insert, kept in a pool.
 type scratch struct {
-	seen     visited
-	frontier minHeap
-	results  ann.TopK
-	slots    []uint32 // unseen neighbours of the node being expanded
-	out      []float32
-	plan     [maxLevel + 1][]uint32 // links of the slot being inserted, by level
-	own      chooser                // neighbours for the slot being inserted or mended
-	other    chooser                // neighbours for a slot that a link back is offered to
+	seen    visited
+	pool    pool
+	from    measurer // what the walk goes towards
+	slots   []uint32 // unseen neighbours of the node being expanded
+	out     []float32
+	ranked  []uint64 // candidates of a search, by estimate
+	results ann.TopK
+	encoder quant.Scratch
+	plan    [maxLevel + 1][]uint32 // links of the slot being inserted, by level
+	own     chooser                // neighbours for the slot being inserted or mended
+	other   chooser                // neighbours for a slot that a link back is offered to
 }
 
 func newScratch(cfg *Config) *scratch {
 	return &scratch{slots: make([]uint32, 0, 2*cfg.M), out: make([]float32, 2*cfg.M)}
 }
 
-func (g *Graph) getScratch() *scratch  { return g.pool.Get().(*scratch) }
-func (g *Graph) putScratch(s *scratch) { g.pool.Put(s) }
+func (g *Graph) getScratch() *scratch { return g.pool.Get().(*scratch) }
 
-// visited is a set of slots that is emptied by counting up: a slot is in it if its tag is the current epoch.
+func (g *Graph) putScratch(s *scratch) {
+	s.from.release()
+	s.own.from.release()
+	s.other.from.release()
+	g.pool.Put(s)
+}
+
+// visited is a set of slots: a bit for each, so that the set of a walk over a million slots stays in the cache, and a
+// list of those put in, to take them out again.
 type visited struct {
-	epoch uint16
-	tags  []uint16
+	bits  bitmap
+	added []uint32
 }
 
 // reset empties the set and makes room for n slots.
 func (v *visited) reset(n int) {
-	if len(v.tags) < n {
-		v.tags = make([]uint16, n)
-		v.epoch = 0
+	if len(v.added) > len(v.bits)/2 {
+		clear(v.bits)
+	} else {
+		for _, slot := range v.added {
+			v.bits[slot/64] = 0
+		}
 	}
-	v.epoch++
-	if v.epoch == 0 { // tags of 65,535 resets ago would count as new
-		clear(v.tags)
-		v.epoch = 1
+	v.added = v.added[:0]
+	v.grow(n)
+}
+
+func (v *visited) grow(n int) {
+	if words := (n + 63) / 64; words > len(v.bits) {
+		v.bits = append(v.bits, make([]uint64, words-len(v.bits))...)
 	}
 }
 
 // add puts slot in and tells whether it was not there before.
 func (v *visited) add(slot uint32) bool {
-	if int(slot) >= len(v.tags) { // the graph has grown since reset
-		v.tags = slices.Grow(v.tags, int(slot)+1-len(v.tags))
-		v.tags = v.tags[:cap(v.tags)]
+	word := int(slot / 64)
+	if word >= len(v.bits) { // the graph has grown since reset
+		v.grow(int(slot) + 1)
 	}
-	if v.tags[slot] == v.epoch {
+	bit := uint64(1) << (slot % 64)
+	if v.bits[word]&bit != 0 {
 		return false
 	}
-	v.tags[slot] = v.epoch
+	v.bits[word] |= bit
+	v.added = append(v.added, slot)
 	return true
 }
 
-// minHeap is a heap of keys, the nearest on top.
-type minHeap []uint64
-
-func (h *minHeap) push(key uint64) {
-	s := append(*h, key)
-	*h = s
-	i := len(s) - 1
-	for i > 0 {
-		parent := (i - 1) / 2
-		if s[parent] <= key {
+// addLinks puts the links of a list in and returns those that were not there before, in dst's memory.
+func (v *visited) addLinks(links list, dst []uint32) []uint32 {
+	dst = slices.Grow(dst[:0], len(links))
+	for i := range links {
+		slot := links.at(i)
+		if slot == noLink {
 			break
 		}
-		s[i] = s[parent]
-		i = parent
-	}
-	s[i] = key
-}
-
-func (h *minHeap) pop() uint64 {
-	s := *h
-	top, last := s[0], len(s)-1
-	key := s[last]
-	s = s[:last]
-	*h = s
-	if last == 0 {
-		return top
-	}
-	i := 0
-	for {
-		child := 2*i + 1
-		if child >= last {
-			break
+		if v.add(slot) {
+			dst = append(dst, slot)
 		}
-		if child+1 < last && s[child+1] < s[child] {
-			child++
-		}
-		if s[child] >= key {
-			break
-		}
-		s[i] = s[child]
-		i = child
 	}
-	s[i] = key
-	return top
+	return dst
 }

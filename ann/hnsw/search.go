@@ -19,19 +19,16 @@ func (g *Graph) Search(ctx context.Context, req *ann.Request, dst []ann.Candidat
 	}
 	s := g.getScratch()
 	defer g.putScratch(s)
-	w := walker{g: g, s: s, query: ann.Bind(g.cfg.Metric, req.Vector)}
+	s.from.bind(g, req.Vector)
+	w := walker{g: g, s: s}
 	w.admit.filter = req.Filter
 	if err := w.search(ctx, max(req.K, req.Ef)); err != nil {
 		return dst, err
 	}
-	keys := s.results.SortedKeys()
-	for _, key := range keys[:min(req.K, len(keys))] {
-		dst = append(dst, ann.FromKey(key))
-	}
-	return dst, nil
+	return w.rank(req.K, dst), nil
 }
 
-// search leaves the ef nearest slots that it finds in s.results. A walk that passes through deleted slots while repair
+// search leaves the ef nearest slots that it finds in s.pool. A walk that passes through deleted slots while repair
 // takes their links away ends early; it is walked again, over what repair has put in their place.
 func (w *walker) search(ctx context.Context, ef int) error {
 	for {
@@ -41,7 +38,7 @@ func (w *walker) search(ctx context.Context, ef int) error {
 		}
 		entry := w.g.entryPoint()
 		if !entry.valid() {
-			w.s.results.Reset(0)
+			w.s.pool.reset(0)
 			return nil
 		}
 		start := w.descend(w.keyOf(entry.slot()), entry.level(), 0)
@@ -65,34 +62,38 @@ func (a *admission) allows(g *Graph, slot uint32) bool {
 	return a.filter == nil || a.filter.Allow(slot)
 }
 
-// walker is one walk: a bound query with its scratch.
+// walker is one walk towards what its scratch is bound to.
 //
-// Candidates are compared by keys (ann.Key), which order by distance and then by slot XOR salt. A search has salt
-// 0, so ties come out in slot order; an insert has its own slot as salt, so that "nearest" among equal vectors means
-// nearest by XOR of slots. That is again a metric, and graphs over it are navigable: many copies of one vector then
-// form a sound graph instead of all linking to the same few and losing the rest.
+// Candidates are compared by keys, which order by distance and then by slot XOR salt. A search has salt 0, so ties
+// come out in slot order; an insert has its own slot as salt, so that "nearest" among equal vectors means nearest by
+// XOR of slots. That is again a metric, and graphs over it are navigable: many copies of one vector then form a
+// sound graph instead of all linking to the same few and losing the rest.
 type walker struct {
 	g     *Graph
 	s     *scratch
-	query ann.Query
 	salt  uint32
 	self  bool // the slot equal to salt is the one being inserted, and not to be found
 	admit admission
 }
 
-func (w *walker) key(slot uint32, distance float32) uint64 {
-	return ann.Key(ann.Candidate{Slot: slot ^ w.salt, Distance: distance})
+// linkWalker walks towards a slot's own vector to find links for it.
+func (g *Graph) linkWalker(s *scratch, slot uint32, values []float32, scale float32) walker {
+	s.from.bindLinks(g, values, scale)
+	return walker{g: g, s: s, salt: slot, self: true}
 }
 
-func (w *walker) slot(key uint64) uint32 { return uint32(key) ^ w.salt }
+func (w *walker) key(slot uint32, distance float32) uint64 { return makeKey(slot^w.salt, distance) }
+
+func (w *walker) slot(key uint64) uint32 { return keySlot(key) ^ w.salt }
 
 // keyOf measures one slot; without a vector it counts as farthest.
 func (w *walker) keyOf(slot uint32) uint64 {
-	values, scale := w.g.src.Vector(slot)
-	if values == nil {
-		return w.key(slot, math.MaxFloat32)
+	slots, out := append(w.s.slots[:0], slot), w.s.out[:1]
+	w.s.from.measure(w.g, slots, out)
+	if isGone(out[0]) {
+		out[0] = math.MaxFloat32
 	}
-	return w.key(slot, w.query.Distance(values, scale))
+	return w.key(slot, out[0])
 }
 
 // descend goes from a level down to, but not into, another, each time to the nearest node that single steps reach.
@@ -113,9 +114,9 @@ func (w *walker) descend(best uint64, from, to int) uint64 {
 func (w *walker) nearest(best uint64, level int) uint64 {
 	slots := w.g.listAt(w.slot(best), level).appendTo(w.s.slots[:0])
 	out := w.s.out[:len(slots)]
-	w.query.Measure(w.g.src, slots, out)
+	w.s.from.measure(w.g, slots, out)
 	for i, slot := range slots {
-		if ann.IsGone(out[i]) {
+		if isGone(out[i]) {
 			continue
 		}
 		if key := w.key(slot, out[i]); key < best {
@@ -128,78 +129,64 @@ func (w *walker) nearest(best uint64, level int) uint64 {
 // pollEvery is how many distances lie between two looks at the context.
 const pollEvery = 256
 
-// walk leaves the ef nearest admitted slots that it finds on a level in s.results.
+// walk leaves the ef nearest admitted slots that it finds on a level in s.pool, among others.
 func (w *walker) walk(ctx context.Context, start uint64, level, ef int) error {
 	s := w.s
-	s.results.Reset(ef)
-	s.frontier = append(s.frontier[:0], start)
+	s.pool.reset(ef)
 	s.seen.reset(w.g.slots())
 	if w.self {
 		s.seen.add(w.salt)
 	}
 	s.seen.add(w.slot(start))
-	w.offerStart(start)
-	worst, measured := s.results.Bound(), 0
-	for len(s.frontier) > 0 {
-		nearest := s.frontier.pop()
-		if nearest > worst {
-			break
+	s.pool.insert(w.flagged(start))
+	measured := 0
+	for {
+		node, ok := s.pool.next()
+		if !ok {
+			return nil
 		}
-		n := w.measureNeighbours(nearest, level)
-		worst = w.offer(nearest, s.slots[:n], s.out[:n], worst)
-		if measured += n; measured >= pollEvery {
+		s.slots = s.seen.addLinks(w.g.listAt(w.slot(node), level), s.slots)
+		out := s.out[:len(s.slots)]
+		s.from.measure(w.g, s.slots, out)
+		w.offer(node, s.slots, out)
+		if next, ok := s.pool.peek(); ok && level == 0 {
+			w.g.prefetch(w.slot(next)) // a cache miss less to wait for
+		}
+		if measured += len(out); measured >= pollEvery {
 			measured = 0
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
 }
 
-func (w *walker) offerStart(start uint64) {
-	slot := w.slot(start)
-	if w.self && slot == w.salt { // linked on upper levels already
-		return
+// flagged marks the key of a slot that may not be returned.
+func (w *walker) flagged(key uint64) uint64 {
+	slot := w.slot(key)
+	if w.self && slot == w.salt || !w.admit.allows(w.g, slot) { // its own, linked on upper levels already
+		return key | keyWay
 	}
-	if values, _ := w.g.src.Vector(slot); values != nil && w.admit.allows(w.g, slot) {
-		w.s.results.OfferKey(start)
-	}
+	return key
 }
 
-// measureNeighbours measures the unseen neighbours of a node and returns their number.
-func (w *walker) measureNeighbours(node uint64, level int) int {
-	s := w.s
-	links := w.g.listAt(w.slot(node), level)
-	slots := s.slots[:0]
-	for i := range links.len() {
-		if slot := links.at(i); s.seen.add(slot) {
-			slots = append(slots, slot)
-		}
-	}
-	s.slots = slots
-	w.query.Measure(w.g.src, slots, s.out[:len(slots)])
-	return len(slots)
-}
-
-// offer takes in the neighbours of a node and returns the new bound. A slot without a vector is a way as good as the
-// node that leads to it, and no result.
-func (w *walker) offer(node uint64, slots []uint32, distances []float32, worst uint64) uint64 {
-	s := w.s
+// offer takes in the neighbours of a node. A slot without a vector is a way as good as the node that leads to it, and
+// no result.
+func (w *walker) offer(node uint64, slots []uint32, distances []float32) {
+	p := &w.s.pool
 	for i, slot := range slots {
 		distance := distances[i]
-		if ann.IsGone(distance) {
-			s.frontier.push(w.key(slot, ann.FromKey(node).Distance))
+		if isGone(distance) {
+			distance = keyDistance(node)
+			if key := w.key(slot, distance) | keyWay; key < p.bound {
+				p.insert(key)
+			}
 			continue
 		}
 		key := w.key(slot, distance)
-		if key >= worst {
+		if key >= p.bound {
 			continue
 		}
-		s.frontier.push(key)
-		if w.admit.allows(w.g, slot) && s.results.OfferKey(key) {
-			worst = s.results.Bound()
-		}
+		p.insert(w.flagged(key))
 	}
-	return worst
 }

@@ -1,0 +1,110 @@
+package hnsw
+
+import (
+	"math"
+
+	"github.com/croftdb/croft/ann"
+)
+
+// Candidates are compared as one word: the distance, then the slot (salted, see walker), then flags.
+const (
+	slotShift    = 2
+	keyExpanded  = 1 << 0 // its neighbours have been looked at
+	keyWay       = 1 << 1 // not to be returned
+	maxSlot      = 1<<(32-slotShift) - 1
+	keyFlagsMask = keyExpanded | keyWay
+)
+
+func makeKey(slot uint32, distance float32) uint64 {
+	return ann.Key(ann.Candidate{Slot: slot << slotShift, Distance: distance})
+}
+
+func keySlot(key uint64) uint32 { return uint32(key) >> slotShift }
+
+func keyDistance(key uint64) float32 { return ann.FromKey(key).Distance }
+
+func isGone(distance float32) bool { return ann.IsGone(distance) }
+
+// pool holds the nearest candidates of a walk in order, those whose neighbours have been looked at and those still to
+// be expanded, until ef of them may be returned. One sorted array serves as frontier and as result: it is short, and
+// moving a part of it costs less than two heaps.
+type pool struct {
+	keys     []uint64
+	cursor   int // no candidate before it is still to be expanded
+	admitted int // candidates that may be returned
+	ef       int
+	bound    uint64 // keys below it enter
+}
+
+func (p *pool) reset(ef int) {
+	*p = pool{keys: p.keys[:0], ef: ef, bound: math.MaxUint64}
+}
+
+// insert takes in a key that is below p.bound.
+func (p *pool) insert(key uint64) {
+	at, end := 0, len(p.keys)
+	for at < end {
+		if middle := int(uint(at+end) >> 1); p.keys[middle] < key {
+			at = middle + 1
+		} else {
+			end = middle
+		}
+	}
+	p.keys = append(p.keys, 0)
+	copy(p.keys[at+1:], p.keys[at:])
+	p.keys[at] = key
+	p.cursor = min(p.cursor, at)
+	if key&keyWay == 0 {
+		p.admitted++
+		p.trim()
+	}
+}
+
+// trim drops what lies behind the ef-th candidate that may be returned.
+func (p *pool) trim() {
+	if p.admitted < p.ef {
+		return
+	}
+	n := len(p.keys)
+	for n > 0 && (p.admitted > p.ef || p.keys[n-1]&keyWay != 0) {
+		n--
+		if p.keys[n]&keyWay == 0 {
+			p.admitted--
+		}
+	}
+	p.keys = p.keys[:n]
+	p.bound = p.keys[n-1]
+}
+
+// next returns the nearest candidate still to be expanded and marks it as such.
+func (p *pool) next() (key uint64, ok bool) {
+	for p.cursor < len(p.keys) {
+		key = p.keys[p.cursor]
+		p.cursor++
+		if key&keyExpanded == 0 {
+			p.keys[p.cursor-1] |= keyExpanded
+			return key, true
+		}
+	}
+	return 0, false
+}
+
+// peek returns the candidate that next would.
+func (p *pool) peek() (key uint64, ok bool) {
+	for i := p.cursor; i < len(p.keys); i++ {
+		if p.keys[i]&keyExpanded == 0 {
+			return p.keys[i], true
+		}
+	}
+	return 0, false
+}
+
+// appendAdmitted appends the keys that may be returned, without flags, nearest first.
+func (p *pool) appendAdmitted(dst []uint64) []uint64 {
+	for _, key := range p.keys {
+		if key&keyWay == 0 {
+			dst = append(dst, key&^keyFlagsMask)
+		}
+	}
+	return dst
+}
