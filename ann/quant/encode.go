@@ -1,0 +1,151 @@
+package quant
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/ann/internal/kernel"
+)
+
+// A row is its factors, then its codes in the layout of kernel.CodeDots. Factors come first so that they lie in a cache
+// line that the kernel asks for anyway.
+const (
+	factorBytes = 16
+	codesAt     = factorBytes
+)
+
+// factors are what an estimate needs of a row, beside its codes. With r for the vector less the centre, rotated, and x
+// for what its codes stand for, in steps of the grid:
+type factors struct {
+	norm   float32 // |r|, or negative where there is no direction to measure
+	gain   float32 // |r|/<x,r>: norm·gain·<x,q> is <r,q> on average over rotations
+	spread float32 // standard deviation of that for |r| = |q| = 1, r and q at right angles
+	sum    float32 // Σ x, exact
+}
+
+// noDirection marks a row of zeros under Cosine, which is at distance 1 from everything.
+const noDirection = -1
+
+func (f *factors) put(row []byte) {
+	for i, v := range [...]float32{f.norm, f.gain, f.spread, f.sum} {
+		binary.LittleEndian.PutUint32(row[4*i:], math.Float32bits(v))
+	}
+}
+
+func getFactors(row *[factorBytes]byte) factors {
+	at := func(i int) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(row[i:])) }
+	return factors{norm: at(0), gain: at(4), spread: at(8), sum: at(12)}
+}
+
+// Scratch is the memory that Encode works in, of one goroutine at a time. The zero Scratch is ready for use.
+type Scratch struct {
+	values []float32
+	codes  []uint8
+}
+
+// Encode writes the code of a vector to row, which has room for RowBytes. It panics unless there are Dim values. scale
+// is what ann.Source has beside them: the reciprocal of their norm under Cosine.
+func (z *Quantizer) Encode(s *Scratch, values []float32, scale float32, row []byte) {
+	row = row[:z.RowBytes()]
+	s.values, s.codes = sized(s.values, z.dims), sized(s.codes, z.dims)
+	factor := z.scaleOf(values, scale)
+	norm := z.rotate(values, factor, z.cfg.Centre, s.values)
+	sums := kernel.EncodeCodes(s.values, float32(z.scale), z.grid.levels, s.codes)
+	f := z.factors(norm, sums)
+	if factor == 0 {
+		f = factors{norm: noDirection}
+	}
+	f.put(row)
+	kernel.Pack(z.cfg.Bits, s.codes, row[codesAt:])
+	clear(row[codesAt+z.codeBytes():])
+}
+
+// factors are those of a vector of length norm whose direction was encoded with these sums.
+func (z *Quantizer) factors(norm float64, sums kernel.CodeSums) factors {
+	f := factors{sum: float32(float64(sums.U) - z.grid.centre()*float64(z.dims))}
+	if norm == 0 {
+		return f
+	}
+	along := sums.XU / z.rotation.growth                 // <x,r>/|r|
+	across := math.Sqrt(max(sums.UU/(along*along)-1, 0)) // tangent of the angle between x and r
+	f.norm = toFloat32(norm)
+	f.gain = toFloat32(1 / along)
+	f.spread = toFloat32(across / math.Sqrt(float64(z.dims-1)))
+	return f
+}
+
+// scaleOf is what values are multiplied by: what brings them to length 1 under Cosine, 0 if nothing does, else 1.
+func (z *Quantizer) scaleOf(values []float32, scale float32) float64 {
+	switch {
+	case z.cfg.Metric != ann.Cosine:
+		return 1
+	case scale == 0 || 0x1p-126 <= scale && scale <= math.MaxFloat32:
+		return float64(scale)
+	}
+	return 1 / ann.Norm(values) // out of the range in which a float32 is exact to 24 bits
+}
+
+// rotate sets out to the direction of values·scale-centre, as rotation.apply returns it, and returns the length.
+// It computes in float64, as values may be of any size that float32 has. A vector of length 0 gives zeros.
+func (z *Quantizer) rotate(values []float32, scale float64, centre, out []float32) (norm float64) {
+	if len(values) != z.cfg.Dim {
+		panic("quant: a vector of another dimension")
+	}
+	clear(out[len(values):])
+	if len(centre) == 0 {
+		norm = ann.Norm(values) * scale
+	} else {
+		norm = distance(values, scale, centre)
+	}
+	if norm == 0 {
+		clear(out)
+		return 0
+	}
+	if len(centre) == 0 {
+		scaled(values, scale/norm, out)
+	} else {
+		moved(values, scale/norm, centre, 1/norm, out)
+	}
+	z.rotation.apply(out)
+	return norm
+}
+
+// distance returns |a·scale-b|.
+func distance(a []float32, scale float64, b []float32) float64 {
+	b = b[:len(a)]
+	var sum float64
+	for i, v := range a {
+		d := float64(v)*scale - float64(b[i])
+		sum += d * d
+	}
+	return math.Sqrt(sum)
+}
+
+func scaled(a []float32, scale float64, out []float32) {
+	out = out[:len(a)]
+	for i, v := range a {
+		out[i] = float32(float64(v) * scale)
+	}
+}
+
+// moved sets out to a·scaleA-b·scaleB.
+func moved(a []float32, scaleA float64, b []float32, scaleB float64, out []float32) {
+	b, out = b[:len(a)], out[:len(a)]
+	for i, v := range a {
+		out[i] = float32(float64(v)*scaleA - float64(b[i])*scaleB)
+	}
+}
+
+// toFloat32 returns the nearest finite float32.
+func toFloat32(v float64) float32 {
+	return float32(max(-math.MaxFloat32, min(v, math.MaxFloat32)))
+}
+
+// sized returns a slice of n elements, in s if it has room.
+func sized[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}

@@ -1,0 +1,196 @@
+package quant
+
+import (
+	"math"
+	"unsafe"
+
+	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/ann/internal/kernel"
+)
+
+// Query is a bound vector or row, and the memory for it: of one goroutine at a time, to be bound again and again. The
+// zero Query is ready to be bound, by any Quantizer.
+//
+// The estimate for a row is base + weight·|r|² - slope·<r,q>, with q for the query less the centre, rotated, and
+//
+//	<r,q> ~ row.norm·row.gain·unit·(Σ u·codes - shift + half·row.sum)
+type Query struct {
+	z     *Quantizer
+	codes []int8 // q or x, in units
+
+	base, weight, slope float64
+	unit, shift, half   float64
+	bent                bool // what comes out is to be straightened
+
+	norm  float64 // |q|
+	noise float64 // standard deviation that codes add to <r,q>, for |r| = 1
+
+	values []float32
+	sums   []int32
+}
+
+// Bind makes s a search's query: Measure estimates distances in the metric of the Config. values and scale are as
+// for Encode; s does not keep them.
+func (z *Quantizer) Bind(s *Query, values []float32, scale float32) {
+	if z.cfg.Metric != ann.DotProduct {
+		z.BindLinks(s, values, scale)
+		return
+	}
+	s.reset(z)
+	z.quantize(s, values, 1, nil)
+	s.base, s.weight, s.slope = -product(z.cfg.Centre, values), 0, 1
+}
+
+// BindLinks is Bind in the metric that links of a graph are chosen by: Euclidean instead of DotProduct.
+func (z *Quantizer) BindLinks(s *Query, values []float32, scale float32) {
+	s.reset(z)
+	factor := z.scaleOf(values, scale)
+	z.quantize(s, values, factor, z.cfg.Centre)
+	s.measureLinks(factor != 0)
+}
+
+// BindRow is BindLinks for a vector of which only the row is at hand. Both ends of a distance are rounded then, and
+// the nearer they are, the more alike: what that does to estimates on average is undone.
+func (z *Quantizer) BindRow(s *Query, row []byte) {
+	s.reset(z)
+	f := getFactors((*[factorBytes]byte)(row))
+	kernel.Unpack(z.cfg.Bits, row[codesAt:][:z.codeBytes()], s.codes)
+	total := 2 * float64(f.sum) // of codes that are 2x
+	s.norm = float64(f.norm)
+	s.noise = s.norm * float64(f.spread)
+	s.unit, s.half = s.norm*float64(f.gain)/2, 0
+	if z.cfg.Bits == 8 { // they are x-1/2
+		total = float64(f.sum) - float64(z.dims)/2
+		s.unit, s.half = 2*s.unit, 0.5
+	}
+	s.shift = z.grid.centre() * total
+	s.bent = z.grid.bend != [3]float64{}
+	s.measureLinks(f.norm >= 0)
+}
+
+// reset makes s a query of z, with room.
+func (s *Query) reset(z *Quantizer) {
+	s.z = z
+	s.codes, s.values = sized(s.codes, z.dims), sized(s.values, z.dims)
+}
+
+// quantize sets the codes of values·scale-centre, and what is known of them.
+func (z *Quantizer) quantize(s *Query, values []float32, scale float64, centre []float32) {
+	s.norm = z.rotate(values, scale, centre, s.values)
+	largest := kernel.MaxAbs(s.values)
+	perUnit := 127 / max(largest, 1) // 1: for zeros, else values are larger
+	total := kernel.Quantize(s.values, perUnit, s.codes)
+	s.unit = s.norm / (float64(perUnit) * z.rotation.growth)
+	s.shift, s.half, s.bent = z.grid.centre()*float64(total), 0, false
+	s.noise = s.unit / math.Sqrt(12)
+}
+
+// measureLinks sets the formula of the link metric, or, without a direction, 1 for all rows.
+func (s *Query) measureLinks(direction bool) {
+	switch {
+	case !direction:
+		s.base, s.weight, s.slope = 1, 0, 0
+	case s.z.cfg.Metric == ann.Cosine: // half of the squared distance of vectors of length 1
+		s.base, s.weight, s.slope = s.norm*s.norm/2, 0.5, 1
+	default:
+		s.base, s.weight, s.slope = s.norm*s.norm, 1, 2
+	}
+}
+
+func product(a, b []float32) float64 {
+	var sum float64
+	for i, v := range a {
+		sum += float64(v) * float64(b[i])
+	}
+	return sum
+}
+
+// Measure sets out[i] to the estimated distance of row slots[i], in the unit of ann.Query's: it may err by some Margins
+// either way, and so lie below the least distance there is. out is as long as slots. It panics if a slot is outside
+// of rows, whose stride is RowBytes.
+func (q *Query) Measure(rows *kernel.Rows, slots []uint32, out []float32) {
+	out = out[:len(slots)]
+	if cap(q.sums) < len(slots) {
+		q.sums = make([]int32, len(slots))
+	}
+	sums := q.sums[:len(slots)]
+	kernel.CodeDots(q.z.cfg.Bits, q.codes, rows, codesAt, slots, sums)
+	for i, slot := range slots {
+		f := getFactors(rowFactors(rows, slot))
+		out[i] = q.estimate(&f, sums[i])
+	}
+}
+
+// estimate computes in float64, which holds the square of any norm.
+func (q *Query) estimate(f *factors, sum int32) float32 {
+	if f.norm < 0 && q.z.cfg.Metric == ann.Cosine {
+		return 1
+	}
+	norm := float64(f.norm)
+	dot := norm * float64(f.gain) * q.unit * (float64(sum) - q.shift + q.half*float64(f.sum))
+	if q.bent {
+		dot = q.straighten(dot, norm)
+	}
+	return within32(q.base + q.weight*norm*norm - q.slope*dot)
+}
+
+// straighten turns the inner product of two rounded vectors into that of the vectors.
+func (q *Query) straighten(dot, norm float64) float64 {
+	if dot == 0 {
+		return 0 // norms may be as well
+	}
+	bend := &q.z.grid.bend
+	c := dot / (norm * q.norm)
+	c *= c
+	return dot + dot*c*(bend[0]+c*(bend[1]+c*bend[2]))
+}
+
+// within32 returns the nearest finite float32; what is not a number, as of a row that was not written by Encode, becomes
+// the farthest distance.
+func within32(v float64) float32 {
+	switch {
+	case !(v < math.MaxFloat32):
+		return math.MaxFloat32
+	case v < -math.MaxFloat32:
+		return -math.MaxFloat32
+	}
+	return float32(v)
+}
+
+// Margin returns the standard deviation of the error of the estimate for a row, over all rotations, in the unit
+// of the distance. It is that of a vector at right angles to the query; MarginAt knows better.
+func (q *Query) Margin(rows *kernel.Rows, slot uint32) float32 {
+	f := getFactors(rowFactors(rows, slot))
+	return q.margin(&f, q.norm)
+}
+
+// MarginAt is Margin for a row whose estimate is known. Only the part of the query that is at right angles to the
+// row's vector adds to the error, and that is small if they are near: a half, where distances are a seventh of usual ones.
+func (q *Query) MarginAt(rows *kernel.Rows, slot uint32, estimate float32) float32 {
+	f := getFactors(rowFactors(rows, slot))
+	norm := float64(f.norm)
+	if norm <= 0 || q.slope == 0 {
+		return 0
+	}
+	along := math.Abs(q.base+q.weight*norm*norm-float64(estimate)) / (q.slope * norm)
+	along = max(along-q.norm*float64(f.spread), 0) // it errs as well
+	across := max(q.norm*q.norm-along*along, 0)
+	return q.margin(&f, math.Sqrt(across))
+}
+
+// margin adds up the row's error, as far as the query is across it, and the query's, over all that codes stand for.
+func (q *Query) margin(f *factors, across float64) float32 {
+	if f.norm < 0 {
+		return 0
+	}
+	spread := float64(f.spread)
+	codes := 1 + spread*spread*float64(q.z.dims-1) // |gain·x|²
+	return within32(q.slope * float64(f.norm) * math.Sqrt(spread*spread*across*across+codes*q.noise*q.noise))
+}
+
+func rowFactors(rows *kernel.Rows, slot uint32) *[factorBytes]byte {
+	shift := rows.Shift & 63 // so that the compiler need not ask whether it is more
+	chunk := rows.Chunks[uint64(slot)>>shift]
+	at := int(slot) & (1<<shift - 1) * rows.Stride
+	return (*[factorBytes]byte)(unsafe.Add(chunk, at))
+}
