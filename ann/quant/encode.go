@@ -111,13 +111,14 @@ func (z *Quantizer) rotate(values []float32, scale float64, centre, out []float3
 	return norm
 }
 
-// distance returns |a·scale-b|.
+// distance returns |a·scale-b|. Here and in moved products are converted, though they are float64 already: some CPUs
+// would else round them together with the difference, and codes would not be the same everywhere.
 func distance(a []float32, scale float64, b []float32) float64 {
 	b = b[:len(a)]
 	var sum float64
 	for i, v := range a {
-		d := float64(v)*scale - float64(b[i])
-		sum += d * d
+		d := float64(float64(v)*scale) - float64(b[i])
+		sum += float64(d * d)
 	}
 	return math.Sqrt(sum)
 }
@@ -133,7 +134,7 @@ func scaled(a []float32, scale float64, out []float32) {
 func moved(a []float32, scaleA float64, b []float32, scaleB float64, out []float32) {
 	b, out = b[:len(a)], out[:len(a)]
 	for i, v := range a {
-		out[i] = float32(float64(v)*scaleA - float64(b[i])*scaleB)
+		out[i] = float32(float64(float64(v)*scaleA) - float64(float64(b[i])*scaleB))
 	}
 }
 
