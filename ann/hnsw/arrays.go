@@ -171,9 +171,9 @@ func (a *arrays) listAt(slot uint32, level int) list {
 	return a.block(blockOf(state) + uint32(level-1))
 }
 
-// prefetch asks for slot's list of level 0.
-func (a *arrays) prefetch(slot uint32) {
-	kernel.PrefetchRows(&a.nodes.Load().links, []uint32{slot}, (4*a.width+63)/64)
+// prefetch asks for the slots' lists of level 0.
+func (a *arrays) prefetch(slots []uint32) {
+	kernel.PrefetchRows(&a.nodes.Load().links, slots, (4*a.width+63)/64)
 }
 
 // block returns an upper list by number.

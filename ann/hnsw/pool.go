@@ -33,11 +33,12 @@ type pool struct {
 	cursor   int // no candidate before it is still to be expanded
 	admitted int // candidates that may be returned
 	ef       int
-	bound    uint64 // keys below it enter
+	bound    uint64  // keys below it enter
+	reach    float32 // the distance in bound
 }
 
 func (p *pool) reset(ef int) {
-	*p = pool{keys: p.keys[:0], ef: ef, bound: math.MaxUint64}
+	*p = pool{keys: p.keys[:0], ef: ef, bound: math.MaxUint64, reach: float32(math.Inf(1))}
 }
 
 // insert takes in a key that is below p.bound.
@@ -74,6 +75,7 @@ func (p *pool) trim() {
 	}
 	p.keys = p.keys[:n]
 	p.bound = p.keys[n-1]
+	p.reach = keyDistance(p.bound)
 }
 
 // next returns the nearest candidate still to be expanded and marks it as such.
@@ -89,14 +91,15 @@ func (p *pool) next() (key uint64, ok bool) {
 	return 0, false
 }
 
-// peek returns the candidate that next would.
-func (p *pool) peek() (key uint64, ok bool) {
-	for i := p.cursor; i < len(p.keys); i++ {
+// coming appends the first n candidates still to be expanded to dst.
+func (p *pool) coming(n int, dst []uint64) []uint64 {
+	for i := p.cursor; i < len(p.keys) && n > 0; i++ {
 		if p.keys[i]&keyExpanded == 0 {
-			return p.keys[i], true
+			dst = append(dst, p.keys[i])
+			n--
 		}
 	}
-	return 0, false
+	return dst
 }
 
 // appendAdmitted appends the keys that may be returned, without flags, nearest first.
