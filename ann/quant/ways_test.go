@@ -55,7 +55,11 @@ func compute() map[string]computed {
 	for _, bits := range widths {
 		for _, dim := range []int{1, 63, 200, 784, 1536} {
 			for _, metric := range metrics {
-				cfg := quant.Config{Metric: metric, Dim: dim, Bits: bits, Seed: 11, Centre: normals(newRand(4), dim)}
+				centre := normals(newRand(4), dim)
+				for i := range centre {
+					centre[i] /= float32(math.Sqrt(float64(dim))) // of length 1 or so
+				}
+				cfg := quant.Config{Metric: metric, Dim: dim, Bits: bits, Seed: 11, Centre: centre}
 				all[fmt.Sprintf("%d bits, %d values, %v", bits, dim, metric)] = computeShape(cfg)
 			}
 		}
