@@ -33,7 +33,8 @@ type codeJob struct {
 	count  int // of ids, at least 1
 	out    *int32
 	ahead  int // rows asked for before they are summed, at least 1
-	asked  int // bytes asked for of each, at least 1
+	asked  int // bytes asked for of each, from 1 to 64·maxLines
+	lines  int // what that is in cache lines, rounded up
 }
 
 // CodeDots sets out[i] to Σ_j u_j·query[j] for u the unsigned codes of width bits (1, 2, 4 or 8) of row ids[i], which

@@ -2,7 +2,10 @@ package kernel
 
 import "unsafe"
 
-const cacheLine = 64 // bytes
+const (
+	cacheLine = 64 // bytes
+	maxLines  = 31 // what a kernel asks for of a row
+)
 
 func codeDots(w way, width int, query []int8, rows *Rows, offset int, ids []uint32, out []int32) {
 	if w == generic {
@@ -30,32 +33,43 @@ func newJob(rows *Rows, ids []uint32) codeJob {
 // 16 and 32 random ids out of cache, against asking for the next row's first line: 16 to 192 bytes come 1.5 to 3 times as
 // fast, 416 to 1,536 bytes 1.4 to 2 times; 4 and 8 rows ahead gain less.
 func (j *codeJob) plan(size int) {
-	j.ahead, j.asked = 32, size
-	if size > 16*cacheLine {
-		j.ahead, j.asked = 16, 8*cacheLine
+	if size <= 16*cacheLine {
+		j.ahead = 32
+		j.ask(size)
+		return
 	}
+	j.ahead = 16
+	j.ask(8 * cacheLine)
+}
+
+func (j *codeJob) ask(size int) {
+	j.asked = min(size, maxLines*cacheLine)
+	j.lines = (j.asked + cacheLine - 1) / cacheLine
 }
 
 func (j *codeJob) run(w way, width int) int {
+	turned := width == 1 && j.blocks <= turnedBlocks && j.count >= turnedCount
 	switch {
-	case w == avx512 && width == 1 && j.blocks <= turnedBlocks && j.count >= turnedCount:
+	case w == avx2:
+		return runAVX2(j.words(), width)
+	case turned && j.ids == &ordinals[0]: // a scan
+		return codeDots1ScanAVX512(j.words())
+	case turned:
 		return codeDots1TurnedAVX512(j.words())
-	case w == avx512:
-		return runAVX512(j.words(), width)
 	}
-	return runAVX2(j.words(), width)
+	return runAVX512(j.words(), width)
 }
 
-// Turning the query pays from so many rows on, and there is room for so many blocks of it.
+// To turn the query pays from so many rows on, and there is room for so many blocks of it.
 const (
 	turnedCount  = 4
 	turnedBlocks = 4096 / codeBlock
 )
 
 // words is how the generator, which knows no types of ours, sees a job.
-func (j *codeJob) words() *[12]uint64 { return (*[unsafe.Sizeof(*j) / 8]uint64)(unsafe.Pointer(j)) }
+func (j *codeJob) words() *[13]uint64 { return (*[unsafe.Sizeof(*j) / 8]uint64)(unsafe.Pointer(j)) }
 
-func runAVX512(job *[12]uint64, width int) int {
+func runAVX512(job *[13]uint64, width int) int {
 	switch width {
 	case 1:
 		return codeDots1AVX512(job)
@@ -67,7 +81,7 @@ func runAVX512(job *[12]uint64, width int) int {
 	return codeDots8AVX512(job)
 }
 
-func runAVX2(job *[12]uint64, width int) int {
+func runAVX2(job *[13]uint64, width int) int {
 	switch width {
 	case 1:
 		return codeDots1AVX2(job)
@@ -85,7 +99,7 @@ func askRows(w way, rows *Rows, ids []uint32, lines int) {
 		return
 	}
 	job := newJob(rows, ids)
-	job.asked = lines * cacheLine
+	job.ask(lines * cacheLine)
 	if done := prefetchRows(job.words()); done < len(ids) {
 		panic(outside(ids[done], rows))
 	}

@@ -40,12 +40,14 @@ func packBits(codes []uint8, row []byte) {
 
 func packGroup(width, apart int, codes []uint8, group []byte) {
 	mask := uint64(everyByte * (1<<width - 1))
-	for j := 0; j < len(group); j += 8 {
-		var packed uint64
-		for part := range 8 / width {
-			packed |= binary.LittleEndian.Uint64(codes[part*apart+j:]) & mask << (part * width)
+	clear(group)
+	for part := range 8 / width {
+		codes, shift := codes[part*apart:][:len(group)], part*width
+		for j := 0; j+8 <= len(group); j += 8 {
+			packed := binary.LittleEndian.Uint64(group[j : j+8])
+			packed |= binary.LittleEndian.Uint64(codes[j:j+8]) & mask << (shift & 7)
+			binary.LittleEndian.PutUint64(group[j:j+8], packed)
 		}
-		binary.LittleEndian.PutUint64(group[j:], packed)
 	}
 }
 
@@ -76,7 +78,7 @@ func unpackBits(row, out []byte) {
 	for i, b := range row {
 		apart := uint64(b) * everyByte & 0x8040201008040201
 		codes := (apart + 0x7f*everyByte) >> 7 & everyByte
-		binary.LittleEndian.PutUint64(out[8*i:], signed(1, codes))
+		binary.LittleEndian.PutUint64(out[8*i:], signed(everyByte, codes))
 	}
 }
 
@@ -88,16 +90,14 @@ func unpackBytes(row, out []byte) {
 
 func unpackGroup(width, apart int, group, out []byte) {
 	mask := uint64(everyByte * (1<<width - 1))
-	for j := 0; j < len(group); j += 8 {
-		packed := binary.LittleEndian.Uint64(group[j:])
-		for part := range 8 / width {
-			codes := packed >> (part * width) & mask
-			binary.LittleEndian.PutUint64(out[part*apart+j:], signed(width, codes))
+	for part := range 8 / width {
+		out, shift := out[part*apart:][:len(group)], part*width
+		for j := 0; j+8 <= len(group); j += 8 {
+			codes := binary.LittleEndian.Uint64(group[j:j+8]) >> (shift & 7) & mask
+			binary.LittleEndian.PutUint64(out[j:j+8], signed(mask, codes))
 		}
 	}
 }
 
-// signed turns each byte u of codes into 2u-(2^width-1), with the highest bit lent to the subtraction.
-func signed(width int, codes uint64) uint64 {
-	return (codes<<1 | highBits) - uint64(everyByte*(1<<width-1)) ^ highBits
-}
+// signed turns each byte u of codes into 2u-max, with the highest bit lent to the subtraction; max is in every byte.
+func signed(max, codes uint64) uint64 { return (codes<<1 | highBits) - max ^ highBits }
