@@ -29,6 +29,36 @@ func BenchmarkQuery(b *testing.B) {
 	}
 }
 
+// BenchmarkFetch asks for a dozen rows that are in memory: what every search of a graph pays.
+func BenchmarkFetch(b *testing.B) {
+	s := newSubject(b, Options{Logger: quiet(), GraphAbove: 1 << 30})
+	smallPartition(s, 1000, 1536)
+	sp := s.shard.registry.find(testKey(1, 1)).space.Load()
+	if _, err := s.shard.Flush(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	slots := rand.Perm(1000)
+	dozen := make([]uint32, 12)
+	for i := range dozen {
+		dozen[i] = uint32(slots[i])
+	}
+	b.Run("warm", func(b *testing.B) {
+		for range coldFetches {
+			sp.Fetch(dozen)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			sp.Fetch(dozen)
+		}
+	})
+	b.Run("doubtful", func(b *testing.B) { // taken to be missing, but there
+		for b.Loop() {
+			sp.warmth.cold.Store(coldFetches)
+			sp.Fetch(dozen)
+		}
+	})
+}
+
 // BenchmarkApply stores batches of 100 records of 128 values, without a log.
 func BenchmarkApply(b *testing.B) {
 	s := newSubject(b, Options{Logger: quiet(), GraphAbove: 1 << 30})

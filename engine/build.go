@@ -77,7 +77,9 @@ func (sp *space) maintain(ctx context.Context, threads int) (more bool, err erro
 
 	switch g := sp.view.Load().graph; {
 	case g == nil && sp.wantsGraph():
-		sp.promote()
+		if err := sp.promote(); err != nil {
+			return false, err
+		}
 	case g != nil && sp.live.Load() < int64(sp.shard.engine.opts.FlatBelow):
 		sp.demote()
 	}
@@ -89,10 +91,49 @@ func (sp *space) maintain(ctx context.Context, threads int) (more bool, err erro
 }
 
 // promote gives the partition an empty graph; all its slots are pending until they are in it.
-func (sp *space) promote() {
-	g := hnsw.New(sp.part.schema.graphConfig(), sp)
+func (sp *space) promote() error {
+	cfg := sp.part.schema.graphConfig()
+	cfg.EnsureDefaults()
+	if cfg.Bits != NoCodes {
+		var err error
+		if cfg.Centre, err = sp.centre(); err != nil {
+			return err
+		}
+		cfg.Seed = sp.secretHash("")
+	}
+	g := hnsw.New(cfg, sp)
 	sp.builder.leaving = map[uint32]struct{}{}
 	sp.swap(func(v *view) { v.graph = g })
+	return nil
+}
+
+// centreSample is how many vectors the centre of a graph's codes is the mean of. More would not move it: a mean's
+// error is that of one vector by the root of their number.
+const centreSample = 1024
+
+// centre returns the mean of the first vectors, scaled to unit length under cosine. Codes are the more precise the
+// nearer vectors are to it.
+func (sp *space) centre() (_ []float32, err error) {
+	defer catchFault(&err)
+	pending := sp.view.Load().pending
+	pending = pending[:min(len(pending), centreSample)]
+	sp.Fetch(pending)
+	sums, n := make([]float64, sp.dim), 0
+	for _, slot := range pending {
+		values, scale := sp.Vector(slot)
+		if values == nil || math.IsInf(float64(scale), 0) {
+			continue // gone, or too short to have a direction in float32
+		}
+		n++
+		for i, x := range values {
+			sums[i] += float64(x) * float64(scale)
+		}
+	}
+	mean := make([]float32, sp.dim)
+	for i, sum := range sums {
+		mean[i] = float32(sum / float64(max(n, 1)))
+	}
+	return mean, nil
 }
 
 // demote goes back to exact scans of all slots.
@@ -159,6 +200,7 @@ func (sp *space) freeLater(slots []uint32) {
 func (sp *space) grow(ctx context.Context, threads int) (more bool, err error) {
 	v := sp.view.Load()
 	batch := v.pending[:min(len(v.pending), buildBatch)]
+	sp.Fetch(batch)
 	if err := sp.insertAll(ctx, v.graph, batch, threads); err != nil {
 		return false, sp.abandon(ctx, err)
 	}
@@ -215,16 +257,16 @@ func (sp *space) insertOne(ctx context.Context, g *hnsw.Graph, slot uint32) (err
 	if col.died[i].Load() != alive || g.Holds(slot) {
 		return nil
 	}
-	err = g.Insert(ctx, slot, hnsw.LevelFor(sp.levelHash(col.id[i]), g.Config().M))
+	err = g.Insert(ctx, slot, hnsw.LevelFor(sp.secretHash(col.id[i]), g.Config().M))
 	if err != nil && col.died[i].Load() != alive {
 		return nil // its row went while it was being inserted
 	}
 	return err
 }
 
-// levelHash is keyed by the secret of the shard and the partition, so that nobody can choose ids that crowd the
-// upper levels of a graph.
-func (sp *space) levelHash(id string) uint64 {
+// secretHash is keyed by the secret of the shard and the partition, so that nobody can choose ids that crowd the upper
+// levels of a graph. That of the empty id, which no record has, is the seed of the graph's codes.
+func (sp *space) secretHash(id string) uint64 {
 	d := codec.NewHasher(hashKey(sp.part.key))
 	d.Write(sp.shard.ident.Shard[:])
 	d.WriteString(id)

@@ -24,9 +24,6 @@ func (sc *Schema) validate() error {
 	if sc.EfSearch < 0 {
 		return errs.New(errs.Invalid, "schema: breadth of searches is %d", sc.EfSearch)
 	}
-	if !validBits(sc.Bits) {
-		return errs.New(errs.Invalid, "schema: codes of %d bits, want 1, 2, 4 or 8, 0 for a default or %d for none", sc.Bits, NoCodes)
-	}
 	if sc.Dim == 0 {
 		if sc.Metric != ann.DotProduct {
 			return errs.New(errs.Invalid, "schema: a sparse index has metric dotproduct, not %s", sc.Metric)
@@ -42,17 +39,9 @@ func (sc *Schema) validate() error {
 	return errs.Wrap(errs.Invalid, err, "schema")
 }
 
-func validBits(n int) bool {
-	switch n {
-	case NoCodes, 0, 1, 2, 4, 8:
-		return true
-	}
-	return false
-}
-
-// graphConfig is how graphs of the index are built.
+// graphConfig is how graphs of the index are built. What is a partition's own is not in it: graphSeed, centre.
 func (sc *Schema) graphConfig() hnsw.Config {
-	return hnsw.Config{Metric: sc.Metric, Dim: sc.Dim, M: sc.M, EfConstruction: sc.EfConstruction}
+	return hnsw.Config{Metric: sc.Metric, Dim: sc.Dim, M: sc.M, EfConstruction: sc.EfConstruction, Bits: sc.Bits}
 }
 
 // checkRecord refuses a record that does not fit the schema.

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/ann/hnsw"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
@@ -68,6 +69,14 @@ func queryAll(s *subject, k int) []Match {
 	return res.Matches
 }
 
+// loadBy loads a partition by a query.
+func loadBy(s *subject, k Key, dim int) {
+	var res Result
+	q := &Query{Vector: make([]float32, dim), K: 1}
+	q.Vector[0] = 1
+	require.NoError(s.t, s.shard.Query(context.Background(), k, q, &res))
+}
+
 // recall compares the graph's answers with exact ones over the same records.
 func (s *subject) recall(queries, k int) float64 {
 	rng := rand.New(rand.NewPCG(6, 6))
@@ -119,6 +128,63 @@ func TestGraphSurvivesRestart(t *testing.T) {
 	require.NoError(t, s.shard.Query(context.Background(), testKey(1, 1), &Query{Vector: far, K: 1}, &res))
 	require.Equal(t, "late", res.Matches[0].ID)
 	require.Len(t, queryAll(s, 5000), 3000)
+}
+
+// TestGraphOfCodes gives a partition a graph with codes: they are centred on its first vectors and turned by a secret of
+// its own, both of which come back with the checkpoint, and answers are measured in full.
+func TestGraphOfCodes(t *testing.T) {
+	const dim, n = 64, 700
+	s := newSubject(t, Options{GraphAbove: 500, FlatBelow: 100, Logger: quiet()})
+	rng := rand.New(rand.NewPCG(9, 9))
+	s.apply(&Command{Op: OpDefineIndex, Schema: Schema{ID: 1, Dim: dim, Metric: ann.Cosine, Bits: 4}})
+	var mean [dim]float64
+	for key := range byte(2) {
+		c := &Command{Op: OpUpsert, Key: testKey(1+key, 1)}
+		for i := range n {
+			v := make([]float32, dim)
+			for j := range v {
+				v[j] = (1 + float32(rng.NormFloat64())/4) * float32(1+i)
+			}
+			if i == 0 {
+				clear(v)
+				v[0] = 1e-40 // has no direction in float32, and must not spoil the centre
+			}
+			c.Records = append(c.Records, Record{ID: "id-" + strconv.Itoa(i), Values: v})
+			for j := range v {
+				if i > 0 && key == 0 {
+					mean[j] += float64(v[j]) / ann.Norm(v) / (n - 1)
+				}
+			}
+		}
+		s.apply(c)
+	}
+	graph := func(key byte) *hnsw.Graph {
+		return s.shard.registry.find(testKey(key, 1)).space.Load().view.Load().graph
+	}
+	s.settle(testKey(1, 1))
+	s.settle(testKey(2, 1))
+	cfg := graph(1).Config()
+	require.Equal(t, 4, cfg.Bits)
+	require.InDeltaSlice(t, mean[:], cfg.Centre, 1e-6)
+	require.NotEqual(t, cfg.Seed, graph(2).Config().Seed)
+	require.Greater(t, s.shard.registry.find(testKey(1, 1)).space.Load().bytes(), int64(n*dim/2), "codes are memory as well")
+
+	check := func() {
+		for i := range 20 {
+			var res Result
+			recs, err := s.shard.Fetch(t.Context(), testKey(1, 1), []string{"id-" + strconv.Itoa(1+i*30)})
+			require.NoError(t, err)
+			require.NoError(t, s.shard.Query(t.Context(), testKey(1, 1), &Query{Vector: recs[0].Values, K: 3}, &res))
+			require.Equal(t, PlanGraph, res.Plan)
+			require.Equal(t, recs[0].ID, res.Matches[0].ID)
+			require.InDelta(t, 1, res.Matches[0].Score, 1e-6, "a code would not give that")
+		}
+	}
+	check()
+	s.restart(false)
+	loadBy(s, testKey(1, 1), dim)
+	require.Equal(t, cfg, graph(1).Config())
+	check()
 }
 
 // TestChurn replaces every record three times: recall, slots and segments stay those of a fresh partition.

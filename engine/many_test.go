@@ -59,7 +59,8 @@ func TestManyPartitions(t *testing.T) {
 	upkeep(s.shard)
 	records, garbage := countStored(t, s.shard)
 	require.Zero(t, records+garbage)
-	require.Zero(t, s.shard.Stats().SegmentBytes)
+	require.Eventually(t, func() bool { return s.shard.Stats().SegmentBytes == 0 }, time.Minute, time.Millisecond,
+		"the janitor may be the one that drops the last segments")
 }
 
 // TestFilterBeyondIndexedFields filters by a field that came after those that are indexed: the stored metadata decides,

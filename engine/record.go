@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/ann/hnsw"
 	"github.com/croftdb/croft/engine/filter"
 	"github.com/croftdb/croft/engine/metadata"
 )
@@ -38,7 +39,7 @@ type Schema struct {
 }
 
 // NoCodes as Schema.Bits keeps no codes: walks read full vectors.
-const NoCodes = -1
+const NoCodes = hnsw.NoCodes
 
 // Sparse is a sparse vector: indices ascending and unique, as many values.
 type Sparse struct {

@@ -103,7 +103,7 @@ type searcher struct {
 
 func newSearcher() *searcher { return &searcher{slots: make([]uint32, scanBatch)} }
 
-// scanBatch is how many slots of a bitmap are scanned at once.
+// scanBatch is how many slots are fetched, and read from a bitmap, at once.
 const scanBatch = 1024
 
 // visibility is the filter of a search: slots alive at its sequence and, if bits is set, in a set.
@@ -197,7 +197,15 @@ func (sr *searcher) all(ctx context.Context, q *Query, res *Result) error {
 // scan measures slots exactly.
 func (sr *searcher) scan(ctx context.Context, slots []uint32, res *Result) error {
 	res.Scanned += len(slots)
-	return flat.Scan(ctx, &sr.query, sr.sp, slots, &sr.seen, &sr.top)
+	for len(slots) > 0 {
+		batch := slots[:min(len(slots), scanBatch)]
+		sr.sp.Fetch(batch)
+		if err := flat.Scan(ctx, &sr.query, sr.sp, batch, &sr.seen, &sr.top); err != nil {
+			return err
+		}
+		slots = slots[len(batch):]
+	}
+	return nil
 }
 
 // walk searches the graph. Slots that have been inserted since the view was made are also in its pending list, where

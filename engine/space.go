@@ -34,6 +34,7 @@ type space struct {
 	text   int64             // bytes of ids
 
 	builder builder
+	warmth  warmth
 }
 
 // view is one consistent state for searches: at seq, every visible slot is in pending or in the graph.
@@ -51,6 +52,7 @@ func newSpace(s *Shard, p *partition) *space {
 		filter: filter.NewIndex(), sparse: &postings{},
 	}
 	sp.view.Store(&view{seq: p.head.Seq, version: p.head.Version})
+	sp.warmth.cold.Store(coldFetches)
 	sp.touch()
 	return sp
 }

@@ -19,8 +19,9 @@ type Segment struct {
 	ident   Ident
 	size    int64
 	mapping vfs.Mapping
-	file    []byte // all of it
-	data    []byte // header and rows
+	adviser vfs.Adviser // of mapping; nil if it is not on a disk
+	file    []byte      // all of it
+	data    []byte      // header and rows
 	trailer trailer
 	extents []extent
 	sums    []byte          // checksum of each block, 4 bytes each; aliases file
@@ -45,6 +46,10 @@ func Open(fs vfs.FS, dir string, id uint64, ident Ident) (s *Segment, err error)
 			err = errors.Join(err, closeErr)
 		}
 		return nil, errs.Wrap(errs.KindOf(err), err, "open segment %016x", id)
+	}
+	if a, ok := m.(vfs.Adviser); ok {
+		a.ReadAtRandom()
+		s.adviser = a
 	}
 	return s, nil
 }
@@ -160,6 +165,7 @@ func (s *Segment) Blocks() int { return len(s.sums) / 4 }
 func (s *Segment) VerifyBlock(i int) (err error) {
 	defer guard(&err)()
 	lo := i * blockLen
+	s.ahead(i)
 	block := s.data[lo:min(lo+blockLen, len(s.data))]
 	word, bit := &s.good[i/64], uint64(1)<<(i%64)
 	if want, got := binary.LittleEndian.Uint32(s.sums[4*i:]), codec.CRC(block); want != got {
@@ -199,6 +205,9 @@ func (s *Segment) verifyFrame() (err error) {
 func (s *Segment) IDs(i int) (ids []string, err error) {
 	defer guard(&err)()
 	e := &s.extents[i]
+	if s.adviser != nil {
+		s.adviser.WillNeed(int(e.idsAt), int(e.idsLen))
+	}
 	b := s.file[e.idsAt : e.idsAt+e.idsLen]
 	if got := codec.CRC(b); got != e.idsCRC {
 		return nil, errs.New(errs.Corrupt, "segment %016x: ids of extent %d have checksum %08x, stored is %08x", s.id, i, got, e.idsCRC)
