@@ -153,6 +153,16 @@ func (v *Vectors) Next(dst []float32) error {
 	return v.decode(dst, b, v.rows.next-1)
 }
 
+// rewind makes the first row the next.
+func (v *Vectors) rewind() error {
+	if _, err := v.rows.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	v.rows.in.Reset(v.rows.file)
+	v.rows.next = 0
+	return nil
+}
+
 // At reads any row into dst, of length Dim, without moving Next.
 func (v *Vectors) At(row int, dst []float32) error {
 	b, err := v.rows.readAt(row)

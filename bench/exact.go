@@ -81,16 +81,16 @@ func (t tops) merge(other tops) {
 func (j *exactJob) scan(ctx context.Context, into tops) error {
 	dim := j.base.Dim()
 	rows := min(max(16, blockBytes/(4*dim)), 4096)
-	block := slab{dim: dim, values: make([]float32, rows*dim), scales: make([]float32, rows)}
+	block := newSlab(j.metric, rows, dim)
 	slots, distances := upTo(rows), make([]float32, rows)
 	for {
-		first, n, err := j.read(ctx, &block)
+		first, n, err := j.read(ctx, block)
 		if err != nil || n == 0 {
 			return err
 		}
 		for q, query := range j.queries {
 			bound := ann.Bind(j.metric, query)
-			bound.Measure(&block, slots[:n], distances[:n])
+			bound.Measure(block, slots[:n], distances[:n])
 			for m := range into {
 				j.offer(&into[m][q], m, first, distances[:n])
 			}
@@ -107,15 +107,13 @@ func (j *exactJob) read(ctx context.Context, block *slab) (first, n int, err err
 	}
 	first = j.done
 	for ; n < len(block.scales); n++ {
-		row := block.values[n*block.dim : (n+1)*block.dim]
-		err := j.base.Next(row)
+		err := block.next(n, j.base)
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			return 0, 0, err
 		}
-		block.scales[n] = ann.Scale(j.metric, row)
 	}
 	if n > 0 {
 		j.done += n

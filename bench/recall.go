@@ -21,6 +21,7 @@ type RecallOptions struct {
 	Efs            []int  // breadths of the walk, default a series from K upward
 	M              int    // links, default 16
 	EfConstruction int    // default 200
+	Bits           int    // width of the graph's codes, -1 for none; 0: the graph's default
 	Runs           int    // rounds over all queries at each breadth, default 3
 	Threads        int    // goroutines that build, default 1
 }
@@ -59,7 +60,8 @@ func (o *RecallOptions) Validate() error {
 	for _, ef := range o.Efs {
 		check("ef", ef, 1, 1<<16)
 	}
-	graph := hnsw.Config{Metric: ann.Euclidean, Dim: 1, M: o.M, EfConstruction: o.EfConstruction}
+	graph := hnsw.Config{Metric: ann.Euclidean, Dim: 1, M: o.M, EfConstruction: o.EfConstruction, Bits: o.Bits}
+	graph.EnsureDefaults()
 	if err := graph.Validate(); err != nil {
 		faults = append(faults, err)
 	}

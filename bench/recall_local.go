@@ -17,38 +17,23 @@ type local struct {
 	metric  ann.Metric
 	opts    *RecallOptions
 	graph   *hnsw.Graph
-	vectors slab
+	vectors *slab
 	found   []ann.Candidate
 	ids     []uint32
 }
 
 func newLocal(metric ann.Metric, o *RecallOptions) *local { return &local{metric: metric, opts: o} }
 
-// slab is a Source: vectors one behind the other, slot = row.
-type slab struct {
-	dim    int
-	values []float32
-	scales []float32
-}
-
-func (s *slab) Vector(slot uint32) ([]float32, float32) {
-	i := int(slot) * s.dim
-	return s.values[i : i+s.dim : i+s.dim], s.scales[slot]
-}
-
 // Load implements Target.
 func (l *local) Load(ctx context.Context, base *Vectors) error {
-	n, dim := base.Len(), base.Dim()
-	l.vectors = slab{dim: dim, values: make([]float32, n*dim), scales: make([]float32, n)}
-	for i := range n {
-		row := l.vectors.values[i*dim : (i+1)*dim]
-		if err := base.Next(row); err != nil {
-			return err
-		}
-		l.vectors.scales[i] = ann.Scale(l.metric, row)
+	var err error
+	if l.vectors, err = readSlab(ctx, l.metric, base); err != nil {
+		return err
 	}
-	l.graph = hnsw.New(hnsw.Config{Metric: l.metric, Dim: dim, M: l.opts.M, EfConstruction: l.opts.EfConstruction}, &l.vectors)
-	return l.insert(ctx, n)
+	l.graph = hnsw.New(hnsw.Config{
+		Metric: l.metric, Dim: base.Dim(), M: l.opts.M, EfConstruction: l.opts.EfConstruction, Bits: l.opts.Bits,
+	}, l.vectors)
+	return l.insert(ctx, base.Len())
 }
 
 // insert builds the graph from all rows, by several goroutines.
@@ -88,6 +73,5 @@ func (l *local) Query(ctx context.Context, vector []float32, k, ef int) ([]uint3
 
 // BytesPerVector implements Sizer: index arrays and vectors.
 func (l *local) BytesPerVector() float64 {
-	bytes := l.graph.Bytes() + int64(4*(len(l.vectors.values)+len(l.vectors.scales)))
-	return float64(bytes) / float64(len(l.vectors.scales))
+	return float64(l.graph.Bytes()+l.vectors.bytes()) / float64(len(l.vectors.scales))
 }

@@ -18,7 +18,7 @@ func (a *app) benchCommand() *cobra.Command {
 		Example: `  croft bench recall --dataset ./mnist-784
   croft bench recall --dataset ./mnist-784 --target http://127.0.0.1:5080`,
 	}
-	cmd.AddCommand(a.benchRecallCommand(), a.benchDataCommand(), a.benchPlotCommand())
+	cmd.AddCommand(a.benchRecallCommand(), a.benchFiltersCommand(), a.benchChurnCommand(), a.benchDataCommand(), a.benchPlotCommand())
 	return group(cmd)
 }
 
@@ -45,8 +45,9 @@ l2, cosine or ip. Without --target an index is built in this process; with it, o
 			if f.opts.Dataset == "" {
 				return usagef("a benchmark needs --dataset")
 			}
-			if f.target != "" && (cmd.Flags().Changed("m") || cmd.Flags().Changed("ef-construction") || cmd.Flags().Changed("threads")) {
-				return usagef("--m, --ef-construction and --threads are for an index in this process; a server builds with its own")
+			if f.target != "" && (cmd.Flags().Changed("m") || cmd.Flags().Changed("ef-construction") ||
+				cmd.Flags().Changed("bits") || cmd.Flags().Changed("threads")) {
+				return usagef("--m, --ef-construction, --bits and --threads are for an index in this process; a server builds with its own")
 			}
 			if err := f.refuseZeros(); err != nil {
 				return err
@@ -70,6 +71,7 @@ func (f *benchFlags) addFlags(cmd *cobra.Command) {
 	s.IntSliceVar(&f.opts.Efs, "ef", f.opts.Efs, "breadths of the graph search")
 	s.IntVar(&f.opts.M, "m", f.opts.M, "links per node of the graph")
 	s.IntVar(&f.opts.EfConstruction, "ef-construction", f.opts.EfConstruction, "breadth while building")
+	s.IntVar(&f.opts.Bits, "bits", 0, "width of the graph's codes, -1 for none (default the graph's)")
 	s.IntVar(&f.opts.Runs, "runs", f.opts.Runs, "rounds over all queries; the median counts")
 	s.IntVar(&f.opts.Threads, "threads", f.opts.Threads, "goroutines that build")
 	s.StringVar(&f.target, "target", "", "measure the server at this URL")

@@ -20,6 +20,10 @@ func TestBenchUsage(t *testing.T) {
 		"no queries":        {"bench data clustered-128 --out x --queries 0", "at least 1"},
 		"nothing to rotate": {"bench data rotated --out x", "needs --from"},
 		"rotated, smaller":  {"bench data rotated --from y --out x --count 5", "as many as its source"},
+		"no filters' data":  {"bench filters", "needs --dataset"},
+		"no churn's data":   {"bench churn", "needs --dataset"},
+		"a breadth of 0":    {"bench filters --dataset x --ef 0", "--ef is 0"},
+		"no rounds":         {"bench churn --dataset x --rounds 0", "--rounds is 0"},
 		"no drawing":        {"bench plot x.json", "needs --out"},
 		"from for another":  {"bench data clustered-128 --from y --out x", "--from is for rotated"},
 	} {
@@ -50,6 +54,31 @@ func TestBenchData(t *testing.T) {
 	require.Contains(t, run(exitConflict, "clustered-128", "--out", made).err.String(), made+" exists")
 	require.Contains(t, run(exitFailure, "clustered-64", "--out", dir+"/x").err.String(), `no recipe "clustered-64"`)
 	require.NoDirExists(t, filepath.Join(dir, "x"))
+}
+
+func TestBenchFiltersAndChurn(t *testing.T) {
+	made := filepath.Join(t.TempDir(), "made")
+	run := func(args ...string) *testApp {
+		a := newTestApp("", nil)
+		require.Equal(t, exitOK, a.run(t.Context(), append([]string{"bench"}, args...)), a.err.String())
+		return a
+	}
+	run("data", "clustered-128", "--out", made, "--count", "400", "--queries", "20")
+	for verb, column := range map[string]string{"filters": "UNFILTERED", "churn": "FRESH"} {
+		args := []string{verb, "--dataset", made, "--runs", "1", "--lap", "1ms", "--m", "8", "--ef-construction", "40"}
+		table := run(args...)
+		require.Contains(t, table.out.String(), column)
+		require.Contains(t, table.err.String(), "made  l2  400 x 128")
+		var report struct {
+			N      int                `json:"n"`
+			Cases  []bench.FilterCase `json:"cases"`
+			Points []bench.ChurnPoint `json:"points"`
+			Other  map[string]any     `json:",inline"`
+		}
+		require.NoError(t, json.Unmarshal(run(append(args, "--json")...).out.Bytes(), &report))
+		require.Equal(t, 400, report.N)
+		require.NotEqual(t, len(report.Cases) == 0, len(report.Points) == 0)
+	}
 }
 
 func TestBenchPlot(t *testing.T) {
