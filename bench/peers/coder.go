@@ -17,6 +17,7 @@ func coderLibrary() library {
 	return library{
 		name:    "coder-hnsw",
 		version: func() string { return moduleVersion("github.com/coder/hnsw") },
+		alone:   true,
 		metrics: []ann.Metric{ann.Euclidean, ann.Cosine},
 		build:   buildCoder,
 		open:    openCoder,

@@ -15,36 +15,45 @@ import (
 	"github.com/croftdb/croft/internal/codec"
 )
 
-// croftLibrary is croft's graph in this process. All that depends on ann and ann/hnsw stands in this file. Settings are
-// fields of hnsw.Config by name.
+// croftLibrary is croft's graph in this process. All that depends on ann and ann/hnsw stands in this file, and in
+// croft_source.go how its vectors are read.
 func croftLibrary() library {
-	return library{name: "croft", version: croftVersion, build: buildCroft, open: openCroft}
+	return library{name: croftName, version: croftVersion, build: buildCroft, open: openCroft}
 }
 
 func croftVersion() string { return "of this tree, kernel " + ann.Kernel() }
 
-func croftConfig(r *rows, s settings) (hnsw.Config, error) {
-	cfg := hnsw.Config{Metric: r.metric, Dim: r.dim}
-	if err := s.apply(&cfg); err != nil {
-		return cfg, err
+// croftSettings are the fields of hnsw.Config by name, and Mean.
+type croftSettings struct {
+	hnsw.Config
+	Mean int // rows, the first, whose mean becomes the centre of codes when a graph is built; 0 leaves it at the origin
+}
+
+func croftConfig(r *rows, s settings) (croftSettings, error) {
+	c := croftSettings{Config: hnsw.Config{Metric: r.metric, Dim: r.dim}}
+	if err := s.apply(&c); err != nil {
+		return c, err
 	}
-	cfg.EnsureDefaults()
-	return cfg, cfg.Validate()
+	c.EnsureDefaults()
+	return c, c.Validate()
 }
 
-// source reads full vectors, which stay where they are: in memory while building, in the mapped file while searching.
-type source struct {
-	*rows
-	scales []float32
+// meanOf returns the mean of the first n rows, as they are compared.
+func meanOf(r *rows, n int) []float32 {
+	sums := make([]float64, r.dim)
+	n = min(n, r.n)
+	for i := range n {
+		scale := ann.Scale(r.metric, r.row(i))
+		for j, x := range r.row(i) {
+			sums[j] += float64(x * scale)
+		}
+	}
+	mean := make([]float32, r.dim)
+	for j, sum := range sums {
+		mean[j] = float32(sum / float64(n))
+	}
+	return mean
 }
-
-func newSource(r *rows) (*source, error) {
-	scales, err := r.scales()
-	return &source{rows: r, scales: scales}, err
-}
-
-// Vector implements ann.Source.
-func (s *source) Vector(slot uint32) ([]float32, float32) { return s.row(int(slot)), s.scales[slot] }
 
 type croftIndex struct{ graph *hnsw.Graph }
 
@@ -57,7 +66,10 @@ func buildCroft(ctx context.Context, r *rows, s settings, threads int) (index, e
 	if err != nil {
 		return nil, err
 	}
-	g := hnsw.New(cfg, src)
+	if cfg.Mean > 0 {
+		cfg.Centre = meanOf(r, cfg.Mean)
+	}
+	g := hnsw.New(cfg.Config, src)
 	var next atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	for range threads {
@@ -94,7 +106,7 @@ func openCroft(path string, r *rows, s settings) (index, error) {
 		return nil, err
 	}
 	defer f.Close()
-	g, err := hnsw.Load(bufio.NewReader(f), cfg, src)
+	g, err := hnsw.Load(bufio.NewReader(f), cfg.Config, src)
 	return &croftIndex{g}, err
 }
 

@@ -30,14 +30,12 @@ struct Negated : faiss::DistanceComputer {
 // allocate and clear it each time costs one byte per vector indexed.
 struct Searcher : peer_searcher {
 	const faiss::IndexHNSW &index;
-	faiss::SearchParametersHNSW params;
 	faiss::VisitedTable visited;
 	std::unique_ptr<faiss::DistanceComputer> distance;
 	std::vector<faiss::Index::idx_t> labels;
 	std::vector<float> distances;
 
-	Searcher(const faiss::IndexHNSW &x, int ef) : index(x), visited(x.ntotal) {
-		params.efSearch = ef;
+	explicit Searcher(const faiss::IndexHNSW &x) : index(x), visited(x.ntotal) {
 		distance.reset(x.storage->get_distance_computer());
 		if (x.metric_type == faiss::METRIC_INNER_PRODUCT) distance.reset(new Negated(distance.release()));
 	}
@@ -47,7 +45,7 @@ struct Searcher : peer_searcher {
 		distances.resize(k);
 		faiss::maxheap_heapify(k, distances.data(), labels.data());
 		distance->set_query(query);
-		index.hnsw.search(*distance, k, labels.data(), distances.data(), visited, &params);
+		index.hnsw.search(*distance, k, labels.data(), distances.data(), visited);
 		faiss::maxheap_reorder(k, distances.data(), labels.data());
 		int n = 0;
 		for (auto label : labels)
@@ -60,7 +58,10 @@ struct Index : peer_index {
 	std::unique_ptr<faiss::IndexHNSW> hnsw;
 	explicit Index(faiss::IndexHNSW *x) : hnsw(x) {}
 	void save(const char *path) override { faiss::write_index(hnsw.get(), path); }
-	peer_searcher *searcher(int ef) override { return new Searcher(*hnsw, ef); }
+	peer_searcher *searcher(int ef) override {
+		hnsw->hnsw.efSearch = ef;  // parameters given with a search would be ignored in part by faiss 1.7.3
+		return new Searcher(*hnsw);
+	}
 };
 
 faiss::MetricType metric_of(const peer_params &p) {

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// point is what one ef gives: medians over the rounds.
+// point is what one ef gives: medians, or bests, of the rounds.
 type point struct {
 	Ef         int     `json:"ef"`
 	Recall     float64 `json:"recall"`
@@ -74,6 +74,14 @@ func ratio(a, b *float64) *float64 {
 	}
 	r := *a / *b
 	return &r
+}
+
+// best returns the extreme of values that is better: the most queries a second, or the least time.
+func best(values []float64, mostWins bool) float64 {
+	if mostWins {
+		return slices.Max(values)
+	}
+	return slices.Min(values)
 }
 
 // median returns the middle of values, the upper one of two. It sorts them.

@@ -63,7 +63,10 @@ func TestFrontProperties(t *testing.T) {
 	})
 }
 
-func TestMedian(t *testing.T) {
+func TestPick(t *testing.T) {
 	require.Equal(t, 2.0, median([]float64{3, 1, 2}))
 	require.Equal(t, 3.0, median([]float64{4, 1, 3, 2}))
+	require.Equal(t, 4.0, (&options{Best: true}).pick([]float64{3, 4, 1}, true))
+	require.Equal(t, 1.0, (&options{Best: true}).pick([]float64{3, 4, 1}, false))
+	require.Equal(t, 3.0, (&options{}).pick([]float64{3, 4, 1}, true))
 }

@@ -17,6 +17,7 @@ type library struct {
 	version func() string
 	metrics []ann.Metric // that it has; nil for all
 	program string       // that has it; "" for this one
+	alone   bool         // builds with one thread only
 	// build makes an index of all rows; row number = id.
 	build func(ctx context.Context, rows *rows, s settings, threads int) (index, error)
 	// open reads what save wrote. The rows are those that it was built from; an index may go on reading them.
@@ -80,6 +81,14 @@ func names(all []library) []string {
 		names = append(names, l.name)
 	}
 	return names
+}
+
+// builders returns how many of the threads that may build do.
+func (l *library) builders(threads int) int {
+	if l.alone {
+		return 1
+	}
+	return threads
 }
 
 // supports says whether the library has a metric.

@@ -21,6 +21,7 @@ type options struct {
 	Cache        string        // folder for built indexes, default in the user's cache
 	JSON         bool          // print JSON instead of tables
 	Rounds       int           // default 3
+	Best         bool          // a point is the best of its rounds, not the median
 	Grid         string        // small or full, default full
 	Threads      int           // searchers measured beside one, default 1: none
 	BuildThreads int           // default 2
@@ -59,6 +60,7 @@ func parseOptions(args []string, usage io.Writer) (*options, error) {
 	f.StringVar(&o.Cache, "cache", "", "`folder` for built indexes (default in the user's cache)")
 	f.BoolVar(&o.JSON, "json", false, "print JSON")
 	f.IntVar(&o.Rounds, "rounds", 0, "rounds; each point is the median (default 3)")
+	f.BoolVar(&o.Best, "best", false, "each point is the best of its rounds: for machines with other work to do")
 	f.StringVar(&o.Grid, "grid", "", "small: M 16, efConstruction 200; full: M 16 and 32, efConstruction 200 and 400 (default full)")
 	f.IntVar(&o.Threads, "threads", 0, "measure this many searchers on as many cores, too")
 	f.IntVar(&o.BuildThreads, "build-threads", 0, "threads that build (default 2)")

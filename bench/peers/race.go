@@ -106,7 +106,7 @@ func (r *race) build(ctx context.Context) error {
 	for _, c := range r.contestants {
 		fmt.Fprintf(r.notes, "%s %s: ", c.library.name, c.with)
 		var err error
-		if c.index, err = r.store.index(ctx, &c.library, c.with, r.opts.BuildThreads); err != nil {
+		if c.index, err = r.store.index(ctx, &c.library, c.with, c.library.builders(r.opts.BuildThreads)); err != nil {
 			return err
 		}
 		fmt.Fprintf(r.notes, "built in %.1f s by %d threads\n", c.index.Seconds, c.index.Threads)

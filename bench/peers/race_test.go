@@ -76,7 +76,7 @@ func TestRace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dataset := writeDataset(t, name, metric, 2000, 32)
 			cache := t.TempDir()
-			p, notes := raceReport(t, "--dataset", dataset, "--cache", cache, "--grid", "small", "--rounds", "2", "--efs", "10,400")
+			p, notes := raceReport(t, "--dataset", dataset, "--cache", cache, "--grid", "small", "--rounds", "2", "--efs", "1,400")
 			want := names(libraries())
 			if metric == ann.DotProduct {
 				want = []string{"hnswlib", "faiss-hnswflat", "faiss-hnswsq8", "croft"}
@@ -95,12 +95,13 @@ func TestRace(t *testing.T) {
 				}
 				if e.Name != "coder-hnsw" { // which prunes by cosine whatever the metric
 					require.GreaterOrEqual(t, e.Points[1].Recall, 0.95, "%s as broad as a fifth of the graph", e.Name)
+					require.Greater(t, e.Points[1].Recall, e.Points[0].Recall, "%s heeds ef", e.Name)
 				}
 			}
 			require.NotNil(t, p.Ratio["0.95"])
 			require.NotNil(t, p.BuildRatio)
 
-			again, _ := raceReport(t, "--dataset", dataset, "--cache", cache, "--grid", "small", "--rounds", "1", "--efs", "10,400")
+			again, _ := raceReport(t, "--dataset", dataset, "--cache", cache, "--grid", "small", "--rounds", "1", "--efs", "1,400")
 			for i, e := range again.Peers {
 				require.Equal(t, p.Peers[i].BuildSeconds, e.BuildSeconds, "taken from the cache")
 				for j, q := range e.Points {

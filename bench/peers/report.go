@@ -22,6 +22,7 @@ type report struct {
 	// Compiler that the C++ peers' headers were compiled with.
 	Compiler string `json:"compiler"`
 	Rounds   int    `json:"rounds"`
+	Pick     string `json:"pick"` // of the rounds: median or best
 	Threads  int    `json:"threads"`
 	// Ratio is, by recall, croft's queries a second over those of the best other.
 	Ratio map[string]*float64 `json:"ratio"`
@@ -74,11 +75,14 @@ func newReport(r *race) *report {
 	o := r.opts
 	p := &report{
 		Dataset: r.data.Name, N: r.data.Base.Len(), Dim: r.data.Base.Dim(), Queries: len(r.data.Queries), K: o.K,
-		Metric: r.data.Metric.String(), CPU: cpuModel(), Compiler: compiler(), Rounds: o.Rounds, Threads: o.Threads,
+		Metric: r.data.Metric.String(), CPU: cpuModel(), Compiler: compiler(), Rounds: o.Rounds, Pick: "median", Threads: o.Threads,
 		Limited: r.limit, recalls: o.Recalls,
 	}
+	if o.Best {
+		p.Pick = "best"
+	}
 	for _, c := range r.contestants {
-		p.Peers = append(p.Peers, newEntry(c, o.Efs))
+		p.Peers = append(p.Peers, newEntry(c, o))
 		if r.limit != nil && c.library.name == croftName {
 			r.limit.MajorFaults = c.last.Memory.MajorFaults
 			r.limit.Peak = c.process.group.peak()
@@ -88,16 +92,24 @@ func newReport(r *race) *report {
 	return p
 }
 
-func newEntry(c *contestant, efs []int) *entry {
+// pick chooses one figure of all rounds.
+func (o *options) pick(values []float64, mostWins bool) float64 {
+	if o.Best {
+		return best(values, mostWins)
+	}
+	return median(values)
+}
+
+func newEntry(c *contestant, o *options) *entry {
 	e := &entry{
 		Name: c.library.name, Params: string(c.with), Version: c.library.version(), BuildSeconds: c.index.Seconds,
 		BuildThreads: c.index.Threads, IndexBytes: c.bytes(), Memory: c.last.Memory, from: c,
 	}
-	for _, ef := range efs {
+	for _, ef := range o.Efs {
 		s := c.laps[ef]
-		p := point{Ef: ef, Recall: s.recall, QPS: median(s.qps), P50: median(s.p50), P99: median(s.p99)}
+		p := point{Ef: ef, Recall: s.recall, QPS: o.pick(s.qps, true), P50: o.pick(s.p50, false), P99: o.pick(s.p99, false)}
 		if len(s.many) > 0 {
-			p.ThreadsQPS = median(s.many)
+			p.ThreadsQPS = o.pick(s.many, true)
 		}
 		e.Points = append(e.Points, p)
 	}
@@ -227,7 +239,7 @@ func (p *report) rebuild(ctx context.Context, r *race) error {
 		}
 	}
 	for i, e := range pair {
-		e.BuildSeconds = median(times[i])
+		e.BuildSeconds = r.opts.pick(times[i], false)
 	}
 	p.compareCosts()
 	return nil
@@ -244,8 +256,8 @@ func (p *report) writeJSON(w io.Writer) error {
 
 // print writes tables for people.
 func (p *report) print(w io.Writer) error {
-	fmt.Fprintf(w, "%s  %s  %d x %d  %d queries, k %d, median of %d rounds, one pinned core\n%s; %s\n",
-		p.Dataset, p.Metric, p.N, p.Dim, p.Queries, p.K, p.Rounds, p.CPU, p.Compiler)
+	fmt.Fprintf(w, "%s  %s  %d x %d  %d queries, k %d, %s of %d rounds, one pinned core\n%s; %s\n",
+		p.Dataset, p.Metric, p.N, p.Dim, p.Queries, p.K, p.Pick, p.Rounds, p.CPU, p.Compiler)
 	for _, e := range p.Peers {
 		if err := e.print(w, p.Threads); err != nil {
 			return err

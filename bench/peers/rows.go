@@ -3,15 +3,14 @@ package main
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 	"unsafe"
 
 	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/bench"
+	"github.com/croftdb/croft/internal/vfs"
 )
 
 // Files of a data set in the cache: rows of float32 without lengths between them, so that they can be mapped, and per
@@ -27,7 +26,9 @@ type rows struct {
 	n, dim int
 	dir    string
 	values []float32
-	mapped []byte
+
+	mapping vfs.Mapping // nil in memory
+	adviser vfs.Adviser // of mapping; nil in memory
 }
 
 func (r *rows) row(i int) []float32 {
@@ -41,32 +42,27 @@ func loadRows(dir string, metric ann.Metric, dim int) (*rows, error) {
 	return &rows{metric: metric, n: len(values) / dim, dim: dim, dir: dir, values: values}, err
 }
 
-// mapRows maps the rows, for searching. Reads are announced as random, so that a page is not read for its neighbour's
-// sake.
+// mapRows maps the rows, for searching, by the engine's own means. Reads are announced as random, so that a page is not
+// read for its neighbour's sake.
 func mapRows(dir string, metric ann.Metric, dim int) (*rows, error) {
-	f, err := os.Open(filepath.Join(dir, rowsFile))
+	m, err := vfs.OS().Map(filepath.Join(dir, rowsFile))
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
+	values := floatsOf(m.Bytes())
+	r := &rows{metric: metric, n: len(values) / dim, dim: dim, dir: dir, values: values, mapping: m}
+	if a, ok := m.(vfs.Adviser); ok {
+		a.ReadAtRandom()
+		r.adviser = a
 	}
-	b, err := syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("map %s: %w", f.Name(), err)
-	}
-	values := floatsOf(b)
-	return &rows{metric: metric, n: len(values) / dim, dim: dim, dir: dir, values: values, mapped: b},
-		syscall.Madvise(b, syscall.MADV_RANDOM)
+	return r, nil
 }
 
 func (r *rows) close() error {
-	if r.mapped == nil {
+	if r.mapping == nil {
 		return nil
 	}
-	return syscall.Munmap(r.mapped)
+	return r.mapping.Close()
 }
 
 // scales returns the factor of each row's inner products.

@@ -35,6 +35,14 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+func TestMean(t *testing.T) {
+	r := &rows{metric: ann.Cosine, n: 3, dim: 2, values: []float32{3, 0, 0, 5, 7, 7}}
+	require.Equal(t, []float32{0.5, 0.5}, meanOf(r, 2), "of unit vectors under cosine")
+	r.metric = ann.Euclidean
+	require.Equal(t, []float32{1.5, 2.5}, meanOf(r, 2))
+	require.Len(t, meanOf(r, 100), 2, "no more rows than there are")
+}
+
 func TestSettingsOfLibraries(t *testing.T) {
 	m, ef, err := links(32, 400).links()
 	require.NoError(t, err)
@@ -47,7 +55,7 @@ func TestSettingsOfLibraries(t *testing.T) {
 	require.NoError(t, err)
 	want := hnsw.Config{Metric: ann.Cosine, Dim: 3, M: 32, EfConstruction: 400}
 	want.EnsureDefaults()
-	require.Equal(t, want, cfg)
+	require.Equal(t, want, cfg.Config)
 	_, err = croftConfig(r, "M=1")
 	require.ErrorContains(t, err, "M 1")
 }
