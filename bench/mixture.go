@@ -9,7 +9,7 @@ import (
 )
 
 // Recipe describes a generated data set: a mixture of Gaussians in a latent space of few axes, laid into many
-// dimensions by a random projection. docs/benchmarks.md has it in words.
+// dimensions by a random projection. DESIGN.md has it in words.
 type Recipe struct {
 	Name    string
 	Metric  ann.Metric // under Cosine, rows have length 1
