@@ -33,9 +33,16 @@ func (f *factors) put(row []byte) {
 	}
 }
 
-func getFactors(row *[factorBytes]byte) factors {
-	at := func(i int) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(row[i:])) }
-	return factors{norm: at(0), gain: at(4), spread: at(8), sum: at(12)}
+// encodedFactors are factors in a row; each is read where it is wanted.
+type encodedFactors [factorBytes]byte
+
+func (e *encodedFactors) norm() float64   { return e.at(0) }
+func (e *encodedFactors) gain() float64   { return e.at(4) }
+func (e *encodedFactors) spread() float64 { return e.at(8) }
+func (e *encodedFactors) sum() float64    { return e.at(12) }
+
+func (e *encodedFactors) at(i int) float64 {
+	return float64(math.Float32frombits(binary.LittleEndian.Uint32(e[i:])))
 }
 
 // Scratch is the memory that Encode works in, of one goroutine at a time. The zero Scratch is ready for use.
@@ -86,15 +93,14 @@ func (z *Quantizer) scaleOf(values []float32, scale float32) float64 {
 	return 1 / ann.Norm(values) // out of the range in which a float32 is exact to 24 bits
 }
 
-// rotate sets out to the direction of values·scale-centre, as rotation.apply returns it, and returns the length.
-// It computes in float64, as values may be of any size that float32 has. A vector of length 0 gives zeros.
+// rotate sets out to the direction of values·scale-centre, as rotation.apply returns it, and returns the length. A vector
+// of length 0 gives zeros.
 func (z *Quantizer) rotate(values []float32, scale float64, centre, out []float32) (norm float64) {
 	if len(values) != z.cfg.Dim {
 		panic("quant: a vector of another dimension")
 	}
-	clear(out[len(values):])
 	if len(centre) == 0 {
-		norm = ann.Norm(values) * scale
+		norm = z.length(values, scale)
 	} else {
 		norm = distance(values, scale, centre)
 	}
@@ -102,8 +108,9 @@ func (z *Quantizer) rotate(values []float32, scale float64, centre, out []float3
 		clear(out)
 		return 0
 	}
+	clear(out[len(values):])
 	if len(centre) == 0 {
-		scaled(values, scale/norm, out)
+		multiplied(values, scale/norm, out)
 	} else {
 		moved(values, scale/norm, centre, 1/norm, out)
 	}
@@ -111,23 +118,25 @@ func (z *Quantizer) rotate(values []float32, scale float64, centre, out []float3
 	return norm
 }
 
-// distance returns |a·scale-b|. Here and in moved products are converted, though they are float64 already: some CPUs
-// would else round them together with the difference, and codes would not be the same everywhere.
-func distance(a []float32, scale float64, b []float32) float64 {
-	b = b[:len(a)]
-	var sum float64
-	for i, v := range a {
-		d := float64(float64(v)*scale) - float64(b[i])
-		sum += float64(d * d)
+// length returns |values·scale|, which under Cosine is 1 as far as a float32 can tell.
+func (z *Quantizer) length(values []float32, scale float64) float64 {
+	if z.cfg.Metric == ann.Cosine && scale != 0 {
+		return 1
 	}
-	return math.Sqrt(sum)
+	return ann.Norm(values) * scale
 }
 
-func scaled(a []float32, scale float64, out []float32) {
-	out = out[:len(a)]
+// distance returns |a·scale-b|, in float64, as values may be of any size that float32 has. Here and in moved products are
+// converted, though they are float64 already: some CPUs would else round them together with the difference, and codes
+// would not be the same everywhere.
+func distance(a []float32, scale float64, b []float32) float64 {
+	b = b[:len(a)]
+	var sums [4]float64 // an addition need not wait for the one before
 	for i, v := range a {
-		out[i] = float32(float64(v) * scale)
+		d := float64(float64(v)*scale) - float64(b[i])
+		sums[i%4] += float64(d * d)
 	}
+	return math.Sqrt(sums[0] + sums[1] + sums[2] + sums[3])
 }
 
 // moved sets out to a·scaleA-b·scaleB.
@@ -135,6 +144,21 @@ func moved(a []float32, scaleA float64, b []float32, scaleB float64, out []float
 	b, out = b[:len(a)], out[:len(a)]
 	for i, v := range a {
 		out[i] = float32(float64(float64(v)*scaleA) - float64(float64(b[i])*scaleB))
+	}
+}
+
+// multiplied sets out to values·by, in float32 where by is as exact there as values are.
+func multiplied(values []float32, by float64, out []float32) {
+	out = out[:len(values)]
+	if by < 0x1p-126 || by > math.MaxFloat32 {
+		for i, v := range values {
+			out[i] = float32(float64(v) * by)
+		}
+		return
+	}
+	factor := float32(by)
+	for i, v := range values {
+		out[i] = v * factor
 	}
 }
 

@@ -20,7 +20,7 @@ type Query struct {
 
 	base, weight, slope float64
 	unit, shift, half   float64
-	bent                bool // what comes out is to be straightened
+	rounded             bool // it is a row
 
 	norm  float64 // |q|
 	noise float64 // standard deviation that codes add to <r,q>, for |r| = 1
@@ -53,19 +53,19 @@ func (z *Quantizer) BindLinks(s *Query, values []float32, scale float32) {
 // the nearer they are, the more alike: what that does to estimates on average is undone.
 func (z *Quantizer) BindRow(s *Query, row []byte) {
 	s.reset(z)
-	f := getFactors((*[factorBytes]byte)(row))
+	f := (*encodedFactors)(row)
 	kernel.Unpack(z.cfg.Bits, row[codesAt:][:z.codeBytes()], s.codes)
-	total := 2 * float64(f.sum) // of codes that are 2x
-	s.norm = float64(f.norm)
-	s.noise = s.norm * float64(f.spread)
-	s.unit, s.half = s.norm*float64(f.gain)/2, 0
+	total := 2 * f.sum() // of codes that are 2x
+	s.norm = f.norm()
+	s.noise = s.norm * f.spread()
+	s.unit, s.half = s.norm*f.gain()/2, 0
 	if z.cfg.Bits == 8 { // they are x-1/2
-		total = float64(f.sum) - float64(z.dims)/2
+		total = f.sum() - float64(z.dims)/2
 		s.unit, s.half = 2*s.unit, 0.5
 	}
 	s.shift = z.grid.centre() * total
-	s.bent = z.grid.bend != [3]float64{}
-	s.measureLinks(f.norm >= 0)
+	s.rounded = true
+	s.measureLinks(f.norm() >= 0)
 }
 
 // reset makes s a query of z, with room.
@@ -81,7 +81,8 @@ func (z *Quantizer) quantize(s *Query, values []float32, scale float64, centre [
 	perUnit := 127 / max(largest, 1) // 1: for zeros, else values are larger
 	total := kernel.Quantize(s.values, perUnit, s.codes)
 	s.unit = s.norm / (float64(perUnit) * z.rotation.growth)
-	s.shift, s.half, s.bent = z.grid.centre()*float64(total), 0, false
+	s.shift, s.half = z.grid.centre()*float64(total), 0
+	s.rounded = false
 	s.noise = s.unit / math.Sqrt(12)
 }
 
@@ -115,31 +116,45 @@ func (q *Query) Measure(rows *kernel.Rows, slots []uint32, out []float32) {
 	}
 	sums := q.sums[:len(slots)]
 	kernel.CodeDots(q.z.cfg.Bits, q.codes, rows, codesAt, slots, sums)
-	for i, slot := range slots {
-		f := getFactors(rowFactors(rows, slot))
-		out[i] = q.estimate(&f, sums[i])
+	if q.rounded {
+		q.settleRow(rows, slots, sums, out)
+	} else {
+		q.settle(rows, slots, sums, out)
 	}
 }
 
-// estimate computes in float64, which holds the square of any norm.
-func (q *Query) estimate(f *factors, sum int32) float32 {
-	if f.norm < 0 && q.z.cfg.Metric == ann.Cosine {
-		return 1
+// settle turns sums of codes into distances. It computes in float64, which holds the square of any norm.
+func (q *Query) settle(rows *kernel.Rows, slots []uint32, sums []int32, out []float32) {
+	for i, slot := range slots {
+		f := rowFactors(rows, slot)
+		dot := q.unit * f.norm() * f.gain() * (float64(sums[i]) - q.shift)
+		out[i] = q.distance(f.norm(), dot)
 	}
-	norm := float64(f.norm)
-	dot := norm * float64(f.gain) * q.unit * (float64(sum) - q.shift + q.half*float64(f.sum))
-	if q.bent {
-		dot = q.straighten(dot, norm)
+}
+
+// settleRow is settle for a query that is a row.
+func (q *Query) settleRow(rows *kernel.Rows, slots []uint32, sums []int32, out []float32) {
+	for i, slot := range slots {
+		f := rowFactors(rows, slot)
+		dot := q.unit * f.norm() * f.gain() * (float64(sums[i]) - q.shift + q.half*f.sum())
+		out[i] = q.distance(f.norm(), q.straighten(dot, f.norm()))
 	}
-	return within32(q.base + q.weight*norm*norm - q.slope*dot)
+}
+
+func (q *Query) distance(norm, dot float64) float32 {
+	d := q.base + q.weight*norm*norm - q.slope*dot
+	if norm < 0 {
+		d = 1
+	}
+	return within32(d)
 }
 
 // straighten turns the inner product of two rounded vectors into that of the vectors.
 func (q *Query) straighten(dot, norm float64) float64 {
-	if dot == 0 {
-		return 0 // norms may be as well
-	}
 	bend := &q.z.grid.bend
+	if bend[0] == 0 || dot == 0 { // norms may be 0 as well
+		return dot
+	}
 	c := dot / (norm * q.norm)
 	c *= c
 	return dot + dot*c*(bend[0]+c*(bend[1]+c*bend[2]))
@@ -160,37 +175,37 @@ func within32(v float64) float32 {
 // Margin returns the standard deviation of the error of the estimate for a row, over all rotations, in the unit
 // of the distance. It is that of a vector at right angles to the query; MarginAt knows better.
 func (q *Query) Margin(rows *kernel.Rows, slot uint32) float32 {
-	f := getFactors(rowFactors(rows, slot))
-	return q.margin(&f, q.norm)
+	f := rowFactors(rows, slot)
+	return q.margin(f, q.norm)
 }
 
 // MarginAt is Margin for a row whose estimate is known. Only the part of the query that is at right angles to the
 // row's vector adds to the error, and that is small if they are near: a half, where distances are a seventh of usual ones.
 func (q *Query) MarginAt(rows *kernel.Rows, slot uint32, estimate float32) float32 {
-	f := getFactors(rowFactors(rows, slot))
-	norm := float64(f.norm)
+	f := rowFactors(rows, slot)
+	norm := f.norm()
 	if norm <= 0 || q.slope == 0 {
 		return 0
 	}
 	along := math.Abs(q.base+q.weight*norm*norm-float64(estimate)) / (q.slope * norm)
-	along = max(along-q.norm*float64(f.spread), 0) // it errs as well
+	along = max(along-q.norm*f.spread(), 0) // it errs as well
 	across := max(q.norm*q.norm-along*along, 0)
-	return q.margin(&f, math.Sqrt(across))
+	return q.margin(f, math.Sqrt(across))
 }
 
 // margin adds up the row's error, as far as the query is across it, and the query's, over all that codes stand for.
-func (q *Query) margin(f *factors, across float64) float32 {
-	if f.norm < 0 {
+func (q *Query) margin(f *encodedFactors, across float64) float32 {
+	if f.norm() < 0 {
 		return 0
 	}
-	spread := float64(f.spread)
+	spread := f.spread()
 	codes := 1 + spread*spread*float64(q.z.dims-1) // |gain·x|²
-	return within32(q.slope * float64(f.norm) * math.Sqrt(spread*spread*across*across+codes*q.noise*q.noise))
+	return within32(q.slope * f.norm() * math.Sqrt(spread*spread*across*across+codes*q.noise*q.noise))
 }
 
-func rowFactors(rows *kernel.Rows, slot uint32) *[factorBytes]byte {
+func rowFactors(rows *kernel.Rows, slot uint32) *encodedFactors {
 	shift := rows.Shift & 63 // so that the compiler need not ask whether it is more
 	chunk := rows.Chunks[uint64(slot)>>shift]
 	at := int(slot) & (1<<shift - 1) * rows.Stride
-	return (*[factorBytes]byte)(unsafe.Add(chunk, at))
+	return (*encodedFactors)(unsafe.Add(chunk, at))
 }
