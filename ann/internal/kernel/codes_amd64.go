@@ -104,3 +104,21 @@ func askRows(w way, rows *Rows, ids []uint32, lines int) {
 		panic(outside(ids[done], rows))
 	}
 }
+
+func unpack(w way, width int, row []byte, out []int8) {
+	if w == generic {
+		unpackGeneric(width, row, out)
+		return
+	}
+	blocks := len(out) / codeBlock
+	switch width {
+	case 1:
+		unpack1AVX2(&row[0], &out[0], blocks)
+	case 2:
+		unpack2AVX2(&row[0], &out[0], blocks)
+	case 4:
+		unpack4AVX2(&row[0], &out[0], blocks)
+	case 8:
+		unpack8AVX2(&row[0], &out[0], blocks)
+	}
+}

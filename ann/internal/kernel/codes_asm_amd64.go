@@ -67,3 +67,23 @@ func codeDots8AVX2(job *[13]uint64) int
 //
 //go:noescape
 func prefetchRows(job *[13]uint64) int
+
+// unpack1AVX2 writes the codes of so many blocks of 64 dimensions as signed numbers. Needs AVX2.
+//
+//go:noescape
+func unpack1AVX2(row *byte, out *int8, blocks int)
+
+// unpack2AVX2 writes the codes of so many blocks of 64 dimensions as signed numbers. Needs AVX2.
+//
+//go:noescape
+func unpack2AVX2(row *byte, out *int8, blocks int)
+
+// unpack4AVX2 writes the codes of so many blocks of 64 dimensions as signed numbers. Needs AVX2.
+//
+//go:noescape
+func unpack4AVX2(row *byte, out *int8, blocks int)
+
+// unpack8AVX2 writes the codes of so many blocks of 64 dimensions as signed numbers. Needs AVX2.
+//
+//go:noescape
+func unpack8AVX2(row *byte, out *int8, blocks int)

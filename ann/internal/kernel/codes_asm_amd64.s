@@ -3547,3 +3547,229 @@ less1:
 end:
 	MOVQ SI, ret+8(FP)
 	RET
+
+// func unpack1AVX2(row *byte, out *int8, blocks int)
+// Requires: AVX, AVX2
+TEXT ·unpack1AVX2(SB), NOSPLIT, $0-24
+	MOVQ         row+0(FP), AX
+	MOVQ         out+8(FP), DX
+	MOVQ         blocks+16(FP), BX
+	XORQ         CX, CX
+	VPBROADCASTQ every8040201008040201<>+0(SB), Y0
+	VPBROADCASTQ everyffffffffffffffff<>+0(SB), Y1
+	VMOVDQU      spread<>+0(SB), Y2
+	SUBQ         $+1, BX
+	JL           block1Done
+
+block1:
+	VPBROADCASTD (AX)(CX*1), Y3
+	VPSHUFB      Y2, Y3, Y3
+	VPAND        Y0, Y3, Y3
+	VPCMPEQB     Y0, Y3, Y3
+	VPADDB       Y3, Y3, Y3
+	VPSUBB       Y3, Y1, Y3
+	VMOVDQU      Y3, (DX)(CX*8)
+	VPBROADCASTD 4(AX)(CX*1), Y3
+	VPSHUFB      Y2, Y3, Y3
+	VPAND        Y0, Y3, Y3
+	VPCMPEQB     Y0, Y3, Y3
+	VPADDB       Y3, Y3, Y3
+	VPSUBB       Y3, Y1, Y3
+	VMOVDQU      Y3, 32(DX)(CX*8)
+	ADDQ         $+8, CX
+	SUBQ         $+1, BX
+	JGE          block1
+
+block1Done:
+	ADDQ $+1, BX
+	VZEROUPPER
+	RET
+
+DATA everyffffffffffffffff<>+0(SB)/8, $0xffffffffffffffff
+GLOBL everyffffffffffffffff<>(SB), RODATA|NOPTR, $8
+
+// func unpack2AVX2(row *byte, out *int8, blocks int)
+// Requires: AVX, AVX2
+TEXT ·unpack2AVX2(SB), NOSPLIT, $0-24
+	MOVQ         row+0(FP), AX
+	MOVQ         out+8(FP), DX
+	MOVQ         blocks+16(FP), BX
+	XORQ         CX, CX
+	VPBROADCASTQ every0303030303030303<>+0(SB), Y0
+	SUBQ         $+4, BX
+	JL           block4Done
+
+block4:
+	VMOVDQU (AX)(CX*1), Y1
+	VPAND   Y0, Y1, Y2
+	VPADDB  Y2, Y2, Y2
+	VPSUBB  Y0, Y2, Y2
+	VMOVDQU Y2, (DX)(CX*4)
+	VPSRLW  $0x02, Y1, Y1
+	VPAND   Y0, Y1, Y2
+	VPADDB  Y2, Y2, Y2
+	VPSUBB  Y0, Y2, Y2
+	VMOVDQU Y2, 64(DX)(CX*4)
+	VPSRLW  $0x02, Y1, Y1
+	VPAND   Y0, Y1, Y2
+	VPADDB  Y2, Y2, Y2
+	VPSUBB  Y0, Y2, Y2
+	VMOVDQU Y2, 128(DX)(CX*4)
+	VPSRLW  $0x02, Y1, Y1
+	VPAND   Y0, Y1, Y2
+	VPADDB  Y2, Y2, Y2
+	VPSUBB  Y0, Y2, Y2
+	VMOVDQU Y2, 192(DX)(CX*4)
+	VPSRLW  $0x02, Y1, Y1
+	VMOVDQU 32(AX)(CX*1), Y1
+	VPAND   Y0, Y1, Y2
+	VPADDB  Y2, Y2, Y2
+	VPSUBB  Y0, Y2, Y2
+	VMOVDQU Y2, 32(DX)(CX*4)
+	VPSRLW  $0x02, Y1, Y1
+	VPAND   Y0, Y1, Y2
+	VPADDB  Y2, Y2, Y2
+	VPSUBB  Y0, Y2, Y2
+	VMOVDQU Y2, 96(DX)(CX*4)
+	VPSRLW  $0x02, Y1, Y1
+	VPAND   Y0, Y1, Y2
+	VPADDB  Y2, Y2, Y2
+	VPSUBB  Y0, Y2, Y2
+	VMOVDQU Y2, 160(DX)(CX*4)
+	VPSRLW  $0x02, Y1, Y1
+	VPAND   Y0, Y1, Y2
+	VPADDB  Y2, Y2, Y2
+	VPSUBB  Y0, Y2, Y2
+	VMOVDQU Y2, 224(DX)(CX*4)
+	VPSRLW  $0x02, Y1, Y1
+	ADDQ    $+64, CX
+	SUBQ    $+4, BX
+	JGE     block4
+
+block4Done:
+	ADDQ $+4, BX
+	SUBQ $+1, BX
+	JL   block1Done
+
+block1:
+	VMOVDQU (AX)(CX*1), X1
+	VPAND   X0, X1, X2
+	VPADDB  X2, X2, X2
+	VPSUBB  X0, X2, X2
+	VMOVDQU X2, (DX)(CX*4)
+	VPSRLW  $0x02, X1, X1
+	VPAND   X0, X1, X2
+	VPADDB  X2, X2, X2
+	VPSUBB  X0, X2, X2
+	VMOVDQU X2, 16(DX)(CX*4)
+	VPSRLW  $0x02, X1, X1
+	VPAND   X0, X1, X2
+	VPADDB  X2, X2, X2
+	VPSUBB  X0, X2, X2
+	VMOVDQU X2, 32(DX)(CX*4)
+	VPSRLW  $0x02, X1, X1
+	VPAND   X0, X1, X2
+	VPADDB  X2, X2, X2
+	VPSUBB  X0, X2, X2
+	VMOVDQU X2, 48(DX)(CX*4)
+	VPSRLW  $0x02, X1, X1
+	ADDQ    $+16, CX
+	SUBQ    $+1, BX
+	JGE     block1
+
+block1Done:
+	ADDQ $+1, BX
+	VZEROUPPER
+	RET
+
+// func unpack4AVX2(row *byte, out *int8, blocks int)
+// Requires: AVX, AVX2
+TEXT ·unpack4AVX2(SB), NOSPLIT, $0-24
+	MOVQ         row+0(FP), AX
+	MOVQ         out+8(FP), DX
+	MOVQ         blocks+16(FP), BX
+	XORQ         CX, CX
+	VPBROADCASTQ every0f0f0f0f0f0f0f0f<>+0(SB), Y0
+	SUBQ         $+2, BX
+	JL           block2Done
+
+block2:
+	VMOVDQU (AX)(CX*1), Y1
+	VPAND   Y0, Y1, Y2
+	VPADDB  Y2, Y2, Y2
+	VPSUBB  Y0, Y2, Y2
+	VMOVDQU Y2, (DX)(CX*2)
+	VPSRLW  $0x04, Y1, Y1
+	VPAND   Y0, Y1, Y2
+	VPADDB  Y2, Y2, Y2
+	VPSUBB  Y0, Y2, Y2
+	VMOVDQU Y2, 64(DX)(CX*2)
+	VPSRLW  $0x04, Y1, Y1
+	VMOVDQU 32(AX)(CX*1), Y1
+	VPAND   Y0, Y1, Y2
+	VPADDB  Y2, Y2, Y2
+	VPSUBB  Y0, Y2, Y2
+	VMOVDQU Y2, 32(DX)(CX*2)
+	VPSRLW  $0x04, Y1, Y1
+	VPAND   Y0, Y1, Y2
+	VPADDB  Y2, Y2, Y2
+	VPSUBB  Y0, Y2, Y2
+	VMOVDQU Y2, 96(DX)(CX*2)
+	VPSRLW  $0x04, Y1, Y1
+	ADDQ    $+64, CX
+	SUBQ    $+2, BX
+	JGE     block2
+
+block2Done:
+	ADDQ $+2, BX
+	SUBQ $+1, BX
+	JL   block1Done
+
+block1:
+	VMOVDQU (AX)(CX*1), Y1
+	VPAND   Y0, Y1, Y2
+	VPADDB  Y2, Y2, Y2
+	VPSUBB  Y0, Y2, Y2
+	VMOVDQU Y2, (DX)(CX*2)
+	VPSRLW  $0x04, Y1, Y1
+	VPAND   Y0, Y1, Y2
+	VPADDB  Y2, Y2, Y2
+	VPSUBB  Y0, Y2, Y2
+	VMOVDQU Y2, 32(DX)(CX*2)
+	VPSRLW  $0x04, Y1, Y1
+	ADDQ    $+32, CX
+	SUBQ    $+1, BX
+	JGE     block1
+
+block1Done:
+	ADDQ $+1, BX
+	VZEROUPPER
+	RET
+
+// func unpack8AVX2(row *byte, out *int8, blocks int)
+// Requires: AVX, AVX2
+TEXT ·unpack8AVX2(SB), NOSPLIT, $0-24
+	MOVQ         row+0(FP), AX
+	MOVQ         out+8(FP), DX
+	MOVQ         blocks+16(FP), BX
+	XORQ         CX, CX
+	VPBROADCASTQ every8080808080808080<>+0(SB), Y0
+	SUBQ         $+1, BX
+	JL           block1Done
+
+block1:
+	VPXOR   (AX)(CX*1), Y0, Y1
+	VMOVDQU Y1, (DX)(CX*1)
+	VPXOR   32(AX)(CX*1), Y0, Y1
+	VMOVDQU Y1, 32(DX)(CX*1)
+	ADDQ    $+64, CX
+	SUBQ    $+1, BX
+	JGE     block1
+
+block1Done:
+	ADDQ $+1, BX
+	VZEROUPPER
+	RET
+
+DATA every8080808080808080<>+0(SB)/8, $0x8080808080808080
+GLOBL every8080808080808080<>(SB), RODATA|NOPTR, $8

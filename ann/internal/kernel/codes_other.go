@@ -7,3 +7,5 @@ func codeDots(_ way, width int, query []int8, rows *Rows, offset int, ids []uint
 }
 
 func askRows(_ way, rows *Rows, ids []uint32, _ int) { askRowsGeneric(rows, ids) }
+
+func unpack(_ way, width int, row []byte, out []int8) { unpackGeneric(width, row, out) }

@@ -58,18 +58,23 @@ func Unpack(width int, row []byte, out []int8) {
 	if len(out) == 0 {
 		return
 	}
-	bytes := unsafe.Slice((*byte)(unsafe.Pointer(&out[0])), len(out))
+	unpack(chosen, width, row, out)
+}
+
+func unpackGeneric(width int, row []byte, numbers []int8) {
+	out := unsafe.Slice((*byte)(unsafe.Pointer(&numbers[0])), len(numbers))
 	switch width {
 	case 1:
-		unpackBits(row, bytes)
+		unpackBits(row, out)
+		return
 	case 8:
-		unpackBytes(row, bytes)
-	default:
-		for len(bytes) > 0 {
-			size, apart := codeGroup(width, len(bytes))
-			unpackGroup(width, apart, row[:size], bytes)
-			bytes, row = bytes[size*8/width:], row[size:]
-		}
+		unpackBytes(row, out)
+		return
+	}
+	for len(out) > 0 {
+		size, apart := codeGroup(width, len(out))
+		unpackGroup(width, apart, row[:size], out)
+		out, row = out[size*8/width:], row[size:]
 	}
 }
 
@@ -83,8 +88,9 @@ func unpackBits(row, out []byte) {
 }
 
 func unpackBytes(row, out []byte) {
-	for i := 0; i < len(row); i += 8 {
-		binary.LittleEndian.PutUint64(out[i:], binary.LittleEndian.Uint64(row[i:])^highBits)
+	out = out[:len(row)]
+	for i := 0; i+8 <= len(row); i += 8 {
+		binary.LittleEndian.PutUint64(out[i:i+8], binary.LittleEndian.Uint64(row[i:i+8])^highBits)
 	}
 }
 

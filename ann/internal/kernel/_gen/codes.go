@@ -44,6 +44,7 @@ func codes() {
 	rowKernel("codeDots4AVX2", "AVX2 and BMI2", sum4AVX2)
 	rowKernel("codeDots8AVX2", "AVX2 and BMI2", sum8AVX2)
 	prefetchRows()
+	unpackers()
 }
 
 // cursor is a place in some rows and in the query, and the blocks left of them.

@@ -274,8 +274,7 @@ func quarters(c cursor, row, half int, mask, ones, sum reg.VecVirtual) {
 // sum1AVX2 spreads 32 bits over as many bytes to mask the query with.
 func sum1AVX2(reg.Register) func(cursor) []reg.VecVirtual {
 	bit, ones, wide := every(0x8040201008040201, YMM()), every(0x0101010101010101, YMM()), every(0x0001000100010001, YMM())
-	spread := YMM()
-	VMOVDQU(qwordTable("spread", func(i int) uint64 { return 0x0101010101010101 * uint64(i) }), spread)
+	spread := spreadTable()
 	return func(c cursor) []reg.VecVirtual {
 		sums := newSums(c, ymm, 4)
 		c.each(1, func() {
@@ -294,6 +293,13 @@ func sum1AVX2(reg.Register) func(cursor) []reg.VecVirtual {
 		})
 		return sums.total()
 	}
+}
+
+// spreadTable is by what VPSHUFB repeats each of the first four bytes eight times.
+func spreadTable() reg.VecVirtual {
+	spread := YMM()
+	VMOVDQU(qwordTable("spread", func(i int) uint64 { return 0x0101010101010101 * uint64(i) }), spread)
+	return spread
 }
 
 // widen adds to the dwords of sum the products of words, two by two.
