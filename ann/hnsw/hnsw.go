@@ -97,9 +97,10 @@ const stripes = 256
 
 // Graph is one index. Create it with New or Load.
 type Graph struct {
-	cfg   Config
-	src   ann.Source
-	quant *quant.Quantizer // nil in a graph without codes
+	cfg     Config
+	src     ann.Source
+	fetcher ann.Fetcher      // src, if it is one
+	quant   *quant.Quantizer // nil in a graph without codes
 	arrays
 
 	entry   atomic.Uint64 // an entryPoint
@@ -120,6 +121,7 @@ func New(cfg Config, src ann.Source) *Graph {
 		panic("hnsw: " + err.Error())
 	}
 	g := &Graph{cfg: cfg, src: src, quant: cfg.quantizer()}
+	g.fetcher, _ = src.(ann.Fetcher)
 	codeBytes := 0
 	if g.quant != nil {
 		codeBytes = g.quant.RowBytes()

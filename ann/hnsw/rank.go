@@ -6,8 +6,9 @@ import "github.com/croftdb/croft/ann"
 const rankBatch = 4
 
 // rankMargin is how far, in standard deviations of an estimate's error, a candidate may seem to be behind the k-th and
-// still be measured in full.
-const rankMargin = 1.5
+// still be measured in full. On mnist-784 with 4 bits and ef 40, 0.5, 1, 2 and 3 measure 10.7, 11.0, 11.7 and 12.5
+// vectors for k 10 and find 0.984, 0.989, 0.992 and 0.993; measuring all 40 finds 0.9935.
+const rankMargin = 2
 
 // rank appends the k nearest of s.pool to dst, measured in full. Estimates order the candidates; the first k are
 // measured, then those that may, as far as the error of their estimate goes, belong before the k-th.
@@ -21,6 +22,7 @@ func (w *walker) rank(k int, dst []ann.Candidate) []ann.Candidate {
 		return dst
 	}
 	s.results.Reset(k)
+	w.fetch(s.ranked[:min(k+rankBatch, len(s.ranked))])
 	for done := 0; done < len(s.ranked); {
 		n := rankBatch
 		if missing := k - s.results.Len(); missing > 0 {
@@ -44,12 +46,26 @@ func (w *walker) promising(batch []uint64) []uint64 {
 	}
 	rows := &w.g.nodes.Load().codes
 	for i, key := range batch {
-		margin := rankMargin * w.s.from.coded.Margin(rows, keySlot(key))
-		if keyDistance(key)-margin > worst.Distance {
+		estimate := keyDistance(key)
+		margin := rankMargin * w.s.from.coded.MarginAt(rows, keySlot(key), estimate)
+		if estimate-margin > worst.Distance {
 			return batch[:i]
 		}
 	}
 	return batch
+}
+
+// fetch asks for vectors that lie on a disk, which takes as long for all of them as for one.
+func (w *walker) fetch(keys []uint64) {
+	s := w.s
+	if w.g.fetcher == nil {
+		return
+	}
+	s.slots = s.slots[:0]
+	for _, key := range keys {
+		s.slots = append(s.slots, keySlot(key))
+	}
+	w.g.fetcher.Fetch(s.slots)
 }
 
 // measureFull offers candidates by the distance of their vectors.

@@ -13,6 +13,7 @@ type scratch struct {
 	pool    pool
 	from    measurer // what the walk goes towards
 	slots   []uint32 // unseen neighbours of the node being expanded
+	around  []uint32 // its neighbours that are not in the set
 	out     []float32
 	ranked  []uint64 // candidates of a search, by estimate
 	results ann.TopK
@@ -24,6 +25,14 @@ type scratch struct {
 
 func newScratch(cfg *Config) *scratch {
 	return &scratch{slots: make([]uint32, 0, 2*cfg.M), out: make([]float32, 2*cfg.M)}
+}
+
+// room returns s.out with n values.
+func (s *scratch) room(n int) []float32 {
+	if cap(s.out) < n {
+		s.out = make([]float32, n)
+	}
+	return s.out[:n]
 }
 
 func (g *Graph) getScratch() *scratch { return g.pool.Get().(*scratch) }
@@ -74,6 +83,11 @@ func (v *visited) add(slot uint32) bool {
 	v.bits[word] |= bit
 	v.added = append(v.added, slot)
 	return true
+}
+
+func (v *visited) has(slot uint32) bool {
+	word := int(slot / 64)
+	return word < len(v.bits) && v.bits[word]&(1<<(slot%64)) != 0
 }
 
 // addLinks puts the links of a list in and returns those that were not there before, in dst's memory. It is add for

@@ -20,8 +20,8 @@ func (g *Graph) Search(ctx context.Context, req *ann.Request, dst []ann.Candidat
 	s := g.getScratch()
 	defer g.putScratch(s)
 	s.from.bind(g, req.Vector)
-	w := walker{g: g, s: s}
-	w.admit.filter = req.Filter
+	w := walker{g: g, s: s, limit: req.Limit}
+	w.admit.filter, w.admit.among = req.Filter, req.Among
 	if err := w.search(ctx, max(req.K, req.Ef)); err != nil {
 		return dst, err
 	}
@@ -42,21 +42,32 @@ func (w *walker) search(ctx context.Context, ef int) error {
 			return nil
 		}
 		start := w.descend(w.keyOf(entry.slot()), entry.level(), 0)
-		err := w.walk(ctx, start, 0, ef)
+		err := w.walkLowest(ctx, start, ef)
 		if err != nil || w.g.emptied.Load() == emptied {
 			return err
 		}
 	}
 }
 
+func (w *walker) walkLowest(ctx context.Context, start uint64, ef int) error {
+	if w.admit.among != nil {
+		return w.walkAmong(ctx, start, ef)
+	}
+	return w.walk(ctx, start, 0, ef)
+}
+
 // admission decides which slots a walk may return.
 type admission struct {
 	barred uint32 // state flags that keep a slot out
 	filter ann.Filter
+	among  ann.Set // nil: all slots
 }
 
 func (a *admission) allows(g *Graph, slot uint32) bool {
 	if a.barred != 0 && g.state(slot)&a.barred != 0 {
+		return false
+	}
+	if a.among != nil && !a.among.Has(slot) {
 		return false
 	}
 	return a.filter == nil || a.filter.Allow(slot)
@@ -74,6 +85,9 @@ type walker struct {
 	salt  uint32
 	self  bool // the slot equal to salt is the one being inserted, and not to be found
 	admit admission
+
+	limit          int // work after which to give up, 0: none
+	work, unpolled int // done so far, and since the context was looked at
 }
 
 // linkWalker walks towards a slot's own vector to find links for it.
@@ -139,7 +153,12 @@ func (w *walker) walk(ctx context.Context, start uint64, level, ef int) error {
 	}
 	s.seen.add(w.slot(start))
 	s.pool.insert(w.flagged(start))
-	measured := 0
+	return w.expand(ctx, level)
+}
+
+// expand takes in the neighbours of what is in s.pool until there is nothing left to expand.
+func (w *walker) expand(ctx context.Context, level int) error {
+	s := w.s
 	for {
 		node, ok := s.pool.next()
 		if !ok {
@@ -152,11 +171,8 @@ func (w *walker) walk(ctx context.Context, start uint64, level, ef int) error {
 		out := s.out[:len(s.slots)]
 		s.from.measure(w.g, s.slots, out)
 		w.offer(node, s.slots, out)
-		if measured += len(out); measured >= pollEvery {
-			measured = 0
-			if err := ctx.Err(); err != nil {
-				return err
-			}
+		if err := w.spend(ctx, len(out)); err != nil {
+			return err
 		}
 	}
 }
