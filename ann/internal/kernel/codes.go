@@ -20,23 +20,6 @@ func (r *Rows) len() int { return len(r.Chunks) << r.Shift }
 // codeBlock is how many dimensions a row of codes is a multiple of.
 const codeBlock = 64
 
-// codeJob is what an assembly kernel is told. Its fields are of eight bytes each, in the order of _gen/codes.go.
-type codeJob struct {
-	query  *int8
-	blocks int // of codeBlock dimensions
-	chunks *unsafe.Pointer
-	shift  uint
-	limit  int // rows there are
-	stride int
-	offset int
-	ids    *uint32
-	count  int // of ids, at least 1
-	out    *int32
-	ahead  int // rows asked for before they are summed, at least 1
-	asked  int // bytes asked for of each, from 1 to 64·maxLines
-	lines  int // what that is in cache lines, rounded up
-}
-
 // CodeDots sets out[i] to Σ_j u_j·query[j] for u the unsigned codes of width bits (1, 2, 4 or 8) of row ids[i], which
 // begin offset bytes into it. The query's length is a multiple of 64 and at most 20,480, so that the largest sum fits.
 // It panics if ids or codes lie outside of rows, and reads none such.

@@ -7,6 +7,23 @@ const (
 	maxLines  = 31 // what a kernel asks for of a row
 )
 
+// codeJob is what an assembly kernel is told. Its fields are of eight bytes each, in the order of _gen/codes.go.
+type codeJob struct {
+	query  *int8
+	blocks int // of codeBlock dimensions
+	chunks *unsafe.Pointer
+	shift  uint
+	limit  int // rows there are
+	stride int
+	offset int
+	ids    *uint32
+	count  int // of ids, at least 1
+	out    *int32
+	ahead  int // rows asked for before they are summed, at least 1
+	asked  int // bytes asked for of each, from 1 to 64·maxLines
+	lines  int // what that is in cache lines, rounded up
+}
+
 func codeDots(w way, width int, query []int8, rows *Rows, offset int, ids []uint32, out []int32) {
 	if w == generic {
 		codeDotsGeneric(width, query, rows, offset, ids, out)

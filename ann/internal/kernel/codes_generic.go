@@ -34,7 +34,11 @@ func codeDotGeneric(width int, query []int8, row []byte) int32 {
 	var sum int32
 	for len(query) > 0 {
 		size, apart := codeGroup(width, len(query))
-		sum += groupDot(width, apart, query, row[:size])
+		if width == 4 {
+			sum += halvesDot(apart, query, row[:size])
+		} else {
+			sum += quartersDot(apart, query, row[:size])
+		}
 		query, row = query[size*8/width:], row[size:]
 	}
 	return sum
@@ -50,14 +54,22 @@ func codeGroup(width, dims int) (size, apart int) {
 	return codeBlock / 8 * width, codeBlock / 8 * width
 }
 
-func groupDot(width, apart int, query []int8, group []byte) int32 {
-	mask := byte(1)<<width - 1
+func halvesDot(apart int, query []int8, group []byte) int32 {
+	n := len(group)
+	low, high := query[:n], query[apart:][:n]
 	var sum int32
-	for part := range 8 / width {
-		values := query[part*apart:][:len(group)]
-		for j, codes := range group {
-			sum += int32(codes>>(part*width)&mask) * int32(values[j])
-		}
+	for j, u := range group {
+		sum += int32(u&15)*int32(low[j]) + int32(u>>4)*int32(high[j])
+	}
+	return sum
+}
+
+func quartersDot(apart int, query []int8, group []byte) int32 {
+	n := len(group)
+	q0, q1, q2, q3 := query[:n], query[apart:][:n], query[2*apart:][:n], query[3*apart:][:n]
+	var sum int32
+	for j, u := range group {
+		sum += int32(u&3)*int32(q0[j]) + int32(u>>2&3)*int32(q1[j]) + int32(u>>4&3)*int32(q2[j]) + int32(u>>6)*int32(q3[j])
 	}
 	return sum
 }

@@ -105,5 +105,6 @@ func unpackGroup(width, apart int, group, out []byte) {
 	}
 }
 
-// signed turns each byte u of codes into 2u-max, with the highest bit lent to the subtraction; max is in every byte.
-func signed(max, codes uint64) uint64 { return (codes<<1 | highBits) - max ^ highBits }
+// signed turns each byte u of codes into 2u-largest, with the highest bit lent to the subtraction; largest is in every
+// byte.
+func signed(largest, codes uint64) uint64 { return (codes<<1 | highBits) - largest ^ highBits }
