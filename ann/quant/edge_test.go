@@ -53,8 +53,8 @@ func TestConfig(t *testing.T) {
 
 func TestRowBytes(t *testing.T) {
 	for _, c := range []struct{ dim, bits, want int }{
-		{1, 1, 24}, {64, 1, 24}, {65, 4, 80}, {128, 4, 80}, {128, 8, 144}, {784, 1, 128}, {784, 2, 224}, {784, 4, 448}, {784, 8, 896},
-		{1536, 1, 224}, {1536, 2, 416}, {1536, 4, 832}, {1536, 8, 1600}, {20000, 8, 20096},
+		{1, 1, 24}, {64, 1, 24}, {65, 4, 80}, {128, 4, 80}, {128, 8, 160}, {784, 1, 128}, {784, 2, 224}, {784, 4, 448}, {784, 8, 896},
+		{1536, 1, 224}, {1536, 2, 448}, {1536, 4, 832}, {1536, 8, 1600}, {20000, 8, 20096},
 	} {
 		z := quant.New(quant.Config{Metric: ann.Euclidean, Dim: c.dim, Bits: c.bits})
 		require.Equal(t, c.want, z.RowBytes(), "%d values, %d bits", c.dim, c.bits)

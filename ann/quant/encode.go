@@ -8,12 +8,10 @@ import (
 	"github.com/croftdb/croft/ann/internal/kernel"
 )
 
-// A row is its factors, then its codes in the layout of kernel.CodeDots. Factors come first so that they lie in a cache
-// line that the kernel asks for anyway.
-const (
-	factorBytes = 16
-	codesAt     = factorBytes
-)
+// A row is its codes, in the layout of kernel.CodeDots, then its factors. That codes begin with a cache line, where rows
+// do, is worth more than that the kernel asks for the factors' line beside theirs: with factors first, lists of 32
+// random rows out of cache took 3 to 20 % longer.
+const factorBytes = 16
 
 // factors are what an estimate needs of a row, beside its codes. With r for the vector less the centre, rotated, and x
 // for what its codes stand for, in steps of the grid:
@@ -27,9 +25,9 @@ type factors struct {
 // noDirection marks a row of zeros under Cosine, which is at distance 1 from everything.
 const noDirection = -1
 
-func (f *factors) put(row []byte) {
+func (f *factors) put(to []byte) {
 	for i, v := range [...]float32{f.norm, f.gain, f.spread, f.sum} {
-		binary.LittleEndian.PutUint32(row[4*i:], math.Float32bits(v))
+		binary.LittleEndian.PutUint32(to[4*i:], math.Float32bits(v))
 	}
 }
 
@@ -63,9 +61,10 @@ func (z *Quantizer) Encode(s *Scratch, values []float32, scale float32, row []by
 	if factor == 0 {
 		f = factors{norm: noDirection}
 	}
-	f.put(row)
-	kernel.Pack(z.cfg.Bits, s.codes, row[codesAt:])
-	clear(row[codesAt+z.codeBytes():])
+	codes, rest := row[:z.codeBytes()], row[z.codeBytes():]
+	kernel.Pack(z.cfg.Bits, s.codes, codes)
+	f.put(rest)
+	clear(rest[factorBytes:])
 }
 
 // factors are those of a vector of length norm whose direction was encoded with these sums.

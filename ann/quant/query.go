@@ -15,8 +15,9 @@ import (
 //
 //	<r,q> ~ row.norm·row.gain·unit·(Σ u·codes - shift + half·row.sum)
 type Query struct {
-	z     *Quantizer
-	codes []int8 // q or x, in units
+	z         *Quantizer
+	factorsAt int    // in a row
+	codes     []int8 // q or x, in units
 
 	base, weight, slope float64
 	unit, shift, half   float64
@@ -53,8 +54,8 @@ func (z *Quantizer) BindLinks(s *Query, values []float32, scale float32) {
 // the nearer they are, the more alike: what that does to estimates on average is undone.
 func (z *Quantizer) BindRow(s *Query, row []byte) {
 	s.reset(z)
-	f := (*encodedFactors)(row)
-	kernel.Unpack(z.cfg.Bits, row[codesAt:][:z.codeBytes()], s.codes)
+	f := (*encodedFactors)(row[z.codeBytes():])
+	kernel.Unpack(z.cfg.Bits, row[:z.codeBytes()], s.codes)
 	total := 2 * f.sum() // of codes that are 2x
 	s.norm = f.norm()
 	s.noise = s.norm * f.spread()
@@ -70,7 +71,7 @@ func (z *Quantizer) BindRow(s *Query, row []byte) {
 
 // reset makes s a query of z, with room.
 func (s *Query) reset(z *Quantizer) {
-	s.z = z
+	s.z, s.factorsAt = z, z.codeBytes()
 	s.codes, s.values = sized(s.codes, z.dims), sized(s.values, z.dims)
 }
 
@@ -115,7 +116,7 @@ func (q *Query) Measure(rows *kernel.Rows, slots []uint32, out []float32) {
 		q.sums = make([]int32, len(slots))
 	}
 	sums := q.sums[:len(slots)]
-	kernel.CodeDots(q.z.cfg.Bits, q.codes, rows, codesAt, slots, sums)
+	kernel.CodeDots(q.z.cfg.Bits, q.codes, rows, 0, slots, sums)
 	if q.rounded {
 		q.settleRow(rows, slots, sums, out)
 	} else {
@@ -126,7 +127,7 @@ func (q *Query) Measure(rows *kernel.Rows, slots []uint32, out []float32) {
 // settle turns sums of codes into distances. It computes in float64, which holds the square of any norm.
 func (q *Query) settle(rows *kernel.Rows, slots []uint32, sums []int32, out []float32) {
 	for i, slot := range slots {
-		f := rowFactors(rows, slot)
+		f := q.factors(rows, slot)
 		dot := q.unit * f.norm() * f.gain() * (float64(sums[i]) - q.shift)
 		out[i] = q.distance(f.norm(), dot)
 	}
@@ -135,7 +136,7 @@ func (q *Query) settle(rows *kernel.Rows, slots []uint32, sums []int32, out []fl
 // settleRow is settle for a query that is a row.
 func (q *Query) settleRow(rows *kernel.Rows, slots []uint32, sums []int32, out []float32) {
 	for i, slot := range slots {
-		f := rowFactors(rows, slot)
+		f := q.factors(rows, slot)
 		dot := q.unit * f.norm() * f.gain() * (float64(sums[i]) - q.shift + q.half*f.sum())
 		out[i] = q.distance(f.norm(), q.straighten(dot, f.norm()))
 	}
@@ -175,14 +176,14 @@ func within32(v float64) float32 {
 // Margin returns the standard deviation of the error of the estimate for a row, over all rotations, in the unit
 // of the distance. It is that of a vector at right angles to the query; MarginAt knows better.
 func (q *Query) Margin(rows *kernel.Rows, slot uint32) float32 {
-	f := rowFactors(rows, slot)
+	f := q.factors(rows, slot)
 	return q.margin(f, q.norm)
 }
 
 // MarginAt is Margin for a row whose estimate is known. Only the part of the query that is at right angles to the
 // row's vector adds to the error, and that is small if they are near: a half, where distances are a seventh of usual ones.
 func (q *Query) MarginAt(rows *kernel.Rows, slot uint32, estimate float32) float32 {
-	f := rowFactors(rows, slot)
+	f := q.factors(rows, slot)
 	norm := f.norm()
 	if norm <= 0 || q.slope == 0 {
 		return 0
@@ -203,9 +204,10 @@ func (q *Query) margin(f *encodedFactors, across float64) float32 {
 	return within32(q.slope * f.norm() * math.Sqrt(spread*spread*across*across+codes*q.noise*q.noise))
 }
 
-func rowFactors(rows *kernel.Rows, slot uint32) *encodedFactors {
+// factors finds those of a row.
+func (q *Query) factors(rows *kernel.Rows, slot uint32) *encodedFactors {
 	shift := rows.Shift & 63 // so that the compiler need not ask whether it is more
 	chunk := rows.Chunks[uint64(slot)>>shift]
-	at := int(slot) & (1<<shift - 1) * rows.Stride
+	at := int(slot)&(1<<shift-1)*rows.Stride + q.factorsAt
 	return (*encodedFactors)(unsafe.Add(chunk, at))
 }
