@@ -22,12 +22,13 @@ const (
 
 // builder is the part of a space that its maintenance alone uses, one step at a time.
 type builder struct {
-	queued  atomic.Bool
-	mu      sync.Mutex          // held for a step; before Shard.mu and space.mu
-	leaving map[uint32]struct{} // slots deleted from the graph and not yet handed back by repair
-	changes int                 // of the graph since it was saved
-	unsaved atomic.Bool         // changes > 0, for those without mu
-	quiet   atomic.Int64        // engine's clock at the last change
+	queued   atomic.Bool
+	mu       sync.Mutex          // held for a step; before Shard.mu and space.mu
+	leaving  map[uint32]struct{} // slots deleted from the graph and not yet handed back by repair
+	changes  int                 // of the graph since it was saved
+	unsaved  atomic.Bool         // changes > 0, for those without mu
+	quiet    atomic.Int64        // engine's clock at the last change
+	lastSave int64               // engine's clock at the last checkpoint
 }
 
 func (b *builder) changed(n int, clock int64) {

@@ -16,20 +16,31 @@ const (
 	graphFormat = 1
 	// saveQuiet is how long, in seconds, a graph must have been left alone before few changes are saved.
 	saveQuiet = 5
+	// savePause is how long, in seconds, a graph that keeps up with its writers is not saved again. It has caught up
+	// after nearly each of their writes, and nothing is inserted while it is written out.
+	savePause = 30
 )
 
-// saveIfDue writes a checkpoint of the graph when it is worth it: while it grows, each time by half; when it has
-// caught up, as soon as a twentieth is new; when it rests, whatever is new. A crash costs inserting the rest again.
+// saveIfDue writes a checkpoint of the graph when it is worth it. A crash costs inserting the rest again.
 func (sp *space) saveIfDue(g *hnsw.Graph, more bool) error {
-	n, changes := g.Len(), sp.builder.changes
-	rests := sp.shard.engine.clock.Load()-sp.builder.quiet.Load() >= saveQuiet
-	due := changes >= max(16384, n/2) ||
-		!more && changes >= max(1024, n/20) ||
-		!more && changes > 0 && rests
-	if !due {
+	now, b := sp.shard.engine.clock.Load(), &sp.builder
+	if !saveDue(g.Len(), b.changes, more, now-b.quiet.Load(), now-b.lastSave) {
 		return nil
 	}
 	return sp.save(g)
+}
+
+// saveDue decides about a graph of n nodes: while it grows it is saved each time by half; when it has caught up, once a
+// twentieth is new and the last time is some while ago; when it rests, whatever is new. Times are in seconds, since the
+// last change and since the last checkpoint.
+func saveDue(n, changes int, more bool, quiet, pause int64) bool {
+	switch {
+	case changes >= max(16384, n/2):
+		return true
+	case more || changes == 0:
+		return false
+	}
+	return quiet >= saveQuiet || changes >= max(1024, n/20) && pause >= savePause
 }
 
 // save writes a checkpoint. The caller holds builder.mu, so the graph does not change meanwhile.
@@ -48,6 +59,7 @@ func (sp *space) save(g *hnsw.Graph) error {
 		return errs.Wrap(errs.Internal, err, "save graph of partition %s", sp.part.key)
 	}
 	sp.builder.saved()
+	sp.builder.lastSave = sp.shard.engine.clock.Load()
 	return nil
 }
 

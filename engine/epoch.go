@@ -14,8 +14,9 @@ type epochs struct {
 	current atomic.Pointer[epoch]
 	wake    func() // tells the reclaiming goroutine that an old epoch may have emptied
 
-	mu     sync.Mutex
-	oldest *epoch
+	running sync.Mutex // held while clean-ups run; before mu
+	mu      sync.Mutex
+	oldest  *epoch
 }
 
 // epoch counts its readers. Once it is no longer current the count only falls, but for readers that pinned it an
@@ -62,8 +63,11 @@ func (e *epochs) retire(cleanup func()) {
 	e.wake()
 }
 
-// reclaim runs the clean-ups that are due, in the order in which they were retired.
+// reclaim runs the clean-ups that are due, in the order in which they were retired. Those that were due before have
+// ended when it returns, whoever runs them.
 func (e *epochs) reclaim() {
+	e.running.Lock()
+	defer e.running.Unlock()
 	for _, f := range e.due() {
 		f()
 	}

@@ -187,6 +187,30 @@ func TestGraphOfCodes(t *testing.T) {
 	check()
 }
 
+func TestSaveDue(t *testing.T) {
+	for name, c := range map[string]struct {
+		n, changes   int
+		more         bool
+		quiet, pause int64
+		want         bool
+	}{
+		"nothing new":                    {5000, 0, false, 99, 99, false},
+		"little new":                     {5000, 1, false, saveQuiet - 1, 99, false},
+		"little new, at rest":            {5000, 1, false, saveQuiet, 0, true},
+		"at rest for others":             {5000, 1, true, saveQuiet, 99, false},
+		"much new":                       {5000, 1024, false, 0, savePause, true},
+		"much new again":                 {5000, 1024, false, 0, savePause - 1, false},
+		"much new while growing":         {5000, 5000, true, 0, 99, false},
+		"half new while growing":         {40_000, 20_000, true, 0, 0, true},
+		"large, a twentieth new":         {1_000_000, 50_000, false, 0, savePause, true},
+		"large, less new":                {1_000_000, 49_999, false, 0, savePause, false},
+		"large, not half new, growing":   {1_000_000, 499_999, true, 0, 99, false},
+		"caught up, half new, just then": {40_000, 20_000, false, 0, 0, true},
+	} {
+		require.Equal(t, c.want, saveDue(c.n, c.changes, c.more, c.quiet, c.pause), name)
+	}
+}
+
 // TestChurn replaces every record three times: recall, slots and segments stay those of a fresh partition.
 func TestChurn(t *testing.T) {
 	s := newSubject(t, Options{GraphAbove: 200, FlatBelow: 100, FlushBytes: 64 << 10, Logger: quiet()})
