@@ -36,6 +36,7 @@ type request struct {
 	Ef      int           `json:"ef"`
 	Threads int           `json:"threads"`
 	Lap     time.Duration `json:"lap"`     // the least time to measure
+	CPU     bool          `json:"cpu"`     // rates by the time that searchers ran, not by the clock
 	Answers bool          `json:"answers"` // wanted
 }
 

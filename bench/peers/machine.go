@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"github.com/croftdb/croft/internal/errs"
@@ -75,6 +76,16 @@ func pinProcess(s *cpuSet) error {
 func gone(thread string) bool {
 	_, err := os.Stat("/proc/self/task/" + thread)
 	return err != nil
+}
+
+// threadTime returns how long the calling thread has run. The goroutine must be locked to it.
+func threadTime() (time.Duration, error) {
+	const cpuOfThread = 3 // CLOCK_THREAD_CPUTIME_ID
+	var t syscall.Timespec
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, cpuOfThread, uintptr(unsafe.Pointer(&t)), 0); errno != 0 {
+		return 0, fmt.Errorf("read the time that a thread ran: %w", errno)
+	}
+	return time.Duration(t.Nano()), nil
 }
 
 // memory is what a process takes up, in bytes.

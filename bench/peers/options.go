@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,6 +23,7 @@ type options struct {
 	JSON         bool          // print JSON instead of tables
 	Rounds       int           // default 3
 	Best         bool          // a point is the best of its rounds, not the median
+	Clock        string        // wall or cpu, default wall
 	Grid         string        // small or full, default full
 	Threads      int           // searchers measured beside one, default 1: none
 	BuildThreads int           // default 2
@@ -38,6 +40,12 @@ type options struct {
 
 // defaultLap is long enough to even out a shared machine: a pass over 1,000 fast queries lasts 30 ms.
 const defaultLap = 300 * time.Millisecond
+
+// Clocks that rates are taken by.
+const (
+	wallClock = "wall"
+	cpuClock  = "cpu"
+)
 
 // grids are the settings and breadths to measure.
 var grids = map[string]struct {
@@ -61,6 +69,7 @@ func parseOptions(args []string, usage io.Writer) (*options, error) {
 	f.BoolVar(&o.JSON, "json", false, "print JSON")
 	f.IntVar(&o.Rounds, "rounds", 0, "rounds; each point is the median (default 3)")
 	f.BoolVar(&o.Best, "best", false, "each point is the best of its rounds: for machines with other work to do")
+	f.StringVar(&o.Clock, "clock", "", "wall; cpu: rates by the time that a searcher ran, which other work on the machine touches less (default wall)")
 	f.StringVar(&o.Grid, "grid", "", "small: M 16, efConstruction 200; full: M 16 and 32, efConstruction 200 and 400 (default full)")
 	f.IntVar(&o.Threads, "threads", 0, "measure this many searchers on as many cores, too")
 	f.IntVar(&o.BuildThreads, "build-threads", 0, "threads that build (default 2)")
@@ -113,9 +122,8 @@ func (o *options) ensureDefaults() error {
 			*field = value
 		}
 	}
-	if o.Grid == "" {
-		o.Grid = "full"
-	}
+	o.Grid = cmp.Or(o.Grid, "full")
+	o.Clock = cmp.Or(o.Clock, wallClock)
 	if o.Peers == nil {
 		o.Peers = names(libraries())
 		if o.Limit != "" {
@@ -161,6 +169,12 @@ func (o *options) validate() error {
 	}
 	if _, ok := grids[o.Grid]; !ok {
 		faults = append(faults, fmt.Errorf("grid %q is neither small nor full", o.Grid))
+	}
+	if o.Clock != wallClock && o.Clock != cpuClock {
+		faults = append(faults, fmt.Errorf("clock %q is neither wall nor cpu", o.Clock))
+	}
+	if o.Clock == cpuClock && (o.Threads > 1 || o.Limit != "") {
+		faults = append(faults, errors.New("--clock cpu does not see threads wait for each other or the disk: leave --threads and --memory-limit out"))
 	}
 	check("rounds", o.Rounds, 1, 1000)
 	check("threads", o.Threads, 1, 1024)

@@ -29,11 +29,13 @@ func TestOptions(t *testing.T) {
 
 func TestOptionsAreChecked(t *testing.T) {
 	_, err := parseOptions([]string{"--grid", "huge", "--rounds", "-1", "--efs", "0", "--recalls", "1.5", "--peers", "faith",
-		"--threads", "-2"}, io.Discard)
+		"--threads", "-2", "--clock", "sun"}, io.Discard)
 	require.Equal(t, errs.Invalid, errs.KindOf(err))
-	for _, fault := range []string{"--dataset", "huge", "rounds -1", "ef 0", "1.5", "faith", "threads -2"} {
+	for _, fault := range []string{"--dataset", "huge", "rounds -1", "ef 0", "1.5", "faith", "threads -2", "sun"} {
 		require.ErrorContains(t, err, fault)
 	}
+	_, err = parseOptions([]string{"--dataset", "d", "--clock", "cpu", "--threads", "2"}, io.Discard)
+	require.ErrorContains(t, err, "--clock cpu")
 	_, err = parseOptions([]string{"--dataset", "d", "extra"}, io.Discard)
 	require.ErrorContains(t, err, "extra")
 	_, err = parseOptions([]string{"--dataset", "d", "--memory-limit", "1/4", "--peers", "croft"}, io.Discard)

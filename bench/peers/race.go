@@ -185,7 +185,7 @@ func (r *race) round(n int) error {
 func (r *race) measure(c *contestant, ef int) error {
 	s := c.laps[ef]
 	first := s == nil
-	one, err := c.process.ask(request{Ef: ef, Threads: 1, Lap: r.opts.Lap, Answers: first})
+	one, err := c.process.ask(request{Ef: ef, Threads: 1, Lap: r.opts.Lap, CPU: r.opts.Clock == cpuClock, Answers: first})
 	if err != nil {
 		return err
 	}

@@ -145,7 +145,7 @@ func TestRaceAgainstAnotherBuild(t *testing.T) {
 	require.NoError(t, err)
 	dataset := writeDataset(t, "l2", ann.Euclidean, 300, 8)
 	p, _ := raceReport(t, "--dataset", dataset, "--cache", t.TempDir(), "--grid", "small", "--peers", "croft", "--efs", "10,100",
-		"--rounds", "1", "--before", program)
+		"--rounds", "1", "--clock", "cpu", "--best", "--before", program)
 	require.Equal(t, []string{"croft", "croft-before"}, p.names())
 	require.Greater(t, p.Peers[1].Points[0].Recall, 0.9)
 	require.Positive(t, *p.Before["0.95"])

@@ -22,7 +22,8 @@ type report struct {
 	// Compiler that the C++ peers' headers were compiled with.
 	Compiler string `json:"compiler"`
 	Rounds   int    `json:"rounds"`
-	Pick     string `json:"pick"` // of the rounds: median or best
+	Pick     string `json:"pick"`  // of the rounds: median or best
+	Clock    string `json:"clock"` // of rates: wall or cpu
 	Threads  int    `json:"threads"`
 	// Ratio is, by recall, croft's queries a second over those of the best other.
 	Ratio map[string]*float64 `json:"ratio"`
@@ -75,7 +76,7 @@ func newReport(r *race) *report {
 	o := r.opts
 	p := &report{
 		Dataset: r.data.Name, N: r.data.Base.Len(), Dim: r.data.Base.Dim(), Queries: len(r.data.Queries), K: o.K,
-		Metric: r.data.Metric.String(), CPU: cpuModel(), Compiler: compiler(), Rounds: o.Rounds, Pick: "median", Threads: o.Threads,
+		Metric: r.data.Metric.String(), CPU: cpuModel(), Compiler: compiler(), Rounds: o.Rounds, Pick: "median", Clock: o.Clock, Threads: o.Threads,
 		Limited: r.limit, recalls: o.Recalls,
 	}
 	if o.Best {
@@ -256,8 +257,8 @@ func (p *report) writeJSON(w io.Writer) error {
 
 // print writes tables for people.
 func (p *report) print(w io.Writer) error {
-	fmt.Fprintf(w, "%s  %s  %d x %d  %d queries, k %d, %s of %d rounds, one pinned core\n%s; %s\n",
-		p.Dataset, p.Metric, p.N, p.Dim, p.Queries, p.K, p.Pick, p.Rounds, p.CPU, p.Compiler)
+	fmt.Fprintf(w, "%s  %s  %d x %d  %d queries, k %d, %s of %d rounds, one pinned core, %s time\n%s; %s\n",
+		p.Dataset, p.Metric, p.N, p.Dim, p.Queries, p.K, p.Pick, p.Rounds, p.Clock, p.CPU, p.Compiler)
 	for _, e := range p.Peers {
 		if err := e.print(w, p.Threads); err != nil {
 			return err
