@@ -1,6 +1,7 @@
 package quant_test
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -210,16 +211,11 @@ func TestNearestFirst(t *testing.T) {
 
 // first returns the k of n with the least keys.
 func first(n, k int, key func(i int) float64) []int {
-	order := make([]int, n)
+	keys, order := make([]float64, n), make([]int, n)
 	for i := range order {
-		order[i] = i
+		keys[i], order[i] = key(i), i
 	}
-	slices.SortFunc(order, func(a, b int) int {
-		if key(a) < key(b) {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(keys[a], keys[b]) })
 	return order[:k]
 }
 
