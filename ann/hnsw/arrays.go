@@ -7,6 +7,7 @@ import (
 
 	"github.com/croftdb/croft/ann/internal/kernel"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/hugemem"
 )
 
 // A slot's state is one word: flags, level, and where the lists of its upper levels begin.
@@ -55,9 +56,10 @@ type arrays struct {
 	nodes atomic.Pointer[directory]
 	upper atomic.Pointer[[][]uint32]
 
-	grow sync.Mutex // held to replace a directory, or to take or give back upper blocks
-	used uint32     // upper blocks taken so far, free ones included
-	free [maxLevel + 1][]uint32
+	grow  sync.Mutex // held to replace a directory, or to take or give back upper blocks
+	spare []byte     // for chunks to come
+	used  uint32     // upper blocks taken so far, free ones included
+	free  [maxLevel + 1][]uint32
 }
 
 func (a *arrays) init(m, codeBytes int) {
@@ -82,21 +84,34 @@ func (a *arrays) setChunks(chunks []chunk) {
 	a.nodes.Store(d)
 }
 
-// newChunk makes a chunk of slots that are not in use.
-func (a *arrays) newChunk() chunk {
-	return chunk{
-		state: make([]uint32, chunkSize),
-		links: emptyLists(chunkSize * a.width),
-		codes: make([]byte, chunkSize*a.codeBytes),
+// newChunk makes the chunk behind the n that there are, of slots that are not in use. Links and codes, which walks read
+// at random, are cut from pieces that are large enough for huge pages and small beside what there is.
+func (a *arrays) newChunk(n int) chunk {
+	links, codes := 4*chunkSize*a.width, chunkSize*a.codeBytes
+	if len(a.spare) < links+codes {
+		count := 1
+		if n >= 8 {
+			count = max(n/4, (leastPiece+links+codes-1)/(links+codes))
+		}
+		a.spare = hugemem.Make(count * (links + codes))
 	}
+	c := chunk{
+		state: make([]uint32, chunkSize),
+		links: unsafe.Slice((*uint32)(unsafe.Pointer(&a.spare[0])), chunkSize*a.width),
+		codes: a.spare[links : links+codes : links+codes],
+	}
+	a.spare = a.spare[links+codes:]
+	list(c.links).clear()
+	return c
 }
 
-func emptyLists(words int) []uint32 {
-	lists := make([]uint32, words)
-	for i := range lists {
-		lists[i] = noLink
+// leastPiece is the size from which huge pages are used.
+const leastPiece = 4 << 20
+
+func (l list) clear() {
+	for i := range l {
+		l[i] = noLink
 	}
-	return lists
 }
 
 // slots returns how many slots the directory has room for.
@@ -122,7 +137,7 @@ func (a *arrays) reserve(slot uint32) {
 	defer a.grow.Unlock()
 	chunks := a.nodes.Load().chunks
 	for len(chunks) <= int(slot>>chunkBits) {
-		chunks = append(chunks, a.newChunk())
+		chunks = append(chunks, a.newChunk(len(chunks)))
 	}
 	a.setChunks(chunks)
 }
@@ -263,7 +278,9 @@ func (a *arrays) takeBlocks(n int) (uint32, error) {
 func (a *arrays) reserveUpper() {
 	chunks := *a.upper.Load()
 	for len(chunks)<<upperBits < int(a.used) {
-		chunks = append(chunks, emptyLists(upperSize*a.upperWidth))
+		lists := make(list, upperSize*a.upperWidth)
+		lists.clear()
+		chunks = append(chunks, lists)
 	}
 	a.upper.Store(&chunks)
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"slices"
 
 	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/internal/codec"
@@ -79,9 +78,10 @@ func (g *Graph) readArrays(in *blockReader, h *header) error {
 		if err != nil {
 			return err
 		}
-		words := readWords(b)
-		c := chunk{state: words[:chunkSize:chunkSize], links: words[chunkSize:]}
-		if c.codes, err = g.readCodes(in); err != nil {
+		c := g.newChunk(len(chunks))
+		readWords(b, c.state)
+		readWords(b[4*chunkSize:], c.links)
+		if err := g.readCodes(in, c.codes); err != nil {
 			return err
 		}
 		chunks = append(chunks, c)
@@ -93,27 +93,29 @@ func (g *Graph) readArrays(in *blockReader, h *header) error {
 		if err != nil {
 			return err
 		}
-		upper = append(upper, readWords(b))
+		lists := make([]uint32, upperSize*g.upperWidth)
+		readWords(b, lists)
+		upper = append(upper, lists)
 	}
 	g.upper.Store(&upper)
 	g.used = h.upper
 	return nil
 }
 
-func (g *Graph) readCodes(in *blockReader) ([]byte, error) {
+func (g *Graph) readCodes(in *blockReader, codes []byte) error {
 	if g.codeBytes == 0 {
-		return nil, nil
+		return nil
 	}
-	b, err := in.read(chunkSize * g.codeBytes)
-	return slices.Clone(b), err
+	b, err := in.read(len(codes))
+	copy(codes, b)
+	return err
 }
 
-func readWords(b []byte) []uint32 {
-	words := make([]uint32, len(b)/4)
+// readWords fills words from b.
+func readWords(b []byte, words []uint32) {
 	for i := range words {
 		words[i] = binary.LittleEndian.Uint32(b[4*i:])
 	}
-	return words
 }
 
 // blockReader reads what a blockWriter wrote.
