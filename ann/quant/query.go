@@ -181,7 +181,7 @@ func (q *Query) Margin(rows *kernel.Rows, slot uint32) float32 {
 }
 
 // MarginAt is Margin for a row whose estimate is known. Only the part of the query that is at right angles to the
-// row's vector adds to the error, and that is small if they are near: a half, where distances are a seventh of usual ones.
+// row's vector adds to the error: for the nearest of real data it is about two thirds of Margin.
 func (q *Query) MarginAt(rows *kernel.Rows, slot uint32, estimate float32) float32 {
 	f := q.factors(rows, slot)
 	norm := f.norm()
