@@ -10,7 +10,9 @@ import (
 type Request struct {
 	Vector []float32
 	K      int
-	Ef     int // breadth of a graph walk, at least K; exact indexes ignore it
+	Ef     int // breadth of a graph walk, at least K; exact indexes ignore it. 0: what Recall takes
+	// Recall is the share of the true nearest that a graph walk without Ef is to find, below 1; 0 stands for 0.99.
+	Recall float32
 	Filter Filter
 	// Among is the set of slots to search, nil for all. It is asked about every slot that a walk comes by, where Filter
 	// is asked only about those that are near enough to be returned: what few slots pass is told by Among.

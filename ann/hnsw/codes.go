@@ -44,9 +44,14 @@ type measurer struct {
 
 // bind binds a search's vector.
 func (m *measurer) bind(g *Graph, values []float32) {
-	m.full = ann.Bind(g.cfg.Metric, values)
+	m.bindScaled(g, values, ann.Scale(g.cfg.Metric, values))
+}
+
+// bindScaled is bind for a vector whose scale is known.
+func (m *measurer) bindScaled(g *Graph, values []float32, scale float32) {
+	m.full = ann.BindScaled(g.cfg.Metric, values, scale)
 	if g.quant != nil {
-		g.quant.Bind(&m.coded, values, ann.Scale(g.cfg.Metric, values))
+		g.quant.Bind(&m.coded, values, scale)
 	}
 }
 

@@ -110,6 +110,8 @@ type Graph struct {
 	present atomic.Int64  // slots in the graph, dead ones included
 	dead    atomic.Int64  // slots deleted and not yet freed
 
+	effort atomic.Pointer[Effort] // nil: not measured yet
+
 	pool   sync.Pool // of *scratch
 	repair repairer
 }

@@ -77,14 +77,45 @@ func (p *pool) trim() {
 		}
 	}
 	p.keys = p.keys[:n]
-	p.bound = p.keys[n-1]
-	p.reach = keyDistance(p.bound)
+	if p.keys[n-1] < p.bound { // it may have been cut
+		p.bound = p.keys[n-1]
+		p.reach = keyDistance(p.bound)
+	}
+}
+
+// cut ends the walk at a distance: nothing farther enters or is expanded any more.
+func (p *pool) cut(reach float32) {
+	if reach < p.reach {
+		p.bound, p.reach = makeKey(maxSlot, reach), reach
+	}
+}
+
+// nearest returns the k-th nearest of the candidates that may be returned.
+func (p *pool) nearest(k int) (key uint64, ok bool) {
+	if p.admitted < k {
+		return 0, false
+	}
+	if p.admitted == len(p.keys) {
+		return p.keys[k-1], true
+	}
+	for _, key = range p.keys {
+		if key&keyWay == 0 {
+			k--
+		}
+		if k == 0 {
+			break
+		}
+	}
+	return key, true
 }
 
 // next returns the nearest candidate still to be expanded and marks it as such.
 func (p *pool) next() (key uint64, ok bool) {
 	for p.cursor < len(p.keys) {
 		key = p.keys[p.cursor]
+		if keyDistance(key) > p.reach {
+			return 0, false
+		}
 		p.cursor++
 		if key&keyExpanded == 0 {
 			p.keys[p.cursor-1] |= keyExpanded

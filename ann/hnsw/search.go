@@ -22,7 +22,7 @@ func (g *Graph) Search(ctx context.Context, req *ann.Request, dst []ann.Candidat
 	s.from.bind(g, req.Vector)
 	w := walker{g: g, s: s, limit: req.Limit}
 	w.admit.filter, w.admit.among = req.Filter, req.Among
-	if err := w.search(ctx, max(req.K, req.Ef)); err != nil {
+	if err := w.search(ctx, w.aim(req)); err != nil {
 		return dst, err
 	}
 	return w.rank(req.K, dst), nil
@@ -32,6 +32,7 @@ func (g *Graph) Search(ctx context.Context, req *ann.Request, dst []ann.Candidat
 // takes their links away ends early; it is walked again, over what repair has put in their place.
 func (w *walker) search(ctx context.Context, ef int) error {
 	for {
+		w.leash.kth = 0
 		emptied := w.g.emptied.Load()
 		if w.g.dead.Load() > 0 {
 			w.admit.barred = stateDead
@@ -85,6 +86,8 @@ type walker struct {
 	salt  uint32
 	self  bool // the slot equal to salt is the one being inserted, and not to be found
 	admit admission
+
+	leash leash
 
 	limit          int // work after which to give up, 0: none
 	work, unpolled int // done so far, and since the context was looked at
@@ -171,6 +174,9 @@ func (w *walker) expand(ctx context.Context, level int) error {
 		out := s.out[:len(s.slots)]
 		s.from.measure(w.g, s.slots, out)
 		w.offer(node, s.slots, out)
+		if w.leash.k > 0 {
+			w.tighten()
+		}
 		if err := w.spend(ctx, len(out)); err != nil {
 			return err
 		}
