@@ -78,7 +78,7 @@ type FilterReport struct {
 // FilterCase is a filter with some of the queries.
 type FilterCase struct {
 	Filter  string  `json:"filter"`  // uncorrelated or correlated
-	Queries string  `json:"queries"` // all; near or far: the tenth of them nearest to, or farthest from, what a correlated filter is about
+	Queries string  `json:"queries"` // all, or the tenth that is near to, or far from, the middle of a correlated filter
 	Percent float64 `json:"percent"` // of the records that match
 	Matches int     `json:"matches"`
 	Plan    string  `json:"plan"` // of the first query

@@ -53,7 +53,7 @@ func (a *app) printChurn(r *bench.ChurnReport) error {
 	a.note("%s  %s  %s x %d  kernel %s  every vector replaced %d times in %.1f s, %.1f s of it repair, longest step %.1f ms", r.Dataset, r.Metric,
 		thousands(r.N), r.Dim, r.Kernel, r.Rounds, r.ChurnSeconds, r.RepairSeconds, r.LongestRepair)
 	a.note("memory %.2f of a fresh graph's, %s slots; fresh graph built in %.1f s", r.MemoryRatio, thousands(r.Slots), r.FreshSeconds)
-	l := listing{value: r, items: itemsOf(r.Points), header: []string{"EF", "RECALL", "FRESH", "QPS", "FRESH", "RATIO"}}
+	l := listing{value: r, items: itemsOf(r.Points), header: []string{"EF", "RECALL", "FRESH RECALL", "QPS", "FRESH QPS", "RATIO"}}
 	for _, p := range r.Points {
 		l.rows = append(l.rows, []string{strconv.Itoa(p.Ef), fmt.Sprintf("%.4f", p.Recall), fmt.Sprintf("%.4f", p.FreshRecall),
 			fmt.Sprintf("%.1f", p.QPS), fmt.Sprintf("%.1f", p.FreshQPS), fmt.Sprintf("%.2f", p.Ratio)})
