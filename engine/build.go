@@ -29,6 +29,8 @@ type builder struct {
 	unsaved  atomic.Bool         // changes > 0, for those without mu
 	quiet    atomic.Int64        // engine's clock at the last change
 	lastSave int64               // engine's clock at the last checkpoint
+
+	calibrator *hnsw.Calibrator // nil: none is at work
 }
 
 func (b *builder) changed(n int, clock int64) {
@@ -54,7 +56,7 @@ func (sp *space) wantsBuild() bool {
 func (sp *space) wantsBuildLocked() bool {
 	v := sp.view.Load()
 	if v.graph != nil {
-		return len(v.pending) > 0 || len(sp.buried) > 0
+		return len(v.pending) > 0 || len(sp.buried) > 0 || calibrationDue(v.graph)
 	}
 	return sp.wantsGraph() || len(sp.buried) >= max(64, len(v.pending)/4)
 }
@@ -151,7 +153,7 @@ func (sp *space) demote() {
 		sp.buried = append(sp.buried, slot)
 	}
 	sp.mu.Unlock()
-	sp.builder.leaving = nil
+	sp.builder.leaving, sp.builder.calibrator = nil, nil
 	sp.builder.saved()
 	if n, ok := sp.number(); ok {
 		sp.shard.report(removeIfThere(sp.shard.fs, sp.shard.graphPath(n)))
@@ -211,7 +213,11 @@ func (sp *space) grow(ctx context.Context, threads int) (more bool, err error) {
 	if err != nil {
 		return false, sp.abandon(ctx, err)
 	}
-	more = len(sp.view.Load().pending) > 0 || unrepaired
+	if more = len(sp.view.Load().pending) > 0 || unrepaired; !more {
+		if more, err = sp.calibrate(ctx, v.graph); err != nil {
+			return false, err
+		}
+	}
 	return more, sp.saveIfDue(v.graph, more)
 }
 

@@ -58,7 +58,9 @@ func (s *subject) settle(k Key) {
 		if v.graph == nil {
 			return !sp.wantsBuild()
 		}
-		return len(v.pending) == 0 && buried == 0 && v.graph.Dead() == 0
+		live := int(sp.live.Load()) // a step under way keeps what has died from being buried
+		return live >= s.engine.opts.FlatBelow && live == v.graph.Len() &&
+			len(v.pending) == 0 && buried == 0 && v.graph.Dead() == 0
 	}, 5*time.Minute, 5*time.Millisecond, "background work must end")
 }
 
@@ -187,6 +189,37 @@ func TestGraphOfCodes(t *testing.T) {
 	check()
 }
 
+// TestCalibration shows that a graph's effort is measured once it has caught up, anew when it has doubled, and after a
+// restart without being asked for.
+func TestCalibration(t *testing.T) {
+	s := newSubject(t, Options{GraphAbove: 200, FlatBelow: 100, Logger: quiet()})
+	measured := func() (slots int) {
+		require.Eventually(t, func() bool {
+			g := s.shard.registry.find(testKey(1, 1)).space.Load().view.Load().graph
+			e := g.Effort()
+			if e != nil {
+				slots = e.Slots
+			}
+			return e != nil && 2*e.Slots > g.Len()
+		}, 5*time.Minute, time.Millisecond)
+		return slots
+	}
+	fillGraph(s, 300)
+	require.LessOrEqual(t, measured(), 300)
+	fillGraph(s, 700)
+	require.Greater(t, measured(), 350)
+	s.restart(false)
+	loadBy(s, testKey(1, 1), graphDim)
+	require.Equal(t, 700, measured())
+	for _, recall := range []float32{0.5, 0.999} {
+		var res Result
+		q := &Query{Vector: make([]float32, graphDim), K: 10, Recall: recall}
+		require.NoError(t, s.shard.Query(t.Context(), testKey(1, 1), q, &res))
+		require.Equal(t, PlanGraph, res.Plan)
+		require.Len(t, res.Matches, 10)
+	}
+}
+
 func TestSaveDue(t *testing.T) {
 	for name, c := range map[string]struct {
 		n, changes   int
@@ -246,14 +279,15 @@ func TestChurn(t *testing.T) {
 func TestBothWays(t *testing.T) {
 	s := newSubject(t, Options{GraphAbove: 200, FlatBelow: 100, Logger: quiet()})
 	fillGraph(s, 400)
-	require.NotNil(t, s.shard.registry.find(testKey(1, 1)).space.Load().view.Load().graph)
+	hasGraph := func() bool { return s.shard.registry.find(testKey(1, 1)).space.Load().view.Load().graph != nil }
+	require.True(t, hasGraph())
 	c := &Command{Op: OpDelete, Key: testKey(1, 1)}
 	for i := range 350 {
 		c.Targets = append(c.Targets, Target{ID: "id-" + strconv.Itoa(i)})
 	}
 	require.Equal(t, 350, s.apply(c).Affected)
 	s.settle(testKey(1, 1))
-	require.Nil(t, s.shard.registry.find(testKey(1, 1)).space.Load().view.Load().graph)
+	require.False(t, hasGraph())
 	require.Len(t, queryAll(s, 1000), 50)
 	fillAgain := &Command{Op: OpUpsert, Key: testKey(1, 1)}
 	rng := rand.New(rand.NewPCG(8, 8))

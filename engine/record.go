@@ -70,7 +70,7 @@ type Query struct {
 }
 
 // DefaultRecall is what graph walks aim at when neither breadth nor recall is asked for.
-const DefaultRecall = 0.99
+const DefaultRecall = hnsw.DefaultRecall
 
 // Match is one answer of a query. Record holds the id, and values and metadata where asked for.
 type Match struct {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"runtime/debug"
 	"slices"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/ann/flat"
-	"github.com/croftdb/croft/ann/hnsw"
 	"github.com/croftdb/croft/engine/filter"
 	"github.com/croftdb/croft/internal/errs"
 )
@@ -211,7 +211,7 @@ func (sr *searcher) scan(ctx context.Context, slots []uint32, res *Result) error
 // walk searches the graph. Slots that have been inserted since the view was made are also in its pending list, where
 // scan finds them.
 func (sr *searcher) walk(ctx context.Context, q *Query) error {
-	sr.request = ann.Request{Vector: q.Vector, K: q.K, Ef: max(sr.ef(q), q.K), Filter: &sr.seen}
+	sr.request = ann.Request{Vector: q.Vector, K: q.K, Ef: sr.ef(q), Recall: q.Recall, Filter: &sr.seen}
 	var err error
 	if sr.found, err = sr.view.graph.Search(ctx, &sr.request, sr.found[:0]); err != nil {
 		return err
@@ -228,14 +228,12 @@ func (sr *searcher) walk(ctx context.Context, q *Query) error {
 	return nil
 }
 
+// ef is the breadth of the walk where one is asked for, else 0: the graph finds out what q.Recall takes.
 func (sr *searcher) ef(q *Query) int {
-	switch {
-	case q.Ef > 0:
-		return q.Ef
-	case sr.sp.part.schema.EfSearch > 0:
-		return sr.sp.part.schema.EfSearch
+	if ef := cmp.Or(q.Ef, sr.sp.part.schema.EfSearch); ef > 0 {
+		return max(ef, q.K)
 	}
-	return hnsw.DefaultEf(q.K)
+	return 0
 }
 
 // filtered searches the records that match q.Filter: by a walk with the filter inside where many match, else by
@@ -260,8 +258,9 @@ func (sr *searcher) filtered(ctx context.Context, q *Query, res *Result) error {
 }
 
 func (sr *searcher) prefersWalk(matches int, q *Query) bool {
-	total := sr.view.graph.Len()
-	return filter.Choose(matches, total, max(sr.ef(q), q.K), sr.view.graph.Config().M) == filter.Graph
+	g := sr.view.graph
+	ef := cmp.Or(sr.ef(q), g.EfFor(q.K, q.Recall))
+	return filter.Choose(matches, g.Len(), ef, g.Config().M) == filter.Graph
 }
 
 // match returns the slots that match a filter. Those in which only a part of the filter could be looked up are
