@@ -99,11 +99,8 @@ func (t *task) build(ctx context.Context, lib *library, out *json.Encoder) error
 
 // serve opens the index and answers requests until its input ends.
 func (t *task) serve(ctx context.Context, lib *library, in *json.Decoder, out *json.Encoder) (err error) {
-	d, err := bench.OpenDataset(t.Dataset, t.K)
+	queries, err := t.queries()
 	if err != nil {
-		return err
-	}
-	if err := d.Close(); err != nil {
 		return err
 	}
 	base, err := memoryOfSelf()
@@ -114,32 +111,43 @@ func (t *task) serve(ctx context.Context, lib *library, in *json.Decoder, out *j
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, r.close()) }()
 	x, err := lib.open(t.Index, r, t.Settings)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", t.Index, err)
 	}
-	defer func() {
-		x.close()
-		err = errors.Join(err, r.close())
-	}()
-	s := stopwatch{queries: d.Queries, index: x, k: t.K}
-	for answer := (reply{}); ; {
+	defer x.close()
+	s := stopwatch{queries: queries, index: x, k: t.K}
+	return s.answer(ctx, base, in, out)
+}
+
+func (t *task) queries() ([][]float32, error) {
+	d, err := bench.OpenDataset(t.Dataset, t.K)
+	if err != nil {
+		return nil, err
+	}
+	return d.Queries, d.Close()
+}
+
+// answer replies to requests. base is the memory before the index was opened.
+func (s *stopwatch) answer(ctx context.Context, base memory, in *json.Decoder, out *json.Encoder) error {
+	for r := (reply{}); ; {
 		now, err := memoryOfSelf()
 		if err != nil {
 			return err
 		}
-		answer.Memory, answer.Whole = now.minus(base), now.Resident
-		if err := out.Encode(answer); err != nil {
+		r.Memory, r.Whole = now.minus(base), now.Resident
+		if err := out.Encode(r); err != nil {
 			return err
 		}
 		var req request
-		if err := in.Decode(&req); err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
+		switch err := in.Decode(&req); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
 			return err
 		}
-		if answer, err = s.measure(ctx, req); err != nil {
+		if r, err = s.measure(ctx, req); err != nil {
 			return err
 		}
 	}
