@@ -13,6 +13,8 @@ import (
 
 	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/ann/hnsw"
+	"github.com/croftdb/croft/engine/filter"
+	"github.com/croftdb/croft/engine/metadata"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
@@ -218,6 +220,55 @@ func TestCalibration(t *testing.T) {
 		require.Equal(t, PlanGraph, res.Plan)
 		require.Len(t, res.Matches, 10)
 	}
+}
+
+// TestFilteredWalk compares walks among matches with scans of them, and takes one to its limit of work: it then has found
+// nothing, so that a scan can begin.
+func TestFilteredWalk(t *testing.T) {
+	s := newSubject(t, Options{GraphAbove: 500, FlatBelow: 100, Logger: quiet()})
+	rng := rand.New(rand.NewPCG(5, 5))
+	s.apply(&Command{Op: OpDefineIndex, Schema: Schema{ID: 1, Dim: graphDim, Metric: ann.Euclidean}})
+	for i := 0; i < 3000; i += 100 {
+		c := &Command{Op: OpUpsert, Key: testKey(1, 1)}
+		for j := i; j < i+100; j++ {
+			m, err := metadata.Make(metadata.Field{Key: "n", Value: metadata.NumberValue(float64(j % 10))})
+			require.NoError(t, err)
+			c.Records = append(c.Records, Record{ID: "id-" + strconv.Itoa(j), Values: clustered(rng), Metadata: m})
+		}
+		s.apply(c)
+	}
+	s.settle(testKey(1, 1))
+	expr, err := filter.Parse([]byte(`{"n":{"$lt":9}}`))
+	require.NoError(t, err)
+	sp := s.shard.registry.find(testKey(1, 1)).space.Load()
+	sr := newSearcher()
+	var res Result
+	hits := 0
+	for range 20 {
+		q := &Query{Vector: clustered(rng), K: 10, Filter: expr}
+		require.NoError(t, s.shard.Query(t.Context(), testKey(1, 1), q, &res))
+		require.Equal(t, PlanFilterGraph, res.Plan)
+		walked := map[string]bool{}
+		for _, m := range res.Matches {
+			walked[m.ID] = true
+		}
+
+		sr.begin(sp, q, &res)
+		set, err := sr.match(t.Context(), expr)
+		require.NoError(t, err)
+		require.EqualValues(t, 2700, set.GetCardinality())
+		sr.seen.restrict(set)
+		require.ErrorIs(t, sr.walk(t.Context(), q, 1), ann.ErrLimit)
+		require.NoError(t, sr.scanSet(t.Context(), set, &res))
+		require.Equal(t, 2700, res.Scanned)
+		for _, c := range sr.top.Sorted(nil)[:q.K] {
+			if walked[sp.id(c.Slot)] {
+				hits++
+			}
+		}
+		sr.end()
+	}
+	require.GreaterOrEqual(t, hits, 195, "of 200")
 }
 
 func TestSaveDue(t *testing.T) {

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -106,38 +107,26 @@ func newSearcher() *searcher { return &searcher{slots: make([]uint32, scanBatch)
 // scanBatch is how many slots are fetched, and read from a bitmap, at once.
 const scanBatch = 1024
 
-// visibility is the filter of a search: slots alive at its sequence and, if bits is set, in a set.
+// visibility is the filter of a search: slots alive at its sequence and, if on is set, in a set.
 type visibility struct {
 	cols *columns
 	seq  uint64
-	bits []uint64
+	bits ann.Set
 	on   bool
 }
 
 // Allow implements ann.Filter.
 func (v *visibility) Allow(slot uint32) bool {
-	if v.on {
-		if w := int(slot >> 6); w >= len(v.bits) || v.bits[w]>>(slot&63)&1 == 0 {
-			return false
-		}
-	}
-	return v.cols.visible(slot, v.seq)
+	return (!v.on || v.bits.Has(slot)) && v.cols.visible(slot, v.seq)
 }
 
 // restrict limits v to a set.
 func (v *visibility) restrict(set *roaring.Bitmap) {
-	v.on = true
-	clear(v.bits)
-	if set.IsEmpty() {
-		return
-	}
-	n := int(set.Maximum()>>6) + 1
+	n := int(set.DenseSize())
 	v.bits = slices.Grow(v.bits[:0], n)[:n]
 	clear(v.bits)
-	for it := set.Iterator(); it.HasNext(); {
-		slot := it.Next()
-		v.bits[slot>>6] |= 1 << (slot & 63)
-	}
+	set.WriteDenseTo(v.bits)
+	v.on = true
 }
 
 // search fills res with ids and scores.
@@ -187,7 +176,7 @@ func (sr *searcher) all(ctx context.Context, q *Query, res *Result) error {
 	res.Plan = PlanFlat
 	if sr.view.graph != nil {
 		res.Plan = PlanGraph
-		if err := sr.walk(ctx, q); err != nil {
+		if err := sr.walk(ctx, q, 0); err != nil {
 			return err
 		}
 	}
@@ -208,10 +197,13 @@ func (sr *searcher) scan(ctx context.Context, slots []uint32, res *Result) error
 	return nil
 }
 
-// walk searches the graph. Slots that have been inserted since the view was made are also in its pending list, where
-// scan finds them.
-func (sr *searcher) walk(ctx context.Context, q *Query) error {
-	sr.request = ann.Request{Vector: q.Vector, K: q.K, Ef: sr.ef(q), Recall: q.Recall, Filter: &sr.seen}
+// walk searches the graph, among the slots that seen is restricted to, for as long as limit allows (0: no limit). Slots
+// that have been inserted since the view was made are also in its pending list, where scan finds them.
+func (sr *searcher) walk(ctx context.Context, q *Query, limit int) error {
+	sr.request = ann.Request{Vector: q.Vector, K: q.K, Ef: sr.ef(q), Recall: q.Recall, Filter: &sr.seen, Limit: limit}
+	if sr.seen.on {
+		sr.request.Among = sr.seen.bits
+	}
 	var err error
 	if sr.found, err = sr.view.graph.Search(ctx, &sr.request, sr.found[:0]); err != nil {
 		return err
@@ -236,31 +228,42 @@ func (sr *searcher) ef(q *Query) int {
 	return 0
 }
 
-// filtered searches the records that match q.Filter: by a walk with the filter inside where many match, else by
-// measuring each of them.
+// filtered searches the records that match q.Filter: by a walk among them where many match, else, or when the walk turns
+// out to be dearer, by measuring each of them.
 func (sr *searcher) filtered(ctx context.Context, q *Query, res *Result) error {
 	set, err := sr.match(ctx, q.Filter)
 	if err != nil {
 		return err
 	}
-	n := int(set.GetCardinality())
-	res.Plan = PlanFilterScan
-	if g := sr.view.graph; g != nil && sr.prefersWalk(n, q) {
+	if strategy, limit := sr.choose(set, q); strategy == filter.Graph {
 		res.Plan = PlanFilterGraph
 		sr.seen.restrict(set)
-		if err := sr.walk(ctx, q); err != nil {
+		err := sr.walk(ctx, q, limit)
+		if err == nil {
+			return sr.scan(ctx, sr.view.pending, res)
+		}
+		if !errors.Is(err, ann.ErrLimit) {
 			return err
 		}
-		return sr.scan(ctx, sr.view.pending, res)
 	}
-	sr.set = set
+	res.Plan, sr.set = PlanFilterScan, set
 	return sr.scanSet(ctx, set, res)
 }
 
-func (sr *searcher) prefersWalk(matches int, q *Query) bool {
+func (sr *searcher) choose(set *roaring.Bitmap, q *Query) (s filter.Strategy, limit int) {
 	g := sr.view.graph
-	ef := cmp.Or(sr.ef(q), g.EfFor(q.K, q.Recall))
-	return filter.Choose(matches, g.Len(), ef, g.Config().M) == filter.Graph
+	if g == nil {
+		return filter.Scan, 0
+	}
+	cfg := g.Config()
+	t := filter.Terms{
+		Matches: int(set.GetCardinality()), Total: g.Len(), M: cfg.M, RowBytes: 4 * cfg.Dim,
+		Ef: cmp.Or(sr.ef(q), g.EfFor(q.K, q.Recall)),
+	}
+	if t.CodeBytes = t.RowBytes; cfg.Bits != NoCodes {
+		t.CodeBytes = cfg.Dim * cfg.Bits / 8
+	}
+	return filter.Choose(t)
 }
 
 // match returns the slots that match a filter. Those in which only a part of the filter could be looked up are
