@@ -3,22 +3,24 @@ package hnsw
 import (
 	"context"
 	"math/bits"
+	"slices"
 
 	"github.com/croftdb/croft/ann"
 )
 
 // walkAmong is walk on level 0 for a walker that is to find slots of a set only. Slots outside of it are not measured
 // but looked through, as in ACORN (Patel et al., 2024): it is a walk over the graph that the slots of the set would
-// form if each were linked with the set's slots among the neighbours of its neighbours.
+// form if each were linked with those among the neighbours of its neighbours.
 //
 // That graph need not be connected, nor near to where the walk begins. A walk that has ended with fewer than ef slots
-// goes on from slots of the set taken at random, and at last as walk does, by way of everything.
+// goes on from slots all over the set, and at last as walk does, by way of everything.
 func (w *walker) walkAmong(ctx context.Context, start uint64, ef int) error {
 	s := w.s
 	s.pool.reset(ef)
 	s.seen.reset(w.g.slots())
 	s.seen.add(w.slot(start))
 	s.pool.insert(w.flagged(start))
+	w.wanted = w.degree(w.slot(start))
 	if err := w.hop(ctx); err != nil || s.pool.full() {
 		return err
 	}
@@ -27,6 +29,29 @@ func (w *walker) walkAmong(ctx context.Context, start uint64, ef int) error {
 		return err
 	}
 	return w.flood(ctx)
+}
+
+// degree returns how many links to slots of the set a node is to have in the graph that a walk from start goes over. The
+// fewer there are around start the more it takes: neighbours of neighbours are not as near as neighbours, nor chosen to
+// lie in different directions. Where half of the slots are in the set, half the room of a list will do; twice its room is
+// as much as ever pays. What counts is start, where the query is, though a walk may lead away from there: to find what
+// is nearest to a query among slots that are all far from it takes a thorough search.
+func (w *walker) degree(start uint32) int {
+	all, passing := 0, 0
+	count := func(links list) {
+		w.s.passing = w.admit.among.appendPassing(links, w.s.passing[:0])
+		all += links.len()
+		passing += len(w.s.passing)
+	}
+	links := w.g.listAt(start, 0)
+	count(links)
+	w.s.around = links.appendTo(w.s.around[:0])
+	w.g.prefetch(w.s.around)
+	for _, slot := range w.s.around {
+		count(w.g.listAt(slot, 0))
+	}
+	outside := float64(all-passing) / float64(max(all, 1))
+	return int(2 * float64(w.g.width) * outside * outside)
 }
 
 // hop expands the pool until there is nothing left in it to expand.
@@ -48,44 +73,94 @@ func (w *walker) hop(ctx context.Context) error {
 	}
 }
 
-// gather sets s.slots to unseen neighbours of a node that are in the set, and, while they are fewer than a list has room
-// for, to those of its neighbours outside of the set. It returns how many lists it has read.
+// gather sets s.slots to those slots of the set that a node leads to and that are new, and returns how many lists it has
+// read. A slot outside of the set is looked through once in a walk.
 func (w *walker) gather(node uint32) (read int) {
 	s := w.s
-	s.slots, s.around = s.slots[:0], s.around[:0]
-	w.addPassing(w.g.listAt(node, 0), true)
-	room := w.g.width
-	if len(s.around) == 0 || len(s.slots) >= room {
+	links := w.g.listAt(node, 0)
+	s.slots = s.slots[:0]
+	found := w.collect(links)
+	if found >= w.wanted {
 		return 1
 	}
+	s.around = w.appendOutside(links, s.around[:0])
 	w.g.prefetch(s.around)
 	for i, slot := range s.around {
-		if len(s.slots) >= room {
+		if found >= w.wanted {
 			return 1 + i
 		}
 		s.seen.add(slot)
-		w.addPassing(w.g.listAt(slot, 0), false)
+		found += w.collect(w.g.listAt(slot, 0))
 	}
 	return 1 + len(s.around)
 }
 
-// addPassing adds the unseen links of a list that are in the set to s.slots, and others to s.around if they are wanted.
-func (w *walker) addPassing(links list, around bool) {
-	s, among := w.s, w.admit.among
+// collect appends those links that are in the set and new to s.slots, and returns how many are in the set.
+func (w *walker) collect(links list) int {
+	s := w.s
+	s.passing = w.admit.among.appendPassing(links, s.passing[:0])
+	s.slots = s.seen.addNew(s.passing, s.slots)
+	return len(s.passing)
+}
+
+// appendOutside appends those links that are not in the set and have not been looked through.
+func (w *walker) appendOutside(links list, dst []uint32) []uint32 {
 	for i := range links {
 		slot := links.at(i)
 		if slot == noLink {
-			return
+			break
 		}
-		switch {
-		case among.Has(slot):
-			if s.seen.add(slot) {
-				s.slots = append(s.slots, slot)
-			}
-		case around && !s.seen.has(slot):
-			s.around = append(s.around, slot)
+		if !w.admit.among.Has(slot) && !w.s.seen.has(slot) {
+			dst = append(dst, slot)
 		}
 	}
+	return dst
+}
+
+// members is an ann.Set that walks look up.
+type members ann.Set
+
+// Has is ann.Set's.
+func (m members) Has(slot uint32) bool { return ann.Set(m).Has(slot) }
+
+// appendPassing appends those links that are in the set. What is in it follows no pattern that a branch could be
+// predicted by, so that there is none.
+func (m members) appendPassing(links list, dst []uint32) []uint32 {
+	from, n := len(dst), 0
+	dst = slices.Grow(dst, len(links))
+	room := dst[from : from+len(links)]
+	for i := range links {
+		slot := links.at(i)
+		word := int(slot / 64)
+		if word >= len(m) {
+			if slot == noLink {
+				break
+			}
+			continue
+		}
+		room[n] = slot
+		n += int(m[word] >> (slot % 64) & 1)
+	}
+	return dst[:from+n]
+}
+
+// addNew puts slots in and appends those that were not there before to dst.
+func (v *visited) addNew(slots, dst []uint32) []uint32 {
+	from, n := len(dst), 0
+	dst = slices.Grow(dst, len(slots))
+	room := dst[from : from+len(slots)]
+	for _, slot := range slots {
+		word := int(slot / 64)
+		if word >= len(v.bits) { // the graph has grown since reset
+			v.grow(int(slot) + 1)
+		}
+		old := v.bits[word]
+		v.bits[word] = old | 1<<(slot%64)
+		room[n] = slot
+		n += int(^old >> (slot % 64) & 1)
+	}
+	v.added = append(v.added, room[:n]...)
+	return dst[:from+n]
 }
 
 // seeds is how many slots of a set a walk begins anew from.
@@ -97,10 +172,8 @@ func (w *walker) sow() {
 	s.slots = s.slots[:0]
 	among := w.admit.among
 	for i := range seeds {
-		part := among[i*len(among)/seeds : (i+1)*len(among)/seeds]
-		slot, ok := first(part)
-		slot += uint32(i*len(among)/seeds) * 64
-		if ok && w.g.state(slot)&(statePresent|stateBusy) == statePresent && s.seen.add(slot) {
+		from, to := i*len(among)/seeds, (i+1)*len(among)/seeds
+		if slot, ok := among.first(from, to); ok && w.g.findable(slot) && s.seen.add(slot) {
 			s.slots = append(s.slots, slot)
 		}
 	}
@@ -116,17 +189,22 @@ func (w *walker) sow() {
 	}
 }
 
-// first returns the lowest slot of a set.
-func first(set ann.Set) (slot uint32, ok bool) {
-	for i, word := range set {
+// first returns the lowest slot in the words of a range.
+func (m members) first(from, to int) (slot uint32, ok bool) {
+	for i, word := range m[from:to] {
 		if word != 0 {
-			return uint32(i*64 + bits.TrailingZeros64(word)), true
+			return uint32((from+i)*64 + bits.TrailingZeros64(word)), true
 		}
 	}
 	return 0, false
 }
 
-// flood goes on from everything in the pool as walk does, over slots outside of the set as well.
+// findable reports whether slot is in the graph, with its code and its links.
+func (g *Graph) findable(slot uint32) bool {
+	return g.state(slot)&(statePresent|stateBusy) == statePresent
+}
+
+// flood goes on from everything in the pool as walk does, by way of slots outside of the set.
 func (w *walker) flood(ctx context.Context) error {
 	s := w.s
 	s.seen.reset(w.g.slots())

@@ -14,6 +14,7 @@ type scratch struct {
 	from    measurer // what the walk goes towards
 	slots   []uint32 // unseen neighbours of the node being expanded
 	around  []uint32 // its neighbours that are not in the set
+	passing []uint32 // links of a list that are in the set
 	out     []float32
 	ranked  []uint64 // candidates of a search, by estimate
 	results ann.TopK

@@ -21,7 +21,7 @@ func (g *Graph) Search(ctx context.Context, req *ann.Request, dst []ann.Candidat
 	defer g.putScratch(s)
 	s.from.bind(g, req.Vector)
 	w := walker{g: g, s: s, limit: req.Limit}
-	w.admit.filter, w.admit.among = req.Filter, req.Among
+	w.admit.filter, w.admit.among = req.Filter, members(req.Among)
 	if err := w.search(ctx, w.aim(req)); err != nil {
 		return dst, err
 	}
@@ -61,7 +61,7 @@ func (w *walker) walkLowest(ctx context.Context, start uint64, ef int) error {
 type admission struct {
 	barred uint32 // state flags that keep a slot out
 	filter ann.Filter
-	among  ann.Set // nil: all slots
+	among  members // nil: all slots
 }
 
 func (a *admission) allows(g *Graph, slot uint32) bool {
@@ -89,6 +89,7 @@ type walker struct {
 
 	leash leash
 
+	wanted         int // links to slots of a set that a node is to have
 	limit          int // work after which to give up, 0: none
 	work, unpolled int // done so far, and since the context was looked at
 }
