@@ -11,7 +11,7 @@ const calibrateSteps = 8
 
 // calibrate measures what searches of the graph take to find a share of the nearest, so that people can ask for recall
 // and not for effort: some vectors at a time, when the graph has caught up, and anew when it has come to have twice or
-// half as many nodes. Until then a default breadth has to do. It is not saved: loading is followed by it.
+// half as many nodes. Until then a default breadth has to do. The checkpoint holds the result, so it asks to be saved.
 func (sp *space) calibrate(ctx context.Context, g *hnsw.Graph) (more bool, err error) {
 	defer catchFault(&err)
 	b := &sp.builder
@@ -30,6 +30,7 @@ func (sp *space) calibrate(ctx context.Context, g *hnsw.Graph) (more bool, err e
 	}
 	if e := b.calibrator.Effort(); e != nil && ctx.Err() == nil {
 		g.SetEffort(e) // of fewer vectors, if one of them cannot be read
+		b.changed(1, sp.shard.engine.clock.Load())
 	}
 	b.calibrator = nil
 	return false, err

