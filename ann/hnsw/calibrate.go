@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	minSample, maxSample = 96, 384
+	minSample, maxSample = 64, 256
 	// sampleWork bounds a calibration, in distances of scans for the truth: some seconds.
 	sampleWork = 1 << 28
 	// truthMargin is how far, in standard deviations of an estimate's error, a slot may seem to be behind the nearest
@@ -92,6 +92,10 @@ func (c *Calibrator) Step(ctx context.Context) (more bool, err error) {
 	if err := c.scan(ctx, &w, effortKs[len(effortKs)-1]); err != nil {
 		return true, err
 	}
+	if len(c.truth) == 0 {
+		c.left = c.left[1:]
+		return len(c.left) > 0, nil
+	}
 	offset := offsetFor(c.g.cfg.Metric, values, c.longest)
 	for i, k := range effortKs {
 		if err := c.ask(ctx, &w, &c.byK[i], min(k, len(c.truth)), offset); err != nil {
@@ -145,9 +149,6 @@ func (w *walker) sift(slots []uint32) {
 
 // ask searches with every stretch and every breadth.
 func (c *Calibrator) ask(ctx context.Context, w *walker, t *tallies, k int, offset float32) error {
-	if k == 0 {
-		return nil
-	}
 	err := climb(t.stretch[:], func(i int) (float64, error) {
 		w.leash = leash{k: k, stretch: float32(stretches[i]), offset: offset}
 		return c.search(ctx, w, k, max(maxBreadth, 2*k))

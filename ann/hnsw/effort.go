@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/internal/codec"
+	"github.com/croftdb/croft/internal/errs"
 )
 
 // DefaultRecall is the share of the true nearest that a search is to find when nobody asks for another.
@@ -57,6 +59,51 @@ type Effort struct {
 		stretch [len(stretches)]float32
 		breadth [len(breadths)]float32
 	}
+}
+
+// effortSize is that of an Effort in a checkpoint, in bytes.
+const effortSize = 8 + 4*len(effortKs)*(len(stretches)+len(breadths))
+
+// append appends e to b, or as many zeros if e is nil: the number of slots is never 0 in an Effort.
+func (e *Effort) append(b []byte) []byte {
+	if e == nil {
+		return append(b, make([]byte, effortSize)...)
+	}
+	b = codec.AppendUint32(b, uint32(e.Slots))
+	for _, v := range e.values() {
+		b = codec.AppendUint32(b, math.Float32bits(*v))
+	}
+	return b
+}
+
+// values returns what is in a checkpoint beside the number of slots, in its order.
+func (e *Effort) values() []*float32 {
+	all := []*float32{&e.longest}
+	for i := range e.byK {
+		for j := range e.byK[i].stretch {
+			all = append(all, &e.byK[i].stretch[j])
+		}
+		for j := range e.byK[i].breadth {
+			all = append(all, &e.byK[i].breadth[j])
+		}
+	}
+	return all
+}
+
+// parseEffort undoes append. b is effortSize bytes.
+func parseEffort(b []byte) (*Effort, error) {
+	r := codec.NewReader(b)
+	e := &Effort{Slots: int(r.Uint32())}
+	if e.Slots == 0 {
+		return nil, nil
+	}
+	for i, v := range e.values() {
+		*v = math.Float32frombits(r.Uint32())
+		if longest := i == 0; !(*v >= 0 && (*v <= 1 || longest)) {
+			return nil, errs.New(errs.Corrupt, "load graph: value %d of its effort is %v", i, *v)
+		}
+	}
+	return e, r.Err()
 }
 
 // Stretch returns the stretch of a leash that finds a share of the k nearest.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/ann/anntest"
@@ -22,15 +23,68 @@ func calibrated(t *testing.T, metric ann.Metric, bits, n int) (*hnsw.Graph, *ann
 		src.Set(slot, data[slot])
 		require.NoError(t, g.Insert(t.Context(), slot, hnsw.LevelFor(spread(slot), 6)))
 	}
+	measure(t, g)
+	return g, src, data[n:]
+}
+
+func measure(t testing.TB, g *hnsw.Graph) {
 	c := g.Calibrate()
 	require.Nil(t, c.Effort(), "before the first step")
+	for more := true; more; {
+		var err error
+		more, err = c.Step(context.Background())
+		require.NoError(t, err)
+	}
+	g.SetEffort(c.Effort())
+}
+
+func TestCalibrateSmallAndEmpty(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 9, 50} {
+		x, src := build(t, n)
+		measure(t, x.Graph)
+		if n < 2 {
+			require.Nil(t, x.Effort(), "nothing to learn from: each vector is alone")
+			continue
+		}
+		require.Equal(t, n, x.Effort().Slots)
+		q, _ := src.Vector(0)
+		got, err := x.Search(t.Context(), &ann.Request{Vector: q, K: 60}, nil)
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, len(got), n*9/10, "all but stragglers")
+	}
+}
+
+func TestCalibrateHeedsDeletesAndContext(t *testing.T) {
+	x, src := build(t, 300)
+	c := x.Calibrate()
+	for slot := range uint32(150) {
+		x.Delete(slot)
+		src.Set(slot, nil)
+	}
 	for more := true; more; {
 		var err error
 		more, err = c.Step(t.Context())
 		require.NoError(t, err)
 	}
-	g.SetEffort(c.Effort())
-	return g, src, data[n:]
+	require.Equal(t, 150, c.Effort().Slots)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	more, err := x.Calibrate().Step(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	require.True(t, more, "it can be tried again")
+}
+
+// TestMoreRecallTakesMoreEffort looks at the choices for all recalls.
+func TestMoreRecallTakesMoreEffort(t *testing.T) {
+	g, _, _ := calibrated(t, ann.Euclidean, 4, 500)
+	rapid.Check(t, func(t *rapid.T) {
+		k := rapid.IntRange(1, 1000).Draw(t, "k")
+		low := rapid.Float64Range(0.5, 0.9999).Draw(t, "low")
+		high := rapid.Float64Range(low, 0.9999).Draw(t, "high")
+		require.LessOrEqual(t, g.Effort().Stretch(k, low), g.Effort().Stretch(k, high))
+		require.LessOrEqual(t, g.Effort().Ef(k, low), g.Effort().Ef(k, high))
+		require.GreaterOrEqual(t, g.Effort().Ef(k, low), k)
+	})
 }
 
 // TestEffortReachesRecall asks for recall, of vectors that the graph has never seen.

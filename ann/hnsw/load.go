@@ -40,7 +40,18 @@ func Load(r io.Reader, cfg Config, src ann.Source) (*Graph, error) {
 	if err := g.check(&h); err != nil {
 		return nil, err
 	}
-	return g, nil
+	return g, g.readEffort(&in)
+}
+
+// readEffort reads the last block.
+func (g *Graph) readEffort(in *blockReader) error {
+	b, err := in.read(effortSize)
+	if err != nil {
+		return err
+	}
+	e, err := parseEffort(b)
+	g.effort.Store(e)
+	return err
 }
 
 func (h *header) matches(cfg *Config) error {

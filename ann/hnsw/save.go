@@ -13,7 +13,7 @@ import (
 // The format is described in docs/format/graph.md.
 const (
 	magic      = "croftgr\n"
-	version    = 2
+	version    = 3
 	headerSize = 64
 	blockHead  = 8 // length and checksum in front of a block
 )
@@ -83,6 +83,7 @@ func (g *Graph) Save(w io.Writer) error {
 		lists := (*g.upper.Load())[first>>upperBits]
 		out.write(appendLists(out.start(), lists, g.upperWidth))
 	}
+	out.write(g.effort.Load().append(out.start()))
 	return errs.Wrap(errs.KindOf(out.err), out.err, "save graph")
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"testing"
 	"testing/iotest"
@@ -50,11 +51,14 @@ func answers(t testing.TB, s ann.Searcher) (all [][]ann.Candidate) {
 }
 
 func TestLoadGivesBackWhatWasSaved(t *testing.T) {
-	for _, n := range []int{0, 1, 2, 100, 1023, 1024, 1025, 3000} {
+	for _, n := range []int{0, 1, 2, 15, 100, 1023, 1024, 1025, 3000} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			x, src := build(t, n)
 			for slot := range uint32(n / 3) {
 				x.Delete(slot * 2)
+			}
+			if n == 15 || n == 100 {
+				measure(t, x.Graph)
 			}
 			data := save(t, x)
 			in := bytes.NewReader(append(bytes.Clone(data), "behind it"...))
@@ -64,6 +68,7 @@ func TestLoadGivesBackWhatWasSaved(t *testing.T) {
 			y := index{g}
 
 			require.Equal(t, data, save(t, y))
+			require.Equal(t, x.Effort(), y.Effort())
 			require.Equal(t, answers(t, x), answers(t, y))
 			require.Equal(t, [2]int{x.Len(), x.Dead()}, [2]int{y.Len(), y.Dead()})
 			wantFreed, err := x.Reclaim()
@@ -136,6 +141,7 @@ func reseal(data []byte) {
 
 func TestLoadRefuses(t *testing.T) {
 	x, src := build(t, 300)
+	measure(t, x.Graph)
 	data := save(t, x)
 	const header, slots = 8, 8 + 64 + 8
 	set := func(at int, v uint32) func([]byte) {
@@ -147,7 +153,7 @@ func TestLoadRefuses(t *testing.T) {
 		edit func([]byte)
 	}{
 		{"magic", errs.Corrupt, set(header, 1)},
-		{"newer version", errs.FailedPrecondition, set(header+8, 3)},
+		{"newer version", errs.FailedPrecondition, set(header+8, 4)},
 		{"other metric", errs.FailedPrecondition, set(header+12, 1)},
 		{"other dimension", errs.FailedPrecondition, set(header+16, 9)},
 		{"other M", errs.FailedPrecondition, set(header+20, 5)},
@@ -165,6 +171,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"link out of range", errs.Corrupt, set(slots+4096, 1<<30)},
 		{"link to a slot not in use", errs.Corrupt, set(slots+4096, 500)},
 		{"links of a slot not in use", errs.Corrupt, set(slots+4096+500*32, 1)},
+		{"effort that finds more than all", errs.Corrupt, set(len(data)-4, math.Float32bits(1.5))},
+		{"effort that is not a number", errs.Corrupt, set(len(data)-4, 0x7fc00000)},
 	}
 	for _, tt := range tests {
 		bad := bytes.Clone(data)
