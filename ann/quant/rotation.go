@@ -41,17 +41,11 @@ func (r *rotation) apply(x []float32) {
 		kernel.FlipSigns(x, r.signs[i])
 		if i%2 == 0 {
 			kernel.Hadamard(x[:r.window])
-			multiply(x[r.window:], r.stretch)
+			kernel.Scale(x[r.window:], r.stretch)
 		} else {
 			kernel.Hadamard(x[rest:])
-			multiply(x[:rest], r.stretch)
+			kernel.Scale(x[:rest], r.stretch)
 		}
-	}
-}
-
-func multiply(x []float32, by float32) {
-	for i := range x {
-		x[i] *= by
 	}
 }
 

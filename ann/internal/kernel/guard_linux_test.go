@@ -37,6 +37,7 @@ func TestNothingIsTouchedBeyondTheEndOfMemory(t *testing.T) {
 			require.Equal(t, int32(2*n), quantize(w, x, 2, guarded[int8](t, n)))
 			require.Equal(t, int64(3*n), encode(w, x, 1, 4, guarded[uint8](t, n)).u)
 			flipSigns(w, x, signs)
+			scale(w, x, 1)
 			require.Equal(t, float32(3*n), dot(w, x, y))
 			if n&(n-1) == 0 {
 				hadamard(w, x)

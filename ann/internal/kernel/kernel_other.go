@@ -28,6 +28,8 @@ func hadamard(_ way, x []float32) { hadamardGeneric(x) }
 
 func maxAbs(_ way, x []float32) float32 { return maxAbsGeneric(x) }
 
+func scale(_ way, x []float32, by float32) { scaleGeneric(x, by) }
+
 func flipSigns(_ way, x []float32, signs []uint64) { flipSignsGeneric(x, signs, 0) }
 
 func quantize(_ way, x []float32, scale float32, out []int8) int32 {

@@ -22,6 +22,11 @@ func maxAbsAVX2(x *float32, n int) float32
 //go:noescape
 func flipSignsAVX2(x *float32, n int, signs *uint64)
 
+// scaleAVX2 multiplies n floats, a multiple of 32.
+//
+//go:noescape
+func scaleAVX2(x *float32, n int, by float32)
+
 // quantizeAVX2 sets out[i] to x[i]·scale rounded to even and clamped to ±127, and returns the sum, for n floats, a multiple of 32.
 //
 //go:noescape
@@ -76,6 +81,11 @@ func maxAbsAVX512(x *float32, n int) float32
 //
 //go:noescape
 func flipSignsAVX512(x *float32, n int, signs *uint64)
+
+// scaleAVX512 multiplies n floats.
+//
+//go:noescape
+func scaleAVX512(x *float32, n int, by float32)
 
 // quantizeAVX512 sets out[i] to x[i]·scale rounded to even and clamped to ±127, and returns the sum, for n floats.
 //

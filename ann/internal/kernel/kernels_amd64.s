@@ -434,6 +434,36 @@ DATA toTop<>+120(SB)/4, $0x00000001
 DATA toTop<>+124(SB)/4, $0x00000000
 GLOBL toTop<>(SB), RODATA|NOPTR, $128
 
+// func scaleAVX2(x *float32, n int, by float32)
+// Requires: AVX
+TEXT ·scaleAVX2(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VBROADCASTSS by+16(FP), Y0
+
+each:
+	CMPQ    CX, $+32
+	JL      eachDone
+	VMOVUPS (AX), Y1
+	VMOVUPS 32(AX), Y2
+	VMOVUPS 64(AX), Y3
+	VMOVUPS 96(AX), Y4
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)
+	VMULPS  Y0, Y2, Y2
+	VMOVUPS Y2, 32(AX)
+	VMULPS  Y0, Y3, Y3
+	VMOVUPS Y3, 64(AX)
+	VMULPS  Y0, Y4, Y4
+	VMOVUPS Y4, 96(AX)
+	ADDQ    $+128, AX
+	SUBQ    $+32, CX
+	JMP     each
+
+eachDone:
+	VZEROUPPER
+	RET
+
 // func quantizeAVX2(x *float32, n int, scale float32, out *int8) int32
 // Requires: AVX, AVX2
 TEXT ·quantizeAVX2(SB), NOSPLIT, $0-36
@@ -1182,6 +1212,42 @@ eachDone:
 	VMOVUPS.Z (AX), K2, Z1
 	KMOVW     (DX), K2
 	VPXORD    Z0, Z1, K2, Z1
+	VMOVUPS   Z1, K1, (AX)
+
+rest:
+	VZEROUPPER
+	RET
+
+// func scaleAVX512(x *float32, n int, by float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·scaleAVX512(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VBROADCASTSS by+16(FP), Z0
+	MOVQ         CX, DX
+	ANDQ         $0x0f, DX
+	MOVQ         $-1, BX
+	BZHIQ        DX, BX, BX
+	KMOVW        BX, K1
+	MOVQ         $-1, BX
+	BZHIQ        DX, BX, BX
+	KMOVW        BX, K2
+
+each:
+	CMPQ    CX, $+16
+	JL      eachDone
+	VMOVUPS (AX), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)
+	ADDQ    $+64, AX
+	SUBQ    $+16, CX
+	JMP     each
+
+eachDone:
+	TESTQ     CX, CX
+	JE        rest
+	VMOVUPS.Z (AX), K2, Z1
+	VMULPS    Z0, Z1, Z1
 	VMOVUPS   Z1, K1, (AX)
 
 rest:

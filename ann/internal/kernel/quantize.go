@@ -11,6 +11,9 @@ func FlipSigns(x []float32, signs []uint64) {
 	flipSigns(chosen, x, signs)
 }
 
+// Scale multiplies x[i] by by. Every way gives the same bits.
+func Scale(x []float32, by float32) { scale(chosen, x, by) }
+
 // Quantize sets out[i] to x[i]·scale rounded to the nearest integer, halves to the even one, and clamped to ±127. It
 // returns the sum of out, of up to 16 million values. The product is rounded to a float32 before; every way gives the
 // same integers, -127 for a NaN. It panics if the lengths differ.

@@ -25,6 +25,18 @@ func flipSigns(w way, x []float32, signs []uint64) {
 	flipSignsGeneric(x, signs, n)
 }
 
+func scale(w way, x []float32, by float32) {
+	n := whole(w, len(x))
+	switch {
+	case n == 0:
+	case w == avx512:
+		scaleAVX512(&x[0], n, by)
+	default:
+		scaleAVX2(&x[0], n, by)
+	}
+	scaleGeneric(x[n:], by)
+}
+
 func quantize(w way, x []float32, scale float32, out []int8) (sum int32) {
 	n := whole(w, len(x))
 	switch {

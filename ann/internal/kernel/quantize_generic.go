@@ -15,6 +15,12 @@ func maxAbsGeneric(x []float32) float32 {
 
 const signBit = 1 << 31
 
+func scaleGeneric(x []float32, by float32) {
+	for i := range x {
+		x[i] *= by
+	}
+}
+
 // flipSignsGeneric begins with x[from].
 func flipSignsGeneric(x []float32, signs []uint64, from int) {
 	for i := from; i < len(x); i++ {

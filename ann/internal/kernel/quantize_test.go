@@ -67,6 +67,23 @@ func TestMaxAbs(t *testing.T) {
 	})
 }
 
+func TestScale(t *testing.T) {
+	forEachWay(t, func(t *testing.T, w way) {
+		for n := range 200 {
+			around := make([]float32, n+64)
+			for i := range around {
+				around[i] = float32(i)*0.37 - 20
+			}
+			want := append([]float32(nil), around...)
+			for i := range n {
+				want[32+i] *= -1.7
+			}
+			scale(w, around[32:32+n], -1.7)
+			require.Equal(t, want, around, "n %d", n)
+		}
+	})
+}
+
 func TestFlipSigns(t *testing.T) {
 	forEachWay(t, func(t *testing.T, w way) {
 		r := rand.New(rand.NewPCG(22, 0))

@@ -29,6 +29,7 @@ func floats() {
 		})
 		maxAbs(w)
 		flipSigns(w)
+		scale(w)
 		quantize(w)
 		encode(w)
 		hadamard(w)

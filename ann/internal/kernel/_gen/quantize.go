@@ -95,6 +95,23 @@ func flipSigns(w width) {
 	RET()
 }
 
+func scale(w width) {
+	TEXT("scale"+w.name, NOSPLIT, "func(x *float32, n int, by float32)")
+	Pragma("noescape")
+	Doc("scale" + w.name + " multiplies n floats" + w.multiple())
+	x := Load(Param("x"), GP64())
+	n := Load(Param("n"), GP64())
+	by := w.spreadParam("by")
+	w.each(n, x, func(v []reg.VecVirtual, mask operand.Op) {
+		for i := range v {
+			VMULPS(by, v[i], v[i])
+			w.store(v[i], mask, operand.Mem{Base: x, Disp: i * w.bytes()})
+		}
+	})
+	VZEROUPPER()
+	RET()
+}
+
 // toTop returns how far each of 32 bits is from the top of its word, eight in a register.
 func toTop() (shifts [packed / 8]reg.VecVirtual) {
 	table := GLOBL("toTop", readOnly)
