@@ -106,6 +106,10 @@ func parseEffort(b []byte) (*Effort, error) {
 	return e, r.Err()
 }
 
+// Leashed reports whether stretches were measured, so that the effort of each walk depends on what it finds on its way.
+// That takes searches that were made; before, all walks are as broad as Ef says.
+func (e *Effort) Leashed() bool { return e.byK[0].stretch[len(stretches)-1] > 0 }
+
 // Stretch returns the stretch of a leash that finds a share of the k nearest.
 func (e *Effort) Stretch(k int, recall float64) float64 {
 	return e.between(k, func(i int) float64 { return knobFor(stretches[:], e.byK[i].stretch[:], recall) })
@@ -181,7 +185,7 @@ func (w *walker) aim(req *ann.Request) (ef int) {
 	switch {
 	case req.Ef > 0:
 		return max(req.K, req.Ef)
-	case e == nil || req.Among != nil:
+	case e == nil || !e.Leashed() || req.Among != nil:
 		return w.g.EfFor(req.K, req.Recall)
 	}
 	w.leash = leash{
