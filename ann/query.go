@@ -15,17 +15,19 @@ func CheckKernel() error { return kernel.Check() }
 
 // Norm returns the euclidean length of values, summed in float64 so that it neither overflows nor vanishes.
 func Norm(values []float32) float64 {
-	var s0, s1 float64
+	var s0, s1, s2, s3 float64 // an addition need not wait for the one before
 	i := 0
-	for ; i+2 <= len(values); i += 2 {
-		x, y := float64(values[i]), float64(values[i+1])
-		s0 += x * x
-		s1 += y * y
+	for ; i+4 <= len(values); i += 4 {
+		v := values[i : i+4 : i+4]
+		s0 += float64(v[0]) * float64(v[0])
+		s1 += float64(v[1]) * float64(v[1])
+		s2 += float64(v[2]) * float64(v[2])
+		s3 += float64(v[3]) * float64(v[3])
 	}
-	if i < len(values) {
+	for ; i < len(values); i++ {
 		s0 += float64(values[i]) * float64(values[i])
 	}
-	return math.Sqrt(s0 + s1)
+	return math.Sqrt(s0 + s1 + s2 + s3)
 }
 
 // Scale returns what Source.Vector returns beside values: under Cosine the reciprocal of their norm (0 for a row of

@@ -55,9 +55,9 @@ func (z *Quantizer) Encode(s *Scratch, values []float32, scale float32, row []by
 	row = row[:z.RowBytes()]
 	s.values, s.codes = sized(s.values, z.dims), sized(s.codes, z.dims)
 	factor := z.scaleOf(values, scale)
-	norm := z.rotate(values, factor, z.cfg.Centre, s.values)
-	sums := kernel.EncodeCodes(s.values, float32(z.scale), z.grid.levels, s.codes)
-	f := z.factors(norm, sums)
+	norm, unit := z.rotate(values, factor, z.cfg.Centre, s.values)
+	sums := kernel.EncodeCodes(s.values, float32(z.scale*unit), z.grid.levels, s.codes)
+	f := z.factors(norm, unit, sums)
 	if factor == 0 {
 		f = factors{norm: noDirection}
 	}
@@ -67,13 +67,13 @@ func (z *Quantizer) Encode(s *Scratch, values []float32, scale float32, row []by
 	clear(rest[factorBytes:])
 }
 
-// factors are those of a vector of length norm whose direction was encoded with these sums.
-func (z *Quantizer) factors(norm float64, sums kernel.CodeSums) factors {
+// factors are those of a vector of length norm that was encoded with these sums; norm and unit are rotate's.
+func (z *Quantizer) factors(norm, unit float64, sums kernel.CodeSums) factors {
 	f := factors{sum: float32(float64(sums.U) - z.grid.centre()*float64(z.dims))}
 	if norm == 0 {
 		return f
 	}
-	along := sums.XU / z.rotation.growth                 // <x,r>/|r|
+	along := sums.XU * unit / z.rotation.growth          // <x,r>/|r|
 	across := math.Sqrt(max(sums.UU/(along*along)-1, 0)) // tangent of the angle between x and r
 	f.norm = toFloat32(norm)
 	f.gain = toFloat32(1 / along)
@@ -92,29 +92,64 @@ func (z *Quantizer) scaleOf(values []float32, scale float32) float64 {
 	return 1 / ann.Norm(values) // out of the range in which a float32 is exact to 24 bits
 }
 
-// rotate sets out to the direction of values·scale-centre, as rotation.apply returns it, and returns the length. A vector
-// of length 0 gives zeros.
-func (z *Quantizer) rotate(values []float32, scale float64, centre, out []float32) (norm float64) {
+// rotate sets out to the direction of values·scale-centre, as rotation.apply returns it. It returns the length of the
+// vector, and what out is to be multiplied by to be as long as rotation.apply makes vectors of length 1. A vector of
+// length 0 gives zeros.
+func (z *Quantizer) rotate(values []float32, scale float64, centre, out []float32) (norm, unit float64) {
 	if len(values) != z.cfg.Dim {
 		panic("quant: a vector of another dimension")
 	}
-	if len(centre) == 0 {
-		norm = z.length(values, scale)
-	} else {
-		norm = distance(values, scale, centre)
-	}
+	clear(out[len(values):])
+	norm, unit = z.direct(values, scale, centre, out)
 	if norm == 0 {
 		clear(out)
-		return 0
-	}
-	clear(out[len(values):])
-	if len(centre) == 0 {
-		multiplied(values, scale/norm, out)
-	} else {
-		moved(values, scale/norm, centre, 1/norm, out)
+		return 0, 1
 	}
 	z.rotation.apply(out)
-	return norm
+	return norm, unit
+}
+
+// direct is rotate without the rotation. Lengths far from the ends of what a float32 holds, which are all that one meets,
+// need one pass and stay; others are brought to 1 by way of float64.
+func (z *Quantizer) direct(values []float32, scale float64, centre, out []float32) (norm, unit float64) {
+	const least, most = 0x1p-30, 0x1p30
+	if len(centre) == 0 {
+		norm = z.length(values, scale)
+		if norm != 0 {
+			multiplied(values, scale/norm, out)
+		}
+		return norm, 1
+	}
+	if norm = shifted(values, float32(scale), centre, out); norm > least && norm < most {
+		return norm, 1 / norm
+	}
+	if norm = distance(values, scale, centre); norm != 0 {
+		moved(values, scale/norm, centre, 1/norm, out)
+	}
+	return norm, 1
+}
+
+// shifted sets out to values·scale-centre and returns its length. Products are converted, though they are float32 already:
+// some CPUs would else round them together with the difference, and codes would not be the same everywhere.
+func shifted(values []float32, scale float32, centre, out []float32) float64 {
+	centre, out = centre[:len(values)], out[:len(values)]
+	var s0, s1, s2, s3 float64 // an addition need not wait for the one before
+	i := 0
+	for ; i+4 <= len(values); i += 4 {
+		v, c, o := values[i:i+4:i+4], centre[i:i+4:i+4], out[i:i+4:i+4]
+		d0, d1 := float32(v[0]*scale)-c[0], float32(v[1]*scale)-c[1]
+		d2, d3 := float32(v[2]*scale)-c[2], float32(v[3]*scale)-c[3]
+		o[0], o[1], o[2], o[3] = d0, d1, d2, d3
+		s0 += float64(float64(d0) * float64(d0))
+		s1 += float64(float64(d1) * float64(d1))
+		s2 += float64(float64(d2) * float64(d2))
+		s3 += float64(float64(d3) * float64(d3))
+	}
+	for ; i < len(values); i++ {
+		out[i] = float32(values[i]*scale) - centre[i]
+		s0 += float64(float64(out[i]) * float64(out[i]))
+	}
+	return math.Sqrt(s0 + s1 + s2 + s3)
 }
 
 // length returns |values·scale|, which under Cosine is 1 as far as a float32 can tell.

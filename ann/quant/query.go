@@ -77,11 +77,14 @@ func (s *Query) reset(z *Quantizer) {
 
 // quantize sets the codes of values·scale-centre, and what is known of them.
 func (z *Quantizer) quantize(s *Query, values []float32, scale float64, centre []float32) {
-	s.norm = z.rotate(values, scale, centre, s.values)
-	largest := kernel.MaxAbs(s.values)
-	perUnit := 127 / max(largest, 1) // 1: for zeros, else values are larger
+	norm, unit := z.rotate(values, scale, centre, s.values)
+	perUnit := float32(127)
+	if largest := kernel.MaxAbs(s.values); largest > 0 {
+		perUnit /= largest
+	}
 	total := kernel.Quantize(s.values, perUnit, s.codes)
-	s.unit = s.norm / (float64(perUnit) * z.rotation.growth)
+	s.norm = norm
+	s.unit = norm * unit / (float64(perUnit) * z.rotation.growth)
 	s.shift, s.half = z.grid.centre()*float64(total), 0
 	s.rounded = false
 	s.noise = s.unit / math.Sqrt(12)
