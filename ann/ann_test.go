@@ -195,5 +195,5 @@ func TestTopKAllocatesNothing(t *testing.T) {
 
 func TestKernelIsNamed(t *testing.T) {
 	require.NoError(t, ann.CheckKernel())
-	require.Contains(t, []string{"generic", "avx2"}, ann.Kernel())
+	require.Contains(t, []string{"generic", "avx2", "avx512"}, ann.Kernel())
 }
