@@ -30,7 +30,7 @@ type builder struct {
 	quiet    atomic.Int64        // engine's clock at the last change
 	lastSave int64               // engine's clock at the last checkpoint
 
-	calibrator *hnsw.Calibrator // nil: none is at work
+	calibration calibration
 }
 
 func (b *builder) changed(n int, clock int64) {
@@ -56,7 +56,7 @@ func (sp *space) wantsBuild() bool {
 func (sp *space) wantsBuildLocked() bool {
 	v := sp.view.Load()
 	if v.graph != nil {
-		return len(v.pending) > 0 || len(sp.buried) > 0 || calibrationDue(v.graph)
+		return len(v.pending) > 0 || len(sp.buried) > 0 || sp.calibrationDue(v.graph)
 	}
 	return sp.wantsGraph() || len(sp.buried) >= max(64, len(v.pending)/4)
 }
@@ -153,7 +153,7 @@ func (sp *space) demote() {
 		sp.buried = append(sp.buried, slot)
 	}
 	sp.mu.Unlock()
-	sp.builder.leaving, sp.builder.calibrator = nil, nil
+	sp.builder.leaving, sp.builder.calibration.at = nil, nil
 	sp.builder.saved()
 	if n, ok := sp.number(); ok {
 		sp.shard.report(removeIfThere(sp.shard.fs, sp.shard.graphPath(n)))
@@ -295,6 +295,7 @@ func (sp *space) disown(g *hnsw.Graph) {
 		case g.Holds(slot):
 			g.Delete(slot)
 			sp.builder.leaving[slot] = struct{}{}
+			sp.builder.calibration.replaced.Add(1)
 			sp.builder.changed(1, sp.shard.engine.clock.Load())
 		default:
 			free = append(free, slot)

@@ -31,6 +31,7 @@ type Engine struct {
 	// lastQueries is queries as of the last build step.
 	lastQueries atomic.Uint64
 	searchers   sync.Pool // of *searcher
+	sampled     sampled
 
 	mu     sync.Mutex
 	shards []*Shard
@@ -170,6 +171,7 @@ func (e *Engine) keepTime() {
 		}
 		e.clock.Store(int64(time.Since(start) / time.Second))
 		e.saveResting()
+		e.recalibrate(e.loaded())
 		e.dropUnused()
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/croftdb/croft/ann"
@@ -269,6 +270,70 @@ func TestFilteredWalk(t *testing.T) {
 		sr.end()
 	}
 	require.GreaterOrEqual(t, hits, 195, "of 200")
+}
+
+// TestSearchesAreSampled shows that searches that were made are measured, that later ones heed it, and that it is told.
+func TestSearchesAreSampled(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	s := newSubject(t, Options{GraphAbove: 200, FlatBelow: 100, Logger: quiet(), Registerer: reg})
+	fillGraph(s, 600)
+	rng := rand.New(rand.NewPCG(9, 9))
+	query := func() {
+		var res Result
+		require.NoError(t, s.shard.Query(t.Context(), testKey(1, 1), &Query{Vector: clustered(rng), K: 10}, &res))
+		require.Equal(t, PlanGraph, res.Plan)
+	}
+	sp := s.shard.registry.find(testKey(1, 1)).space.Load()
+	for range askedEvery * askedEnough {
+		query()
+	}
+	require.True(t, sp.asked.full())
+	require.Eventually(t, func() bool {
+		e := sp.view.Load().graph.Effort()
+		return e != nil && e.Leashed()
+	}, 5*time.Minute, time.Millisecond)
+	query()
+
+	st, ok := s.shard.Partition(testKey(1, 1))
+	require.True(t, ok)
+	require.GreaterOrEqual(t, st.SampledRecall, 0.95)
+	require.LessOrEqual(t, st.SampledRecall, 1.0)
+	require.GreaterOrEqual(t, st.Ef, 10)
+	require.Equal(t, uint64(10*askedEnough), s.engine.sampled.wanted.Load())
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	values := map[string]float64{}
+	for _, f := range families {
+		if f.GetMetric()[0].GetCounter() != nil {
+			values[f.GetName()] = f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	require.Equal(t, float64(10*askedEnough), values["croft_engine_recall_sampled_wanted_total"])
+	require.Equal(t, float64(s.engine.sampled.found.Load()), values["croft_engine_recall_sampled_found_total"])
+}
+
+func TestAskedKeepsSome(t *testing.T) {
+	var a asked
+	values := []float32{0}
+	for i := range askedEvery * askedEnough * 3 / 2 {
+		values[0] = float32(i)
+		a.note(&ann.Request{Vector: values, K: 7, Recall: 0.9})
+	}
+	require.True(t, a.full(), "and no more are kept")
+	made := a.take()
+	require.Len(t, made, askedEnough)
+	require.False(t, a.full())
+	for i, r := range made {
+		require.Equal(t, ann.Request{Vector: []float32{float32(askedEvery*(i+1) - 1)}, K: 7, Recall: 0.9}, r)
+	}
+	require.Len(t, a.take(), askedEnough, "they serve until there are others")
+	for range askedEvery * askedEnough {
+		a.note(&ann.Request{Vector: []float32{-1}})
+	}
+	for _, r := range a.take() {
+		require.Equal(t, []float32{-1}, r.Vector)
+	}
+	require.Equal(t, float32(askedEvery-1), made[0].Vector[0], "who has taken them keeps them")
 }
 
 func TestSaveDue(t *testing.T) {

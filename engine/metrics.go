@@ -23,7 +23,11 @@ func gauge(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc("croft_engine_"+name, help, nil, nil)
 }
 
-var queriesTotal = prometheus.NewDesc("croft_engine_queries_total", "Partition searches begun.", nil, nil)
+var (
+	queriesTotal  = prometheus.NewDesc("croft_engine_queries_total", "Partition searches begun.", nil, nil)
+	sampledFound  = prometheus.NewDesc("croft_engine_recall_sampled_found_total", "True nearest neighbours that a sample of graph searches found.", nil, nil)
+	sampledWanted = prometheus.NewDesc("croft_engine_recall_sampled_wanted_total", "True nearest neighbours that a sample of graph searches was to find.", nil, nil)
+)
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
@@ -31,6 +35,8 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 		ch <- g.desc
 	}
 	ch <- queriesTotal
+	ch <- sampledFound
+	ch <- sampledWanted
 }
 
 // Collect implements prometheus.Collector.
@@ -46,4 +52,6 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(sums[i]))
 	}
 	ch <- prometheus.MustNewConstMetric(queriesTotal, prometheus.CounterValue, float64(c.engine.queries.Load()))
+	ch <- prometheus.MustNewConstMetric(sampledFound, prometheus.CounterValue, float64(c.engine.sampled.found.Load()))
+	ch <- prometheus.MustNewConstMetric(sampledWanted, prometheus.CounterValue, float64(c.engine.sampled.wanted.Load()))
 }

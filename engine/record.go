@@ -111,6 +111,11 @@ type PartitionStats struct {
 	Bytes   uint64 // logical size: ids, values, metadata
 	Version uint64
 	Indexed uint64 // records that the graph holds; Records when flat
+	// Ef is the breadth of a graph walk that finds DefaultRecall of ten neighbours, by what was measured; 0 without graph.
+	Ef int
+	// SampledRecall is the share of the true nearest that a sample of searches has found since the partition was loaded;
+	// 0 before any was sampled.
+	SampledRecall float64
 }
 
 // Stats is a shard's figures.

@@ -208,6 +208,9 @@ func (sr *searcher) walk(ctx context.Context, q *Query, limit int) error {
 	if sr.found, err = sr.view.graph.Search(ctx, &sr.request, sr.found[:0]); err != nil {
 		return err
 	}
+	if sr.request.Ef == 0 && sr.request.Among == nil {
+		sr.sp.asked.note(&sr.request)
+	}
 	first := ^uint64(0)
 	if len(sr.view.pending) > 0 {
 		first = sr.sp.born(sr.view.pending[0])

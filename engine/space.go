@@ -34,6 +34,8 @@ type space struct {
 	text   int64             // bytes of ids
 
 	builder builder
+	asked   asked
+	sampled sampled
 	warmth  warmth
 }
 
@@ -221,7 +223,7 @@ func (sp *space) bytes() int64 {
 	v := sp.view.Load()
 	n += int64(4 * cap(v.pending))
 	if v.graph != nil {
-		n += v.graph.Bytes()
+		n += v.graph.Bytes() + sp.asked.bytes(sp.dim)
 	}
 	return n
 }

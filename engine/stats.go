@@ -31,6 +31,7 @@ func (p *partition) stats() PartitionStats {
 		v := sp.view.Load()
 		if v.graph != nil {
 			st.Indexed = p.head.Records - min(p.head.Records, uint64(len(v.pending)))
+			st.Ef, st.SampledRecall = v.graph.EfFor(10, DefaultRecall), sp.sampled.recall()
 		}
 	}
 	return st
