@@ -135,9 +135,11 @@ func (e *Effort) between(k int, at func(i int) float64) float64 {
 	return at(i-1)*(1-t) + at(i)*t
 }
 
-// knobFor returns where on a grid a recall is reached, the last if nowhere. What is missed falls about exponentially.
+// knobFor returns where on a grid a recall is reached, or the highest that is: what some searches miss no effort finds.
+// The share missed falls about exponentially.
 func knobFor(grid []float64, recalls []float32, recall float64) float64 {
 	const least = 1e-5
+	recall = min(recall, float64(slices.Max(recalls)))
 	missed := func(r float64) float64 { return math.Log(max(1-r, least)) }
 	best := 0.0
 	for i, r := range recalls {

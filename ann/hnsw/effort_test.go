@@ -85,6 +85,7 @@ func TestMoreRecallTakesMoreEffort(t *testing.T) {
 		require.LessOrEqual(t, g.Effort().Stretch(k, low), g.Effort().Stretch(k, high))
 		require.LessOrEqual(t, g.Effort().Ef(k, low), g.Effort().Ef(k, high))
 		require.GreaterOrEqual(t, g.Effort().Ef(k, low), k)
+		require.Equal(t, g.Effort().Ef(k, 1), g.Effort().Ef(k, 0.99999), "beyond what was measured there is no more to gain")
 	})
 }
 
