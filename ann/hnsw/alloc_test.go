@@ -14,11 +14,20 @@ import (
 
 func TestSearchAllocatesNothing(t *testing.T) {
 	x, _ := build(t, 2000)
-	req := ann.Request{Vector: make([]float32, dim), K: 10, Ef: 50}
+	c := x.CalibrateFor([]ann.Request{{Vector: make([]float32, dim), K: 10}})
+	finish(t, c)
+	x.SetEffort(c.Effort())
+	for _, req := range []ann.Request{{K: 10, Ef: 50}, {K: 10}, {K: 10, Recall: 0.9}} {
+		req.Vector = make([]float32, dim)
+		testAllocs(t, x, &req)
+	}
+}
+
+func testAllocs(t *testing.T, x index, req *ann.Request) {
 	dst := make([]ann.Candidate, 0, 10)
 	ctx := t.Context()
 	perSearch := testing.AllocsPerRun(100, func() {
-		if _, err := x.Search(ctx, &req, dst); err != nil {
+		if _, err := x.Search(ctx, req, dst); err != nil {
 			t.Fatal(err)
 		}
 	})
