@@ -7,6 +7,7 @@ type chooser struct {
 	slots  []uint32 // candidates
 	out    []float32
 	keys   []uint64 // candidates by distance from the owner, salted with the owner
+	left   []uint64 // of keys: not picked, and not nearer to anything picked than to the owner
 	picked []uint32
 	from   measurer
 }
@@ -39,29 +40,47 @@ func (c *chooser) measure(g *Graph, slots []uint32) []float32 {
 // is nearer to it than the owner is, so that links go in different directions. Few enough are all taken.
 func (c *chooser) pick(g *Graph, owner uint32, limit int) {
 	c.picked = c.picked[:0]
-	all := len(c.keys) <= limit
-	for _, key := range c.keys {
-		if len(c.picked) == limit {
-			return
+	if len(c.keys) <= limit {
+		for _, key := range c.keys {
+			c.picked = append(c.picked, keySlot(key)^owner)
 		}
-		if slot := keySlot(key) ^ owner; all || c.diverse(g, slot, key) {
-			c.picked = append(c.picked, slot)
+		return
+	}
+	c.extend(g, owner, len(c.keys), limit)
+}
+
+// extend adds to c.picked, up to limit, by the same heuristic, which looks at the nearest of c.keys only.
+func (c *chooser) extend(g *Graph, owner uint32, nearest, limit int) {
+	c.left = append(c.left[:0], c.keys[:min(nearest, len(c.keys))]...)
+	for _, slot := range c.picked {
+		c.prune(g, owner, slot)
+	}
+	for len(c.left) > 0 && len(c.picked) < limit {
+		slot := keySlot(c.left[0]) ^ owner
+		c.left = slices.Delete(c.left, 0, 1)
+		c.picked = append(c.picked, slot)
+		if len(c.picked) < limit {
+			c.prune(g, owner, slot)
 		}
 	}
 }
 
-// diverse reports whether slot, of that key, is nearer to the owner than to everything picked.
-func (c *chooser) diverse(g *Graph, slot uint32, key uint64) bool {
-	if len(c.picked) == 0 {
-		return true
+// prune takes from c.left what is nearer to slot, which has been picked, than to the owner. A picked slot is bound once
+// and measured against all that is left: there are a tenth as many of those as there are candidates.
+func (c *chooser) prune(g *Graph, owner, slot uint32) {
+	if len(c.left) == 0 || !c.from.bindSlot(g, slot) {
+		return
 	}
-	if !c.from.bindSlot(g, slot) {
-		return false
+	c.slots = c.slots[:0]
+	for _, key := range c.left {
+		c.slots = append(c.slots, keySlot(key)^owner)
 	}
-	for i, distance := range c.measure(g, c.picked) {
-		if !isGone(distance) && makeKey(c.picked[i]^slot, distance) < key {
-			return false
+	n := 0
+	for i, distance := range c.measure(g, c.slots) {
+		if key := c.left[i]; isGone(distance) || makeKey(c.slots[i]^slot, distance) >= key {
+			c.left[n] = key
+			n++
 		}
 	}
-	return true
+	c.left = c.left[:n]
 }

@@ -52,7 +52,7 @@ func (r *repairer) note(slot uint32) {
 const (
 	mendCost     = 16 // what linking a slot anew costs, in slots looked at
 	repairPoll   = 64 // how much work lies between two looks at the context
-	maxReplacers = 8  // mending looks at this many times the room of a list, at most
+	maxReplacers = 2  // mending measures this many times the room of a list, at most, and tries the nearest half
 )
 
 // Repair unlinks deleted slots and returns those that no link leads to any more, also beside an error. Each is
@@ -179,63 +179,66 @@ func (g *Graph) mayEnter(slot, state uint32) bool {
 	return values != nil
 }
 
-// mendList replaces the links of a list that lead to leaving slots, and reports whether there were any. The new
-// neighbours are chosen among the old ones and those that the dead ones led to, and are offered a link back.
+// mendList replaces the links of a list that lead to leaving slots, and reports whether there were any. New neighbours
+// are chosen among those that the dead ones led to, and are offered a link back.
 func (g *Graph) mendList(s *scratch, slot uint32, level int) bool {
-	old := g.rewrite(s, slot, level)
-	if old == nil {
+	kept, mended := g.rewrite(s, slot, level)
+	if !mended {
 		return false
 	}
-	for _, target := range s.own.picked {
-		if !slices.Contains(old, target) {
-			g.linkBack(&s.other, target, slot, level)
-		}
+	for _, target := range s.own.picked[kept:] {
+		g.linkBack(&s.other, target, slot, level)
 	}
 	return true
 }
 
-// rewrite does the part of mendList that needs the lock of the list. It returns the old links, nil if they may stay,
-// and leaves the new ones in s.own.picked.
-func (g *Graph) rewrite(s *scratch, slot uint32, level int) (old []uint32) {
+// rewrite does the part of mendList that needs the lock of the list. It leaves the new list in s.own.picked, whose first
+// kept links are old ones.
+func (g *Graph) rewrite(s *scratch, slot uint32, level int) (kept int, mended bool) {
 	defer g.lock(slot).Unlock()
 	links := g.listAt(slot, level)
-	n, leaving := links.len(), false
-	for i := range n {
-		leaving = leaving || g.state(links.at(i))&stateLeaving != 0
-	}
-	if !leaving {
-		return nil
+	if !g.anyLeaving(links) {
+		return 0, false
 	}
 	g.gather(s, slot, level, links)
-	if s.own.rank(g, slot) {
-		s.own.pick(g, slot, links.room())
-	} else { // its own vector is gone: keep what may stay
-		s.own.picked = s.own.picked[:0]
-		for _, to := range s.slots[:n] {
-			if g.state(to)&stateDead == 0 {
-				s.own.picked = append(s.own.picked, to)
-			}
-		}
+	kept = len(s.own.picked)
+	if s.own.rank(g, slot) { // else its own vector is gone: nobody will look for it
+		s.own.extend(g, slot, links.room(), links.room())
 	}
 	links.set(s.own.picked)
-	return s.slots[:n]
+	return kept, true
 }
 
-// gather puts the neighbours that a list could have into s.own.slots: the live slots it leads to, directly or by
-// way of dead ones. The first of s.slots are the list's links.
+func (g *Graph) anyLeaving(links list) bool {
+	for i := range links.len() {
+		if g.state(links.at(i))&stateLeaving != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// gather puts a list's links to live slots, which stay, into s.own.picked, and those that could take the places of the
+// others into s.own.slots: the live slots that its dead ones led to, directly or by way of others. Links that stay are
+// not judged anew: most of them were offered by others while there was room, without being asked for their direction,
+// and a search misses them (DESIGN.md).
 func (g *Graph) gather(s *scratch, slot uint32, level int, links list) {
 	own := &s.own
-	own.slots = own.slots[:0]
+	own.slots, own.picked = own.slots[:0], own.picked[:0]
 	s.seen.reset(g.slots())
 	s.seen.add(slot)
 	s.slots = links.appendTo(s.slots[:0])
+	old := len(s.slots)
 	for i := 0; i < len(s.slots) && len(own.slots) < maxReplacers*links.room(); i++ {
 		to := s.slots[i]
 		switch {
 		case !s.seen.add(to):
 		case g.state(to)&stateDead != 0:
 			s.slots = g.listAt(to, level).appendTo(s.slots)
-		case g.linkable(to, level):
+		case !g.linkable(to, level):
+		case i < old:
+			own.picked = append(own.picked, to)
+		default:
 			own.slots = append(own.slots, to)
 		}
 	}
