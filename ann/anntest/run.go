@@ -39,6 +39,8 @@ func Run(t *testing.T, o Options) {
 			t.Run("deterministic", func(t *testing.T) { testDeterministic(newBed(t), newBed(t)) })
 			t.Run("edges of k", func(t *testing.T) { testEdges(newBed(t)) })
 			t.Run("filter", func(t *testing.T) { testFilter(newBed(t)) })
+			t.Run("correlated filter", func(t *testing.T) { testCorrelated(newBed(t)) })
+			t.Run("filter and deletes", func(t *testing.T) { testFilterDeleted(newBed(t)) })
 			t.Run("delete and insert again", func(t *testing.T) { testDelete(newBed(t)) })
 			t.Run("delete all", func(t *testing.T) { testDeleteAll(newBed(t)) })
 			t.Run("vectors gone", func(t *testing.T) { testGone(newBed(t)) })
@@ -99,27 +101,64 @@ func (b *bed) search(req ann.Request) []ann.Candidate {
 // checkRecall asks all queries and compares with an exact search of the slots that may be returned.
 func (b *bed) checkRecall(slots []uint32, filter ann.Filter) {
 	b.t.Helper()
+	b.check(slots, ann.Request{Filter: filter})
+}
+
+// checkAmong is checkRecall for all ways to say which slots may be returned: a filter, a set, or a filter and a set of
+// more than those.
+func (b *bed) checkAmong(slots []uint32) {
+	b.t.Helper()
+	only := setOf(slots)
+	more := slices.Clone(only)
+	for i := range more {
+		more[i] |= 0x1111111111111111
+	}
+	filter := filterFunc(only.Has)
+	b.check(slots, ann.Request{Filter: filter}, ann.Request{Among: only}, ann.Request{Among: more, Filter: filter})
+}
+
+func setOf(slots []uint32) ann.Set {
+	set := make(ann.Set, count/64+1)
+	for _, slot := range slots {
+		set[slot/64] |= 1 << (slot % 64)
+	}
+	return set
+}
+
+// check asks all queries of each request, for the k nearest.
+func (b *bed) check(slots []uint32, reqs ...ann.Request) {
+	b.t.Helper()
 	returnable := map[uint32]bool{}
 	for _, slot := range slots {
 		returnable[slot] = true
 	}
-	hits, want := 0, 0
+	hits, want := make([]int, len(reqs)), 0
 	for _, query := range b.queries {
 		exact := Exact(b.metric, b.src, slots, query, k)
-		got := b.search(ann.Request{Vector: query, K: k, Ef: ef, Filter: filter})
-		require.Len(b.t, got, len(exact))
-		for i, c := range got {
-			if !returnable[c.Slot] {
-				b.t.Fatalf("seed %d: slot %d must not be returned", seed, c.Slot)
-			}
-			if slices.ContainsFunc(got[:i], func(o ann.Candidate) bool { return o.Slot == c.Slot }) {
-				b.t.Fatalf("seed %d: slot %d is returned twice", seed, c.Slot)
-			}
-		}
-		hits += Hits(got, exact)
 		want += len(exact)
+		for i, req := range reqs {
+			req.Vector, req.K, req.Ef = query, k, ef
+			got := b.search(req)
+			require.Len(b.t, got, len(exact), "request %d", i)
+			b.checkSlots(got, returnable)
+			hits[i] += Hits(got, exact)
+		}
 	}
-	require.GreaterOrEqual(b.t, float64(hits), b.recall*float64(want), "seed %d: recall %d of %d", seed, hits, want)
+	for i := range reqs {
+		require.GreaterOrEqual(b.t, float64(hits[i]), b.recall*float64(want), "seed %d, request %d: recall %d of %d", seed, i, hits[i], want)
+	}
+}
+
+func (b *bed) checkSlots(got []ann.Candidate, returnable map[uint32]bool) {
+	b.t.Helper()
+	for i, c := range got {
+		if !returnable[c.Slot] {
+			b.t.Fatalf("seed %d: slot %d must not be returned", seed, c.Slot)
+		}
+		if slices.ContainsFunc(got[:i], func(o ann.Candidate) bool { return o.Slot == c.Slot }) {
+			b.t.Fatalf("seed %d: slot %d is returned twice", seed, c.Slot)
+		}
+	}
 }
 
 func testRecall(b *bed) { b.checkRecall(b.fill(0, count), nil) }
@@ -166,8 +205,48 @@ func testFilter(b *bed) {
 				allowed = append(allowed, slot)
 			}
 		}
-		b.checkRecall(allowed, m)
+		b.checkAmong(allowed)
 	}
+}
+
+// testCorrelated allows the slots nearest to one of them, and those farthest from it: most queries come from where
+// nothing is allowed, or only little.
+func testCorrelated(b *bed) {
+	slots := b.fill(0, count)
+	ranked := Exact(b.metric, b.src, slots, b.data[0], count)
+	for _, n := range []int{1, count / 50, count / 2} {
+		near, far := slots[:0:0], slots[:0:0]
+		for i := range n {
+			near, far = append(near, ranked[i].Slot), append(far, ranked[count-1-i].Slot)
+		}
+		b.checkAmong(near)
+		b.checkAmong(far)
+	}
+}
+
+// testFilterDeleted allows slots of which half are deleted, repaired away, and inserted again elsewhere.
+func testFilterDeleted(b *bed) {
+	b.fill(0, count)
+	var third, kept, gone []uint32
+	for slot := uint32(0); slot < count; slot += 3 {
+		third = append(third, slot)
+		if slot%2 == 0 {
+			gone = append(gone, slot)
+			b.index.Delete(slot)
+		} else {
+			kept = append(kept, slot)
+		}
+	}
+	among := ann.Request{Among: setOf(third)}
+	b.check(kept, among)
+	freed, err := b.index.Reclaim()
+	require.NoError(b.t, err)
+	require.ElementsMatch(b.t, gone, freed)
+	b.check(kept, among)
+	for _, slot := range freed {
+		b.insert(slot, b.data[slot+count])
+	}
+	b.check(third, among)
 }
 
 func testDelete(b *bed) {

@@ -60,14 +60,30 @@ type Index struct {
 	dim     int
 	src     ann.Source
 	slots   Slots
-	scratch sync.Pool // of *ann.TopK
+	scratch sync.Pool // of *scratch
+}
+
+type scratch struct {
+	top  ann.TopK
+	both both
+}
+
+// both is a filter within a set.
+type both struct {
+	among  ann.Set
+	filter ann.Filter // may be nil
+}
+
+// Allow implements ann.Filter.
+func (b *both) Allow(slot uint32) bool {
+	return b.among.Has(slot) && (b.filter == nil || b.filter.Allow(slot))
 }
 
 // New makes an Index over vectors of dim values.
 func New(metric ann.Metric, dim int, src ann.Source, slots Slots) *Index {
 	return &Index{
 		metric: metric, dim: dim, src: src, slots: slots,
-		scratch: sync.Pool{New: func() any { return new(ann.TopK) }},
+		scratch: sync.Pool{New: func() any { return new(scratch) }},
 	}
 }
 
@@ -76,12 +92,18 @@ func (x *Index) Search(ctx context.Context, req *ann.Request, dst []ann.Candidat
 	if len(req.Vector) != x.dim {
 		return dst, errs.New(errs.Invalid, "search: vector has %d values, the index %d", len(req.Vector), x.dim)
 	}
-	top := x.scratch.Get().(*ann.TopK)
-	defer x.scratch.Put(top)
-	top.Reset(req.K)
+	s := x.scratch.Get().(*scratch)
+	defer x.scratch.Put(s)
+	filter := req.Filter
+	if req.Among != nil {
+		s.both = both{req.Among, filter}
+		filter = &s.both
+		defer func() { s.both = both{} }()
+	}
+	s.top.Reset(req.K)
 	q := ann.Bind(x.metric, req.Vector)
-	if err := Scan(ctx, &q, x.src, x.slots.Slots(), req.Filter, top); err != nil {
+	if err := Scan(ctx, &q, x.src, x.slots.Slots(), filter, &s.top); err != nil {
 		return dst, err
 	}
-	return top.Sorted(dst), nil
+	return s.top.Sorted(dst), nil
 }

@@ -180,20 +180,24 @@ func orDefault(recall float32) float64 {
 	return float64(recall)
 }
 
-// aim sets how far the walk of a search goes and returns its breadth. A leash is for walks among all slots: it was
-// measured on those, and a walk that seeks out few slots is far behind the nearest of them most of the time.
+// aim sets how far the walk of a search goes and returns its breadth. A walk among a set has both a leash and the breadth
+// that does without one: the slots that are nearest to a query far away from the set are all about as far, and a leash
+// alone would lead to most of them (five times the work on clustered-1536 for a recall of 0.99 instead of 0.96).
 func (w *walker) aim(req *ann.Request) (ef int) {
 	e := w.g.effort.Load()
 	switch {
 	case req.Ef > 0:
 		return max(req.K, req.Ef)
-	case e == nil || !e.Leashed() || req.Among != nil:
+	case e == nil || !e.Leashed():
 		return w.g.EfFor(req.K, req.Recall)
 	}
 	w.leash = leash{
 		k:       req.K,
 		stretch: float32(e.Stretch(req.K, orDefault(req.Recall))),
 		offset:  offsetFor(w.g.cfg.Metric, req.Vector, float64(e.longest)),
+	}
+	if req.Among != nil {
+		return w.g.EfFor(req.K, req.Recall)
 	}
 	return max(maxBreadth, 2*req.K)
 }

@@ -13,7 +13,7 @@ import (
 // form if each were linked with those among the neighbours of its neighbours.
 //
 // That graph need not be connected, nor near to where the walk begins. A walk that has ended with fewer than ef slots
-// goes on from slots all over the set, and at last as walk does, by way of everything.
+// goes on from slots all over the set, and at last as walk does, by way of everything. On a leash, k slots will do.
 func (w *walker) walkAmong(ctx context.Context, start uint64, ef int) error {
 	s := w.s
 	s.pool.reset(ef)
@@ -21,14 +21,22 @@ func (w *walker) walkAmong(ctx context.Context, start uint64, ef int) error {
 	s.seen.add(w.slot(start))
 	s.pool.insert(w.flagged(start))
 	w.wanted = w.degree(w.slot(start))
-	if err := w.hop(ctx); err != nil || s.pool.full() {
+	if err := w.hop(ctx); err != nil || w.satisfied(ef) {
 		return err
 	}
 	w.sow()
-	if err := w.hop(ctx); err != nil || s.pool.full() {
+	if err := w.hop(ctx); err != nil || w.satisfied(ef) {
 		return err
 	}
 	return w.flood(ctx)
+}
+
+// satisfied reports whether a walk of breadth ef has found what it is to find.
+func (w *walker) satisfied(ef int) bool {
+	if w.leash.k > 0 {
+		ef = w.leash.k
+	}
+	return w.s.pool.admitted >= ef
 }
 
 // degree returns how many links to slots of the set a node is to have in the graph that a walk from start goes over. The
@@ -67,6 +75,9 @@ func (w *walker) hop(ctx context.Context) error {
 		out := s.room(len(s.slots))
 		s.from.measure(w.g, s.slots, out)
 		w.offer(node, s.slots, out)
+		if w.leash.k > 0 {
+			w.tighten()
+		}
 		if err := w.spend(ctx, read+len(out)); err != nil {
 			return err
 		}

@@ -50,3 +50,40 @@ func TestConformance(t *testing.T) {
 		})
 	}
 }
+
+// scanned adapts a graph's scan to the kit: each search scans every slot there may be.
+type scanned struct{ index }
+
+// all hands out the slots below end that are in a set; nil stands for all.
+type all struct {
+	next, end uint32
+	among     ann.Set
+}
+
+func (a *all) NextMany(dst []uint32) (n int) {
+	for ; a.next < a.end && n < len(dst); a.next++ {
+		if a.among == nil || a.among.Has(a.next) {
+			dst[n] = a.next
+			n++
+		}
+	}
+	return n
+}
+
+func (x scanned) Search(ctx context.Context, req *ann.Request, dst []ann.Candidate) ([]ann.Candidate, error) {
+	return x.Scan(ctx, req, &all{end: 10_000, among: req.Among}, dst)
+}
+
+// TestScanConformance holds a scan to what an exact index is held to, but for one answer in two hundred.
+func TestScanConformance(t *testing.T) {
+	for _, bits := range []int{hnsw.NoCodes, 1, 4} {
+		t.Run(fmt.Sprintf("bits=%d", bits), func(t *testing.T) {
+			anntest.Run(t, anntest.Options{
+				Recall: 0.995,
+				New: func(_ *testing.T, metric ann.Metric, dim int, src ann.Source) anntest.Index {
+					return scanned{index{hnsw.New(hnsw.Config{Metric: metric, Dim: dim, M: 4, EfConstruction: 10, Bits: bits, Seed: 3}, src)}}
+				},
+			})
+		})
+	}
+}

@@ -41,9 +41,6 @@ func (p *pool) reset(ef int) {
 	*p = pool{keys: p.keys[:0], ef: ef, bound: math.MaxUint64, reach: float32(math.Inf(1))}
 }
 
-// full reports whether there are ef candidates that may be returned, so that only nearer ones enter.
-func (p *pool) full() bool { return p.admitted >= p.ef }
-
 // insert takes in a key that is below p.bound.
 func (p *pool) insert(key uint64) {
 	at, end := 0, len(p.keys)

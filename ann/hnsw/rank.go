@@ -10,11 +10,16 @@ const rankBatch = 4
 // vectors for k 10 and find 0.984, 0.989, 0.992 and 0.993; measuring all 40 finds 0.9935.
 const rankMargin = 2
 
-// rank appends the k nearest of s.pool to dst, measured in full. Estimates order the candidates; the first k are
-// measured, then those that may, as far as the error of their estimate goes, belong before the k-th.
+// rank appends the k nearest of s.pool to dst, measured in full.
 func (w *walker) rank(k int, dst []ann.Candidate) []ann.Candidate {
+	w.s.ranked = w.s.pool.appendAdmitted(w.s.ranked[:0])
+	return w.rankKeys(k, rankMargin, dst)
+}
+
+// rankKeys appends the k nearest of s.ranked to dst. Estimates order the candidates; the first k are measured, then those
+// that may, as far as a number of standard deviations of their estimate's error goes, belong before the k-th.
+func (w *walker) rankKeys(k int, margin float32, dst []ann.Candidate) []ann.Candidate {
 	s := w.s
-	s.ranked = s.pool.appendAdmitted(s.ranked[:0])
 	if w.g.quant == nil {
 		for _, key := range s.ranked[:min(k, len(s.ranked))] {
 			dst = append(dst, ann.Candidate{Slot: keySlot(key), Distance: keyDistance(key)})
@@ -29,7 +34,7 @@ func (w *walker) rank(k int, dst []ann.Candidate) []ann.Candidate {
 			n = missing
 		}
 		batch := s.ranked[done:min(done+n, len(s.ranked))]
-		if batch = w.promising(batch); len(batch) == 0 {
+		if batch = w.promising(batch, margin); len(batch) == 0 {
 			break
 		}
 		w.measureFull(batch)
@@ -39,7 +44,7 @@ func (w *walker) rank(k int, dst []ann.Candidate) []ann.Candidate {
 }
 
 // promising cuts a batch where no candidate is likely to be among the k nearest.
-func (w *walker) promising(batch []uint64) []uint64 {
+func (w *walker) promising(batch []uint64, margin float32) []uint64 {
 	worst, full := w.s.results.Worst()
 	if !full {
 		return batch
@@ -47,8 +52,7 @@ func (w *walker) promising(batch []uint64) []uint64 {
 	rows := &w.g.nodes.Load().codes
 	for i, key := range batch {
 		estimate := keyDistance(key)
-		margin := rankMargin * w.s.from.coded.MarginAt(rows, keySlot(key), estimate)
-		if estimate-margin > worst.Distance {
+		if estimate-margin*w.s.from.coded.MarginAt(rows, keySlot(key), estimate) > worst.Distance {
 			return batch[:i]
 		}
 	}
