@@ -90,6 +90,8 @@ const (
 	PlanGraph Plan = "graph"
 	// PlanFilterScan is an exact scan of the records that match the filter.
 	PlanFilterScan Plan = "filter-scan"
+	// PlanFilterCodes is a scan of the codes of the records that match the filter, which the vectors of those in doubt follow.
+	PlanFilterCodes Plan = "filter-codes"
 	// PlanFilterGraph is a graph walk with the filter inside.
 	PlanFilterGraph Plan = "filter-graph"
 	// PlanSparse is an exact pass over the postings of the query's sparse indices, with a dense scan if asked for.

@@ -197,8 +197,7 @@ func (sr *searcher) scan(ctx context.Context, slots []uint32, res *Result) error
 	return nil
 }
 
-// walk searches the graph, among the slots that seen is restricted to, for as long as limit allows (0: no limit). Slots
-// that have been inserted since the view was made are also in its pending list, where scan finds them.
+// walk searches the graph, among the slots that seen is restricted to, for as long as limit allows (0: no limit).
 func (sr *searcher) walk(ctx context.Context, q *Query, limit int) error {
 	sr.request = ann.Request{Vector: q.Vector, K: q.K, Ef: sr.ef(q), Recall: q.Recall, Filter: &sr.seen, Limit: limit}
 	if sr.seen.on {
@@ -211,6 +210,13 @@ func (sr *searcher) walk(ctx context.Context, q *Query, limit int) error {
 	if sr.request.Ef == 0 && sr.request.Among == nil {
 		sr.sp.asked.note(&sr.request)
 	}
+	sr.offerFound()
+	return nil
+}
+
+// offerFound offers what was found in the graph, but for slots that are also in the view's pending list, where scan
+// finds them.
+func (sr *searcher) offerFound() {
 	first := ^uint64(0)
 	if len(sr.view.pending) > 0 {
 		first = sr.sp.born(sr.view.pending[0])
@@ -220,7 +226,6 @@ func (sr *searcher) walk(ctx context.Context, q *Query, limit int) error {
 			sr.top.Offer(c)
 		}
 	}
-	return nil
 }
 
 // ef is the breadth of the walk where one is asked for, else 0: the graph finds out what q.Recall takes.
@@ -232,31 +237,37 @@ func (sr *searcher) ef(q *Query) int {
 }
 
 // filtered searches the records that match q.Filter: by a walk among them where many match, else, or when the walk turns
-// out to be dearer, by measuring each of them.
+// out to be dearer, by measuring the code or the vector of each.
 func (sr *searcher) filtered(ctx context.Context, q *Query, res *Result) error {
 	set, err := sr.match(ctx, q.Filter)
 	if err != nil {
 		return err
 	}
-	if strategy, limit := sr.choose(set, q); strategy == filter.Graph {
+	choice := sr.choose(set, q)
+	if choice.Strategy == filter.Graph {
 		res.Plan = PlanFilterGraph
 		sr.seen.restrict(set)
-		err := sr.walk(ctx, q, limit)
+		err := sr.walk(ctx, q, choice.Limit)
 		if err == nil {
 			return sr.scan(ctx, sr.view.pending, res)
 		}
 		if !errors.Is(err, ann.ErrLimit) {
 			return err
 		}
+		choice.Strategy = choice.Fallback
+	}
+	if choice.Strategy == filter.Codes {
+		res.Plan = PlanFilterCodes
+		return sr.scanCodes(ctx, q, set, res)
 	}
 	res.Plan, sr.set = PlanFilterScan, set
 	return sr.scanSet(ctx, set, res)
 }
 
-func (sr *searcher) choose(set *roaring.Bitmap, q *Query) (s filter.Strategy, limit int) {
+func (sr *searcher) choose(set *roaring.Bitmap, q *Query) filter.Choice {
 	g := sr.view.graph
 	if g == nil {
-		return filter.Scan, 0
+		return filter.Choice{Strategy: filter.Scan}
 	}
 	cfg := g.Config()
 	t := filter.Terms{
@@ -267,6 +278,22 @@ func (sr *searcher) choose(set *roaring.Bitmap, q *Query) (s filter.Strategy, li
 		t.CodeBytes = cfg.Dim * cfg.Bits / 8
 	}
 	return filter.Choose(t)
+}
+
+// scanCodes measures those slots of a set that are in the graph by their codes, and those that are pending by their
+// vectors.
+func (sr *searcher) scanCodes(ctx context.Context, q *Query, set *roaring.Bitmap, res *Result) error {
+	sr.request = ann.Request{Vector: q.Vector, K: q.K, Filter: &sr.seen}
+	var err error
+	if sr.found, err = sr.view.graph.Scan(ctx, &sr.request, set.ManyIterator(), sr.found[:0]); err != nil {
+		return err
+	}
+	sr.offerFound()
+	if len(sr.view.pending) == 0 {
+		return nil
+	}
+	sr.seen.restrict(set)
+	return sr.scan(ctx, sr.view.pending, res)
 }
 
 // match returns the slots that match a filter. Those in which only a part of the filter could be looked up are

@@ -12,35 +12,43 @@ func TestChoose(t *testing.T) {
 		matches, total, ef, m int
 		want                  Strategy
 	}{
-		{0, 1_000_000, 100, 16, Scan},            // nothing to find
-		{10, 1_000_000, 100, 16, Scan},           // a handful
-		{1_000, 1_000_000, 100, 16, Scan},        // one in a thousand
-		{10_000, 1_000_000, 100, 16, Graph},      // one in a hundred: a walk looks through the others
-		{1_000_000, 1_000_000, 100, 16, Graph},   // all
-		{60, 60_000, 64, 16, Scan},               // 0.1 % of a middling partition
-		{6_000, 60_000, 64, 16, Graph},           // 10 %
-		{60_000, 60_000, 100, 16, Graph},         // all
-		{500, 5_000, 64, 16, Scan},               // 10 % of a small one
-		{30_000, 60_000, 10_000, 16, Graph},      // such breadth takes a walk through everything, by its codes
-		{5_000_000, 10_000_000, 1000, 64, Graph}, // large
+		{0, 1_000_000, 100, 16, Scan},          // nothing to find
+		{100, 1_000_000, 100, 16, Scan},        // a handful
+		{1_000, 1_000_000, 100, 16, Codes},     // one in a thousand
+		{10_000, 1_000_000, 100, 16, Codes},    // one in a hundred: neighbours of neighbours do not connect them
+		{10_000, 1_000_000, 100, 64, Codes},    // those of broader lists do, but reading them costs more
+		{100_000, 1_000_000, 100, 16, Graph},   // one in ten
+		{1_000_000, 1_000_000, 100, 16, Graph}, // all
+		{60, 60_000, 64, 16, Scan},             // 0.1 % of a middling partition
+		{600, 60_000, 64, 16, Codes},           // 1 %
+		{6_000, 60_000, 64, 16, Graph},         // 10 %
+		{60_000, 60_000, 100, 16, Graph},       // all
+		{500, 5_000, 64, 16, Codes},            // 10 % of a small one
+		{30_000, 60_000, 10_000, 16, Codes},    // such breadth takes a walk through everything
+		{5_000_000, 10_000_000, 1000, 64, Graph},
 	} {
-		s, limit := Choose(Terms{Matches: c.matches, Total: c.total, Ef: c.ef, M: c.m, RowBytes: 4 * 784, CodeBytes: 784 / 2})
-		require.Equal(t, c.want, s, "%+v", c)
-		require.Equal(t, s == Graph, limit > c.matches, "%+v: a code is cheaper than a row, so that the limit is above the matches", c)
+		choice := Choose(Terms{Matches: c.matches, Total: c.total, Ef: c.ef, M: c.m, RowBytes: 4 * 784, CodeBytes: 784 / 2})
+		require.Equal(t, c.want, choice.Strategy, "%+v", c)
+		if c.want == Graph {
+			require.Equal(t, Codes, choice.Fallback)
+			require.InDelta(t, scanDiscount*float64(c.matches), choice.Limit, 1)
+		} else {
+			require.Zero(t, choice.Limit)
+		}
 	}
-	require.Equal(t, "scan", Scan.String())
-	require.Equal(t, "graph", Graph.String())
+	for s, name := range map[Strategy]string{Scan: "scan", Codes: "codes", Graph: "graph"} {
+		require.Equal(t, name, s.String())
+	}
 }
 
-// TestChooseByCodes: the smaller the codes are beside the rows, the sooner a walk pays, and the more work it may do.
-func TestChooseByCodes(t *testing.T) {
+// TestChooseWithoutCodes: codes as large as vectors are not worth a look, and a walk falls back on vectors.
+func TestChooseWithoutCodes(t *testing.T) {
 	terms := Terms{Matches: 1000, Total: 100_000, Ef: 64, M: 16, RowBytes: 6144, CodeBytes: 6144}
-	s, _ := Choose(terms)
-	require.Equal(t, Scan, s)
+	require.Equal(t, Choice{Strategy: Scan}, Choose(terms))
+	terms.Matches = 10_000
+	require.Equal(t, Choice{Strategy: Graph, Limit: 6000, Fallback: Scan}, Choose(terms))
 	terms.CodeBytes = 384
-	s, limit := Choose(terms)
-	require.Equal(t, Graph, s)
-	require.Greater(t, limit, 3*terms.Matches)
+	require.Equal(t, Codes, Choose(terms).Fallback)
 }
 
 // TestChooseIsMonotonic: where a scan is chosen it is chosen for fewer matches too, and for a broader walk.
@@ -53,16 +61,15 @@ func TestChooseIsMonotonic(t *testing.T) {
 		}
 		terms.CodeBytes = max(1, terms.RowBytes/rapid.IntRange(1, 32).Draw(t, "smaller"))
 		terms.Matches = rapid.IntRange(1, terms.Total).Draw(t, "matches")
-		if s, _ := Choose(terms); s == Graph {
+		if Choose(terms).Strategy == Graph {
 			return
 		}
 		choose := func(change func(*Terms)) Strategy {
 			changed := terms
 			change(&changed)
-			s, _ := Choose(changed)
-			return s
+			return Choose(changed).Strategy
 		}
-		require.Equal(t, Scan, choose(func(c *Terms) { c.Matches = rapid.IntRange(0, c.Matches).Draw(t, "fewer") }))
-		require.Equal(t, Scan, choose(func(c *Terms) { c.Ef += rapid.IntRange(0, 1000).Draw(t, "broader") }))
+		require.NotEqual(t, Graph, choose(func(c *Terms) { c.Matches = rapid.IntRange(0, c.Matches).Draw(t, "fewer") }))
+		require.NotEqual(t, Graph, choose(func(c *Terms) { c.Ef += rapid.IntRange(0, 1000).Draw(t, "broader") }))
 	})
 }
