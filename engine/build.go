@@ -18,6 +18,9 @@ const (
 	buildBatch = 512
 	// repairBudget bounds one step of repair, in nodes looked at.
 	repairBudget = 4096
+	// repairPerInsert is what taking a dead node out costs, in the same unit. Where every insert replaces a record, repair
+	// keeps up if it may spend as much for each.
+	repairPerInsert = 256
 )
 
 // builder is the part of a space that its maintenance alone uses, one step at a time.
@@ -209,7 +212,7 @@ func (sp *space) grow(ctx context.Context, threads int) (more bool, err error) {
 	}
 	sp.swap(func(v *view) { v.pending = v.pending[len(batch):] })
 	sp.disown(v.graph)
-	unrepaired, err := sp.repair(ctx, v.graph)
+	unrepaired, err := sp.repair(ctx, v.graph, len(batch))
 	if err != nil {
 		return false, sp.abandon(ctx, err)
 	}
@@ -308,13 +311,17 @@ func (sp *space) disown(g *hnsw.Graph) {
 
 // repair mends the links around dead nodes, once there are enough of them to be worth a sweep or nothing else is to
 // be done.
-func (sp *space) repair(ctx context.Context, g *hnsw.Graph) (more bool, err error) {
+func (sp *space) repair(ctx context.Context, g *hnsw.Graph, inserted int) (more bool, err error) {
 	dead := g.Dead()
 	if dead == 0 || (dead < max(64, g.Len()/20) && len(sp.view.Load().pending) > 0) {
 		return false, nil
 	}
 	defer catchFault(&err)
-	freed, more, err := g.Repair(ctx, repairBudget)
+	budget := repairBudget
+	if dead > g.Len()/10 { // they come faster than they go
+		budget = max(budget, repairPerInsert*inserted)
+	}
+	freed, more, err := g.Repair(ctx, budget)
 	for _, slot := range freed {
 		delete(sp.builder.leaving, slot)
 	}
