@@ -391,6 +391,33 @@ func TestChurn(t *testing.T) {
 	readBack(t, s.shard)
 }
 
+// TestRepairKeepsUp overwrites records as fast as a step of the builder takes them in: dead nodes must not pile up, though
+// there is always something to insert first.
+func TestRepairKeepsUp(t *testing.T) {
+	s := newSubject(t, Options{GraphAbove: 200, FlatBelow: 100, Logger: quiet()})
+	n := 3000
+	if raceEnabled {
+		n = 1500
+	}
+	fillGraph(s, n)
+	s.stop()
+	sp := s.space(testKey(1, 1))
+	rng := rand.New(rand.NewPCG(8, 8))
+	most := 0
+	for i := range 3 * n / buildBatch {
+		c := &Command{Op: OpUpsert, Key: testKey(1, 1)}
+		for j := range buildBatch {
+			c.Records = append(c.Records, Record{ID: "id-" + strconv.Itoa((i*buildBatch+j)%n), Values: clustered(rng)})
+		}
+		s.apply(c)
+		_, err := sp.maintain(t.Context(), 2)
+		require.NoError(t, err)
+		s.shard.epochs.reclaim()
+		most = max(most, sp.view.Load().graph.Dead())
+	}
+	require.Less(t, most, n/2, "of %d nodes", n)
+}
+
 // TestBothWays grows a partition over the threshold and shrinks it below the other one.
 func TestBothWays(t *testing.T) {
 	s := newSubject(t, Options{GraphAbove: 200, FlatBelow: 100, Logger: quiet()})
