@@ -53,15 +53,6 @@ func (c *Config) Validate() error {
 	return errors.Join(faults...)
 }
 
-// linkMetric is what neighbours in a graph are chosen by: under inner products, everybody's nearest would be the few
-// longest vectors.
-func (c *Config) linkMetric() ann.Metric {
-	if c.Metric == ann.DotProduct {
-		return ann.Euclidean
-	}
-	return c.Metric
-}
-
 // A code u of b bits stands for the value u-(2^b-1)/2 on a grid whose steps are as wide as suits the values of a rotated
 // vector: nearly normal ones, of variance 1/D.
 type grid struct {
