@@ -77,6 +77,7 @@ func TestCalibrateHeedsDeletesAndContext(t *testing.T) {
 
 // TestMoreRecallTakesMoreEffort looks at the choices for all recalls.
 func TestMoreRecallTakesMoreEffort(t *testing.T) {
+	oneGoroutine(t)
 	g, _, _ := calibrated(t, ann.Euclidean, 4, 500)
 	rapid.Check(t, func(t *rapid.T) {
 		k := rapid.IntRange(1, 1000).Draw(t, "k")
@@ -91,6 +92,7 @@ func TestMoreRecallTakesMoreEffort(t *testing.T) {
 
 // TestEffortReachesRecall asks for recall, of vectors that the graph has never seen.
 func TestEffortReachesRecall(t *testing.T) {
+	oneGoroutine(t)
 	const n = 1500
 	all := make([]uint32, n)
 	for i := range all {

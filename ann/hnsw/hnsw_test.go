@@ -40,6 +40,9 @@ func (x index) Reclaim() (all []uint32, err error) {
 // TestConformance takes vectors of 24 values, for which codes of one bit say little: those are to stay useful.
 func TestConformance(t *testing.T) {
 	for bits, recall := range map[int]float64{hnsw.NoCodes: 0.97, 1: 0.88, 4: 0.97} {
+		if testing.Short() && bits != 4 {
+			continue // the race detector learns nothing from other widths
+		}
 		t.Run(fmt.Sprintf("bits=%d", bits), func(t *testing.T) {
 			anntest.Run(t, anntest.Options{
 				Recall: recall,
@@ -48,6 +51,13 @@ func TestConformance(t *testing.T) {
 				},
 			})
 		})
+	}
+}
+
+// oneGoroutine leaves a test out where only the race detector looks, which takes ten times as long.
+func oneGoroutine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("nothing runs side by side here")
 	}
 }
 
@@ -76,6 +86,7 @@ func (x scanned) Search(ctx context.Context, req *ann.Request, dst []ann.Candida
 
 // TestScanConformance holds a scan to what an exact index is held to, but for one answer in two hundred.
 func TestScanConformance(t *testing.T) {
+	oneGoroutine(t)
 	for _, bits := range []int{hnsw.NoCodes, 1, 4} {
 		t.Run(fmt.Sprintf("bits=%d", bits), func(t *testing.T) {
 			anntest.Run(t, anntest.Options{

@@ -15,6 +15,7 @@ import (
 // compares recall with that of a graph built of the last vectors alone, for walks so narrow that bad links show. Choosing
 // all links of a mended list anew fails it by 0.03.
 func TestWornGraphFindsWhatAFreshOneDoes(t *testing.T) {
+	oneGoroutine(t)
 	const n, dim, step, rounds, tolerance = 3000, 16, 100, 3, 0.01
 	all := anntest.Clustered(11, (rounds+1)*n+200, dim)
 	all, queries := all[:(rounds+1)*n], all[(rounds+1)*n:]

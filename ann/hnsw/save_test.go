@@ -51,6 +51,7 @@ func answers(t testing.TB, s ann.Searcher) (all [][]ann.Candidate) {
 }
 
 func TestLoadGivesBackWhatWasSaved(t *testing.T) {
+	oneGoroutine(t)
 	for _, n := range []int{0, 1, 2, 15, 100, 1023, 1024, 1025, 3000} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			x, src := build(t, n)
@@ -84,12 +85,14 @@ func TestLoadGivesBackWhatWasSaved(t *testing.T) {
 }
 
 func TestSameInsertsGiveSameBytes(t *testing.T) {
+	oneGoroutine(t)
 	a, _ := build(t, 2000)
 	b, _ := build(t, 2000)
 	require.Equal(t, save(t, a), save(t, b))
 }
 
 func TestSaveBetweenTwoCallsOfRepair(t *testing.T) {
+	oneGoroutine(t)
 	x, src := build(t, 1500)
 	for slot := range uint32(300) {
 		x.Delete(slot)
@@ -111,6 +114,7 @@ func TestSaveBetweenTwoCallsOfRepair(t *testing.T) {
 
 // TestLoadNoticesEveryDamage flips bits and cuts the file short.
 func TestLoadNoticesEveryDamage(t *testing.T) {
+	oneGoroutine(t)
 	x, src := build(t, 300)
 	data := save(t, x)
 	r := rand.New(rand.NewPCG(5, 5))
