@@ -388,13 +388,21 @@ func testConcurrent(b *bed) {
 }
 
 func (b *bed) searchUntil(done chan struct{}) {
+	half := make(ann.Set, count/64+1)
+	for i := range half {
+		half[i] = 0x5555555555555555
+	}
 	for i := 0; ; i++ {
 		select {
 		case <-done:
 			return
 		default:
 		}
-		got, err := b.index.Search(context.Background(), &ann.Request{Vector: b.queries[i%queries], K: k, Ef: ef}, nil)
+		req := &ann.Request{Vector: b.queries[i%queries], K: k, Ef: ef}
+		if i%2 == 0 {
+			req.Among = half
+		}
+		got, err := b.index.Search(context.Background(), req, nil)
 		if err != nil || len(got) != k {
 			b.t.Errorf("search beside writes: %d found, %v", len(got), err)
 			return

@@ -5,6 +5,7 @@
 package hnsw_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,17 +18,29 @@ func TestSearchAllocatesNothing(t *testing.T) {
 	c := x.CalibrateFor([]ann.Request{{Vector: make([]float32, dim), K: 10}})
 	finish(t, c)
 	x.SetEffort(c.Effort())
-	for _, req := range []ann.Request{{K: 10, Ef: 50}, {K: 10}, {K: 10, Recall: 0.9}} {
-		req.Vector = make([]float32, dim)
-		testAllocs(t, x, &req)
+	third := make(ann.Set, 2000/64)
+	for i := range third {
+		third[i] = 0x9249249249249249
 	}
+	for _, req := range []ann.Request{{K: 10, Ef: 50}, {K: 10}, {K: 10, Recall: 0.9}, {K: 10, Among: third}} {
+		req.Vector = make([]float32, dim)
+		testAllocs(t, x.Search, &req)
+	}
+	slots := &all{}
+	scan := func(ctx context.Context, req *ann.Request, dst []ann.Candidate) ([]ann.Candidate, error) {
+		*slots = all{end: 2000}
+		return x.Scan(ctx, req, slots, dst)
+	}
+	testAllocs(t, scan, &ann.Request{Vector: make([]float32, dim), K: 10})
 }
 
-func testAllocs(t *testing.T, x index, req *ann.Request) {
+type search func(context.Context, *ann.Request, []ann.Candidate) ([]ann.Candidate, error)
+
+func testAllocs(t *testing.T, do search, req *ann.Request) {
 	dst := make([]ann.Candidate, 0, 10)
 	ctx := t.Context()
 	perSearch := testing.AllocsPerRun(100, func() {
-		if _, err := x.Search(ctx, req, dst); err != nil {
+		if _, err := do(ctx, req, dst); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -12,21 +12,32 @@ import (
 // but looked through, as in ACORN (Patel et al., 2024): it is a walk over the graph that the slots of the set would
 // form if each were linked with those among the neighbours of its neighbours.
 //
-// That graph need not be connected, nor near to where the walk begins. A walk that has ended with fewer than ef slots
-// goes on from slots all over the set, and at last as walk does, by way of everything. On a leash, k slots will do.
+// That graph need not be connected, nor near to where the walk begins, which is where the query is. Where that is far away
+// from the set, slots from all over the set are where to begin; what is nearest to the query is then about as far as
+// much else, and takes a broader walk to find (a half broader: a recall of 0.96 instead of 0.93 for the tenth of
+// mnist-784 farthest from the 30 % of it that are in the set). A walk that has ended with fewer than ef slots, or k on a
+// leash, goes on as walk does, by way of everything.
 func (w *walker) walkAmong(ctx context.Context, start uint64, ef int) error {
 	s := w.s
-	s.pool.reset(ef)
 	s.seen.reset(w.g.slots())
 	s.seen.add(w.slot(start))
+	far := w.survey(w.slot(start))
+	if far {
+		ef += ef / 2
+	}
+	s.pool.reset(ef)
 	s.pool.insert(w.flagged(start))
-	w.wanted = w.degree(w.slot(start))
+	if far {
+		w.sow()
+	}
 	if err := w.hop(ctx); err != nil || w.satisfied(ef) {
 		return err
 	}
-	w.sow()
-	if err := w.hop(ctx); err != nil || w.satisfied(ef) {
-		return err
+	if !far {
+		w.sow()
+		if err := w.hop(ctx); err != nil || w.satisfied(ef) {
+			return err
+		}
 	}
 	return w.flood(ctx)
 }
@@ -39,12 +50,17 @@ func (w *walker) satisfied(ef int) bool {
 	return w.s.pool.admitted >= ef
 }
 
-// degree returns how many links to slots of the set a node is to have in the graph that a walk from start goes over. The
-// fewer there are around start the more it takes: neighbours of neighbours are not as near as neighbours, nor chosen to
-// lie in different directions. Where half of the slots are in the set, half the room of a list will do; twice its room is
-// as much as ever pays. What counts is start, where the query is, though a walk may lead away from there: to find what
-// is nearest to a query among slots that are all far from it takes a thorough search.
-func (w *walker) degree(start uint32) int {
+const (
+	farShare = 20 // where less than one in so many are in the set, it is far away
+	maxWays  = 64 // slots outside of a set that is far away to be ways to it: they join parts of it that lie around a query
+)
+
+// survey finds out how many of the slots around start are in the set: whether it is far away, and w.wanted, how many
+// links to its slots a node is to have in the graph that the walk goes over. The fewer there are the more it takes:
+// neighbours of neighbours are not as near as neighbours, nor chosen to lie in different directions. Where half of the
+// slots are in the set, half the room of a list will do; twice its room is as much as ever pays. What counts is start,
+// where the query is, though a walk may lead away from there to where more are in the set.
+func (w *walker) survey(start uint32) (far bool) {
 	all, passing := 0, 0
 	count := func(links list) {
 		w.s.passing = w.admit.among.appendPassing(links, w.s.passing[:0])
@@ -59,7 +75,12 @@ func (w *walker) degree(start uint32) int {
 		count(w.g.listAt(slot, 0))
 	}
 	outside := float64(all-passing) / float64(max(all, 1))
-	return int(2 * float64(w.g.width) * outside * outside)
+	w.wanted = int(2 * float64(w.g.width) * outside * outside)
+	w.ways = 0
+	if far = passing*farShare < all; far {
+		w.ways = maxWays
+	}
+	return far
 }
 
 // hop expands the pool until there is nothing left in it to expand.
@@ -85,7 +106,7 @@ func (w *walker) hop(ctx context.Context) error {
 }
 
 // gather sets s.slots to those slots of the set that a node leads to and that are new, and returns how many lists it has
-// read. A slot outside of the set is looked through once in a walk.
+// read. A slot outside of the set is looked through once in a walk, and may be a way from a node that leads to none.
 func (w *walker) gather(node uint32) (read int) {
 	s := w.s
 	links := w.g.listAt(node, 0)
@@ -102,6 +123,10 @@ func (w *walker) gather(node uint32) (read int) {
 		}
 		s.seen.add(slot)
 		found += w.collect(w.g.listAt(slot, 0))
+	}
+	if found == 0 && w.ways > 0 {
+		w.ways -= len(s.around)
+		s.slots = append(s.slots, s.around...)
 	}
 	return 1 + len(s.around)
 }
@@ -174,8 +199,8 @@ func (v *visited) addNew(slots, dst []uint32) []uint32 {
 	return dst[:from+n]
 }
 
-// seeds is how many slots of a set a walk begins anew from.
-const seeds = 16
+// seeds is how many slots of a set a walk begins from.
+const seeds = 64
 
 // sow takes slots from all over the set into the pool.
 func (w *walker) sow() {
