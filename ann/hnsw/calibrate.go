@@ -121,8 +121,11 @@ func (c *Calibrator) bind(w *walker) []float32 {
 		return values
 	}
 	slot := c.slots[0]
+	if !c.g.Has(slot) { // handed back since it was drawn, and perhaps being given another vector
+		return nil
+	}
 	values, scale := c.g.src.Vector(slot)
-	if values == nil || !c.g.Has(slot) {
+	if values == nil {
 		return nil
 	}
 	w.salt, w.self = slot, true
