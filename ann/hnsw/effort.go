@@ -197,10 +197,14 @@ func (w *walker) aim(req *ann.Request) (ef int) {
 		offset:  offsetFor(w.g.cfg.Metric, req.Vector, float64(e.longest)),
 	}
 	if req.Among != nil {
+		w.leash.stretch *= amongStretch
 		return w.g.EfFor(req.K, req.Recall)
 	}
 	return max(maxBreadth, 2*req.K)
 }
+
+// amongStretch is how much longer a leash is for a walk among a set: in the graph that it goes over, ways around are longer.
+const amongStretch = 1.25
 
 // offsetFor returns what makes distances from a vector positive, but for longer ones than any in the sample. Inner
 // products are then half of squared distances in the space of one more dimension where all vectors are equally long.

@@ -12,35 +12,37 @@ import (
 // but looked through, as in ACORN (Patel et al., 2024): it is a walk over the graph that the slots of the set would
 // form if each were linked with those among the neighbours of its neighbours.
 //
-// That graph need not be connected, nor near to where the walk begins, which is where the query is. Where that is far away
-// from the set, slots from all over the set are where to begin; what is nearest to the query is then about as far as
-// much else, and takes a broader walk to find (a half broader: a recall of 0.96 instead of 0.93 for the tenth of
-// mnist-784 farthest from the 30 % of it that are in the set). A walk that has ended with fewer than ef slots, or k on a
-// leash, goes on as walk does, by way of everything.
+// How the set lies around the start, where the query is, decides how hard that will be. The fewer slots are in the set the
+// more links each is to have: neighbours of neighbours are not as near as neighbours, nor chosen to lie in different
+// directions. Where half are in the set, half the room of a list will do; twice its room is as much as ever pays. And the
+// broader the walk may become: what is nearest to a query among slots that are all far away is about as far as much
+// else. An easy query does not use that breadth, as its leash ends it before.
+//
+// The graph need not be connected, nor near to the start: from far away, the walk begins from slots all over the set as
+// well. One that has ended with fewer than ef slots, or k on a leash, goes on as walk does, by way of everything.
 func (w *walker) walkAmong(ctx context.Context, start uint64, ef int) error {
 	s := w.s
 	s.seen.reset(w.g.slots())
 	s.seen.add(w.slot(start))
-	far := w.survey(w.slot(start))
-	if far {
-		ef += ef / 2
-	}
+	outside := w.outside(w.slot(start))
+	w.wanted = int(2 * float64(w.g.width) * outside * outside)
+	ef += int(float64(ef) * outside * outside)
 	s.pool.reset(ef)
 	s.pool.insert(w.flagged(start))
-	if far {
-		w.sow()
-	}
-	if err := w.hop(ctx); err != nil || w.satisfied(ef) {
-		return err
-	}
-	if !far {
-		w.sow()
+	if outside < farAway {
 		if err := w.hop(ctx); err != nil || w.satisfied(ef) {
 			return err
 		}
 	}
+	w.sow()
+	if err := w.hop(ctx); err != nil || w.satisfied(ef) {
+		return err
+	}
 	return w.flood(ctx)
 }
+
+// farAway is the share of slots outside of the set, around the start, from which on the set is somewhere else.
+const farAway = 0.95
 
 // satisfied reports whether a walk of breadth ef has found what it is to find.
 func (w *walker) satisfied(ef int) bool {
@@ -50,37 +52,23 @@ func (w *walker) satisfied(ef int) bool {
 	return w.s.pool.admitted >= ef
 }
 
-const (
-	farShare = 20 // where less than one in so many are in the set, it is far away
-	maxWays  = 64 // slots outside of a set that is far away to be ways to it: they join parts of it that lie around a query
-)
-
-// survey finds out how many of the slots around start are in the set: whether it is far away, and w.wanted, how many
-// links to its slots a node is to have in the graph that the walk goes over. The fewer there are the more it takes:
-// neighbours of neighbours are not as near as neighbours, nor chosen to lie in different directions. Where half of the
-// slots are in the set, half the room of a list will do; twice its room is as much as ever pays. What counts is start,
-// where the query is, though a walk may lead away from there to where more are in the set.
-func (w *walker) survey(start uint32) (far bool) {
+// outside returns the share of the neighbours of a slot, and of theirs, that are not in the set.
+func (w *walker) outside(slot uint32) float64 {
+	s := w.s
 	all, passing := 0, 0
 	count := func(links list) {
-		w.s.passing = w.admit.among.appendPassing(links, w.s.passing[:0])
+		s.passing = w.admit.among.appendPassing(links, s.passing[:0])
 		all += links.len()
-		passing += len(w.s.passing)
+		passing += len(s.passing)
 	}
-	links := w.g.listAt(start, 0)
+	links := w.g.listAt(slot, 0)
 	count(links)
-	w.s.around = links.appendTo(w.s.around[:0])
-	w.g.prefetch(w.s.around)
-	for _, slot := range w.s.around {
+	s.around = links.appendTo(s.around[:0])
+	w.g.prefetch(s.around)
+	for _, slot := range s.around {
 		count(w.g.listAt(slot, 0))
 	}
-	outside := float64(all-passing) / float64(max(all, 1))
-	w.wanted = int(2 * float64(w.g.width) * outside * outside)
-	w.ways = 0
-	if far = passing*farShare < all; far {
-		w.ways = maxWays
-	}
-	return far
+	return float64(all-passing) / float64(max(all, 1))
 }
 
 // hop expands the pool until there is nothing left in it to expand.
@@ -106,7 +94,7 @@ func (w *walker) hop(ctx context.Context) error {
 }
 
 // gather sets s.slots to those slots of the set that a node leads to and that are new, and returns how many lists it has
-// read. A slot outside of the set is looked through once in a walk, and may be a way from a node that leads to none.
+// read. A slot outside of the set is looked through once in a walk.
 func (w *walker) gather(node uint32) (read int) {
 	s := w.s
 	links := w.g.listAt(node, 0)
@@ -123,10 +111,6 @@ func (w *walker) gather(node uint32) (read int) {
 		}
 		s.seen.add(slot)
 		found += w.collect(w.g.listAt(slot, 0))
-	}
-	if found == 0 && w.ways > 0 {
-		w.ways -= len(s.around)
-		s.slots = append(s.slots, s.around...)
 	}
 	return 1 + len(s.around)
 }

@@ -87,7 +87,7 @@ func (x scanned) Search(ctx context.Context, req *ann.Request, dst []ann.Candida
 // TestScanConformance holds a scan to what an exact index is held to, but for one answer in two hundred.
 func TestScanConformance(t *testing.T) {
 	oneGoroutine(t)
-	for _, bits := range []int{hnsw.NoCodes, 1, 4} {
+	for _, bits := range []int{1, 4} {
 		t.Run(fmt.Sprintf("bits=%d", bits), func(t *testing.T) {
 			anntest.Run(t, anntest.Options{
 				Recall: 0.995,

@@ -89,7 +89,7 @@ type walker struct {
 
 	leash leash
 
-	wanted, ways   int // see survey
+	wanted         int // links to slots of a set that a node is to have
 	limit          int // work after which to give up, 0: none
 	work, unpolled int // done so far, and since the context was looked at
 }
