@@ -18,7 +18,8 @@ type Request struct {
 	// is asked only about those that are near enough to be returned: what few slots pass is told by Among.
 	Among Set
 	// Limit is how much work a graph walk may do before it gives up with ErrLimit, as the number of distances measured
-	// and lists of links read; 0 stands for no limit. Exact indexes ignore it.
+	// and lists of links read; 0 stands for no limit. One that is likely to come to it gives up at once. Exact indexes
+	// ignore it.
 	Limit int
 }
 

@@ -1,0 +1,65 @@
+package hnsw_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/ann/anntest"
+)
+
+// TestLimit gives walks as much work to do as they need, a little less, and next to none: they answer, or give up with
+// nothing.
+func TestLimit(t *testing.T) {
+	const n = 2000
+	x, src := build(t, n)
+	query, _ := src.Vector(7)
+	tenth := make(ann.Set, n/64+1)
+	for slot := 0; slot < n; slot += 10 {
+		tenth[slot/64] |= 1 << (slot % 64)
+	}
+	search := func(among ann.Set, limit int) ([]ann.Candidate, error) {
+		return x.Search(t.Context(), &ann.Request{Vector: query, K: 10, Ef: 20, Among: among, Limit: limit}, nil)
+	}
+	free, err := search(tenth, 0)
+	require.NoError(t, err)
+	require.Len(t, free, 10)
+
+	work := 1
+	for ; ; work++ {
+		got, err := search(tenth, work)
+		if err == nil {
+			require.Equal(t, free, got, "a limit changes no answer")
+			break
+		}
+		require.ErrorIs(t, err, ann.ErrLimit)
+		require.Empty(t, got)
+	}
+	require.Less(t, work, n/2, "a walk pays")
+	require.Greater(t, work, 20)
+}
+
+// TestLimitFarAway asks for the few slots that are farthest from a query: a walk that may not do much does not begin, one
+// that may finds them.
+func TestLimitFarAway(t *testing.T) {
+	const n, few = 2000, 100
+	x, src := build(t, n)
+	query, _ := src.Vector(7)
+	var slots []uint32
+	for slot := range uint32(n) {
+		slots = append(slots, slot)
+	}
+	ranked := anntest.Exact(config.Metric, src, slots, query, n)
+	far := make(ann.Set, n/64+1)
+	for _, c := range ranked[n-few:] {
+		far[c.Slot/64] |= 1 << (c.Slot % 64)
+	}
+	req := ann.Request{Vector: query, K: few, Ef: few, Among: far, Limit: n / 2}
+	_, err := x.Search(t.Context(), &req, nil)
+	require.ErrorIs(t, err, ann.ErrLimit)
+	req.Limit = 100 * n
+	got, err := x.Search(t.Context(), &req, nil)
+	require.NoError(t, err)
+	require.Len(t, got, few)
+}
