@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -29,8 +30,11 @@ func setOf(cores ...int) *cpuSet {
 	return &s
 }
 
-// cores returns the cores that this thread may run on.
-func cores() ([]int, error) {
+// cores returns the cores that this process may run on. They are read once: a thread that was started by a pinned one,
+// while the others were being freed, may be left with fewer.
+var cores = sync.OnceValues(readCores)
+
+func readCores() ([]int, error) {
 	var s cpuSet
 	_, _, errno := syscall.RawSyscall(syscall.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(s), uintptr(unsafe.Pointer(&s)))
 	if errno != 0 {
