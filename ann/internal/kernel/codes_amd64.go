@@ -32,7 +32,7 @@ func codeDots(w way, width int, query []int8, rows *Rows, offset int, ids []uint
 	job := newJob(rows, ids)
 	job.query, job.blocks = &query[0], len(query)/codeBlock
 	job.offset, job.out = offset, &out[0]
-	job.plan(len(query) / 8 * width)
+	job.plan(rows.Stride - offset) // what lies behind the codes is wanted as well: the factors of an estimate
 	if done := job.run(w, width); done < len(ids) {
 		panic(outside(ids[done], rows))
 	}
