@@ -14,7 +14,7 @@ func DefaultBits(dim int) int {
 	switch {
 	case dim < 64:
 		return NoCodes
-	case dim < 384:
+	case dim < 128:
 		return 8
 	case dim < 1024:
 		return 4

@@ -34,6 +34,8 @@ func (w *walker) walkAmong(ctx context.Context, start uint64, ef int) error {
 		links = linksFar
 		ef *= 4
 		w.leash = leash{}
+	} else if w.leash.k == 0 { // one whose breadth is all that says how far it goes
+		ef += int(float64(ef) * outside * outside)
 	}
 	w.wanted = int(links * float64(w.g.width) * outside * outside)
 	s.pool.reset(ef)
