@@ -27,7 +27,7 @@ func (w *walker) rankKeys(k int, margin float32, dst []ann.Candidate) []ann.Cand
 		return dst
 	}
 	s.results.Reset(k)
-	w.fetch(s.ranked[:min(k+rankBatch, len(s.ranked))])
+	w.fetch(s.ranked[:w.expected(k, margin)])
 	for done := 0; done < len(s.ranked); {
 		n := rankBatch
 		if missing := k - s.results.Len(); missing > 0 {
@@ -41,6 +41,26 @@ func (w *walker) rankKeys(k int, margin float32, dst []ann.Candidate) []ann.Cand
 		done += len(batch)
 	}
 	return s.results.Sorted(dst)
+}
+
+// expected returns how many of s.ranked are likely to be measured: the first k, and those that promising would let pass if
+// the k-th's distance were what it seems to be.
+func (w *walker) expected(k int, margin float32) int {
+	ranked := w.s.ranked
+	n := min(k, len(ranked))
+	if n == 0 || w.g.fetcher == nil {
+		return n
+	}
+	rows := &w.g.nodes.Load().codes
+	kth := keyDistance(ranked[n-1])
+	for n < len(ranked) {
+		estimate := keyDistance(ranked[n])
+		if estimate-margin*w.s.from.coded.MarginAt(rows, keySlot(ranked[n]), estimate) > kth {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // promising cuts a batch where no candidate is likely to be among the k nearest.
