@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"testing"
 
@@ -38,23 +37,15 @@ func movedSlots(a, b ringTable) []int {
 	return moved
 }
 
-// moveSigma is the standard deviation of the slots that a shard of n has by consistent hashing: its share of the
-// circle is Beta(V, (n-1)V) distributed, and slots fall into it at random.
-func moveSigma(n int) float64 {
-	p, v := 1/float64(n), float64(virtualNodes)
-	share := p * (1 - p) / (float64(n)*v + 1)
-	return math.Sqrt(Slots*p*(1-p) + Slots*Slots*share)
-}
-
 func TestRingMovesItsShare(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 5, 16, 64, 255} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			table := newRing(shardIDs(n))
 			added := table.with(uint16(n))
-			require.InDelta(t, Slots/float64(n+1), len(movedSlots(table, added)), 3*moveSigma(n+1), "slots moved by adding")
+			require.InDelta(t, Slots/float64(n+1), len(movedSlots(table, added)), 3*slotsSigma(n+1), "slots moved by adding")
 			if n > 1 {
 				removed := table.without(0)
-				require.InDelta(t, Slots/float64(n), len(movedSlots(table, removed)), 3*moveSigma(n), "slots moved by removing")
+				require.InDelta(t, Slots/float64(n), len(movedSlots(table, removed)), 3*slotsSigma(n), "slots moved by removing")
 			}
 		})
 	}

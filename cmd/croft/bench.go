@@ -18,7 +18,8 @@ func (a *app) benchCommand() *cobra.Command {
 		Example: `  croft bench recall --dataset ./mnist-784
   croft bench recall --dataset ./mnist-784 --target http://127.0.0.1:5080`,
 	}
-	cmd.AddCommand(a.benchRecallCommand(), a.benchFiltersCommand(), a.benchChurnCommand(), a.benchDataCommand(), a.benchPlotCommand())
+	cmd.AddCommand(a.benchRecallCommand(), a.benchFiltersCommand(), a.benchChurnCommand(), a.benchDataCommand(), a.benchPlotCommand(),
+		a.benchRingCommand())
 	return group(cmd)
 }
 

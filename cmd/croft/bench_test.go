@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/croftdb/croft/bench"
+	"github.com/croftdb/croft/cluster"
 )
 
 func TestBenchUsage(t *testing.T) {
@@ -100,4 +101,25 @@ func TestBenchPlot(t *testing.T) {
 	after, err := os.ReadFile(to)
 	require.NoError(t, err)
 	require.Equal(t, svg, after, "a refusal leaves the old drawing alone")
+}
+
+func TestBenchRing(t *testing.T) {
+	run := func(code int, args ...string) *testApp {
+		a := newTestApp("", nil)
+		require.Equal(t, code, a.run(t.Context(), append([]string{"bench", "ring"}, args...)), a.err.String())
+		return a
+	}
+	table := run(exitOK, "--shards", "5,64", "--tenants", "1000,20000")
+	require.Equal(t, 1+4, strings.Count(table.out.String(), "\n"))
+	require.Contains(t, table.err.String(), "4 of 4 rows within 3 sigma")
+	var report struct {
+		Slots int                  `json:"slots"`
+		Rows  []cluster.RingSpread `json:"rows"`
+	}
+	require.NoError(t, json.Unmarshal(run(exitOK, "--shards", "5", "--tenants", "1000", "--json").out.Bytes(), &report))
+	require.Equal(t, cluster.Slots, report.Slots)
+	require.Equal(t, 5, report.Rows[0].Shards)
+	require.InDelta(t, 1.0/6, report.Rows[0].MovedExpected, 1e-9)
+	require.Contains(t, run(exitUsage, "--shards", "1").err.String(), "must be 2 to 8192")
+	require.Contains(t, run(exitUsage, "--tenants", "0").err.String(), "at least 1")
 }
