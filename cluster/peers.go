@@ -1,6 +1,11 @@
 package cluster
 
-import "context"
+import (
+	"context"
+	"time"
+
+	"github.com/croftdb/croft/internal/errs"
+)
 
 // method is what a node asks of another. Numbers are on the wire: append only.
 type method uint8
@@ -32,10 +37,45 @@ type peers interface {
 	// start opens the links: until then nobody is answered.
 	start() error
 	// call sends a request to a node and appends its answer to dst. The other side's errors come back with their kind,
-	// hint and advice when to retry. Unavailable: the node was not reached and has not seen the request. OutcomeUnknown: the
-	// link broke, or ctx ended, after it may have.
+	// hint and advice when to retry, a notLeaderError as such. Unavailable: the node was not reached and has not seen the
+	// request. OutcomeUnknown: the link broke, or ctx ended, after it may have. request is free again when call returns.
 	call(ctx context.Context, to string, m method, request, dst []byte) ([]byte, error)
-	// addr is where other nodes reach this one.
+	// callAddr is call for who knows an address and not yet the node behind it, nor perhaps the cluster: it joins.
+	callAddr(ctx context.Context, addr string, m method, request, dst []byte) ([]byte, error)
+	// addr is where other nodes reach this one, empty if they cannot.
 	addr() string
+	// close ends the links and waits for the handlers, whose ctx ends. It closes the transports that are still open.
 	close() error
+}
+
+// notLeaderError is the answer of a node that does not lead the group it was asked for: nothing was done. Links carry it.
+type notLeaderError struct {
+	leader string // node id of who does lead, as far as is known; else empty
+	err    *errs.Error
+}
+
+func newNotLeaderError(group, leader string) *notLeaderError {
+	err := errs.New(errs.Unavailable, "%s has no leader here", group).WithRetryAfter(retryLeader)
+	return &notLeaderError{leader, err}
+}
+
+func (e *notLeaderError) Error() string { return e.err.Error() }
+
+func (e *notLeaderError) Unwrap() error { return e.err }
+
+// unreached is the answer of a call whose request went nowhere.
+func unreached(node string, err error) error {
+	return errs.New(errs.Unavailable, "node %s was not reached: %w", node, err).WithRetryAfter(time.Second)
+}
+
+// unanswered is the answer of a call whose request may have arrived.
+func unanswered(node string, err error) error {
+	return errs.New(errs.OutcomeUnknown, "no answer from node %s: %w", node, err).
+		WithHint("what was asked may or may not have been done: read before repeating it")
+}
+
+// errNoMethod is the answer to a method that this version does not have.
+func errNoMethod(m method) error {
+	return errs.New(errs.FailedPrecondition, "this node does not know method %d", m).
+		WithHint("let all nodes run the same version of croft")
 }

@@ -1,18 +1,44 @@
 package cluster
 
-import "github.com/hashicorp/raft"
+import (
+	"context"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/croftdb/croft/internal/errs"
+)
 
 // transports makes the transport of each group: the seam between a node alone and one with peers.
 type transports interface {
-	// open returns the transport of a group. raft closes it when the group shuts down.
+	// open returns the transport of a group. raft closes it when the group shuts down. A group that is open already gets a
+	// new transport, and the old one is closed.
 	open(group string) raft.Transport
 }
 
-// loopback is the transport of groups with a single voter: nobody is ever dialled. Address and server id are both
+// loopback are the links of a node alone: they reach nobody, and groups have a single voter. Address and server id are both
 // the node id, so that a later change of address touches no group's configuration.
 type loopback struct{ node raft.ServerID }
+
+var _ peers = loopback{}
 
 func (l loopback) open(string) raft.Transport {
 	_, t := raft.NewInmemTransport(raft.ServerAddress(l.node))
 	return t
 }
+
+func (l loopback) handle(method, handler) {}
+
+func (l loopback) start() error { return nil }
+
+func (l loopback) call(_ context.Context, to string, _ method, _, dst []byte) ([]byte, error) {
+	return dst, errs.New(errs.Unavailable, "node %s was not reached: this node has no links to others", to).
+		WithHint("start this node with --peer-listen")
+}
+
+func (l loopback) callAddr(ctx context.Context, addr string, m method, request, dst []byte) ([]byte, error) {
+	return l.call(ctx, addr, m, request, dst)
+}
+
+func (l loopback) addr() string { return "" }
+
+func (l loopback) close() error { return nil }
