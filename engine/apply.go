@@ -83,6 +83,11 @@ func (a *applier) command(c *Command) error {
 		a.dropIndex(c.Key.Index)
 		return nil
 	}
+	if c.Once != nil {
+		if done, err := a.repeated(c); done || err != nil {
+			return err
+		}
+	}
 	if !a.enter(c.Key, c.Op) {
 		return nil
 	}
@@ -95,6 +100,11 @@ func (a *applier) command(c *Command) error {
 		return err
 	}
 	a.leave()
+	if c.Once != nil && a.out.Err == nil {
+		if err := a.remember(c); err != nil {
+			return err
+		}
+	}
 	s.countBuffer()
 	return nil
 }

@@ -243,6 +243,7 @@ func FuzzApply(f *testing.F) {
 	f.Add(AppendCommand(nil, &Command{Op: OpDropIndex, Key: Key{Index: 1}}))
 	f.Add(AppendCommand(nil, &Command{Op: OpDropPartition, Key: testKey(1, 1)}))
 	f.Add(AppendCommand(nil, &Command{Op: OpDefineIndex, Schema: Schema{ID: 2, Metric: ann.DotProduct}}))
+	f.Add(AppendCommand(nil, &Command{Op: OpDeleteAll, Key: testKey(1, 1), Once: &Once{Key: [16]byte{1}, At: 99, Before: 3}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, err := DecodeCommand(b); err == nil {
 			again, err := DecodeCommand(AppendCommand(nil, c))
@@ -301,6 +302,13 @@ func TestCommandRoundTrip(t *testing.T) {
 			prefix := make([]byte, rapid.IntRange(0, 7).Draw(t, "prefix"))
 			b := AppendCommand(prefix, c)[len(prefix):]
 			got, err := DecodeCommand(b)
+			require.NoError(t, err)
+			require.Equal(t, c, got)
+			if c.Op <= OpDropIndex {
+				continue
+			}
+			c.Once = &Once{Key: key.Tenant, At: rapid.Int64().Draw(t, "at"), Before: rapid.IntRange(0, 1<<30).Draw(t, "before")}
+			got, err = DecodeCommand(AppendCommand(nil, c))
 			require.NoError(t, err)
 			require.Equal(t, c, got)
 		}

@@ -48,6 +48,7 @@ type Command struct {
 	Records []Record
 	Targets []Target // OpDelete
 	Update  Update   // OpUpdate
+	Once    *Once    // nil: takes effect as often as it is proposed; not for OpDefineIndex and OpDropIndex, which change nothing the second time
 }
 
 // Applied is the answer of Apply, the same on every replica.
@@ -55,5 +56,7 @@ type Applied struct {
 	Index    uint64 // of the log entry
 	Affected int    // records stored, changed or removed
 	Version  uint64 // of the partition afterwards
-	Err      error  // a refusal that every replica makes alike (unknown index, wrong dimension, dropped)
+	Repeated bool   // a command with the same key had been applied before, at First; this one changed nothing
+	First    uint64
+	Err      error // a refusal that every replica makes alike (unknown index, wrong dimension, dropped)
 }

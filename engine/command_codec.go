@@ -15,12 +15,16 @@ const keySize = 24
 
 // AppendCommand appends the encoding of c, the form in which it travels in the log. See docs/format/log.md.
 func AppendCommand(b []byte, c *Command) []byte {
-	b = append(b, byte(c.Op))
 	switch c.Op {
 	case OpDefineIndex:
-		return appendSchema(b, c.Schema)
+		return appendSchema(append(b, byte(c.Op)), c.Schema)
 	case OpDropIndex:
-		return codec.AppendUint64(b, uint64(c.Key.Index))
+		return codec.AppendUint64(append(b, byte(c.Op)), uint64(c.Key.Index))
+	}
+	if c.Once == nil {
+		b = append(b, byte(c.Op))
+	} else {
+		b = appendOnce(append(b, byte(c.Op)|onceFlag), c.Once)
 	}
 	b = appendKey(b, c.Key)
 	switch c.Op {
@@ -40,7 +44,7 @@ func AppendCommand(b []byte, c *Command) []byte {
 
 // EncodedSize returns about how many bytes AppendCommand appends, to size its buffer.
 func EncodedSize(c *Command) int {
-	n := 64
+	n := 128
 	for i := range c.Records {
 		r := &c.Records[i]
 		n += 32 + len(r.ID) + 4*len(r.Values) + 8*len(r.Sparse.Indices) + r.Metadata.Size()
@@ -57,7 +61,14 @@ func EncodedSize(c *Command) int {
 // DecodeCommand reads what AppendCommand wrote. Values may alias b. Damaged input gives an error of kind Corrupt.
 func DecodeCommand(b []byte) (*Command, error) {
 	r := codec.NewReader(b)
-	c := &Command{Op: Op(r.Byte())}
+	op := r.Byte()
+	c := &Command{Op: Op(op &^ onceFlag)}
+	if op&onceFlag != 0 {
+		if c.Op == OpDefineIndex || c.Op == OpDropIndex {
+			return nil, errs.New(errs.Corrupt, "decode command: operation %d has a key", c.Op)
+		}
+		c.Once = readOnce(r)
+	}
 	switch c.Op {
 	case OpDefineIndex:
 		c.Schema = readSchema(r)
@@ -85,6 +96,24 @@ func DecodeCommand(b []byte) (*Command, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// onceFlag is set in the first byte of commands that have a Once.
+const onceFlag = 0x80
+
+func appendOnce(b []byte, o *Once) []byte {
+	b = append(b, o.Key[:]...)
+	b = append(b, o.Body[:]...)
+	b = codec.AppendUint64(b, uint64(o.At))
+	return codec.AppendUvarint(b, uint64(o.Before))
+}
+
+func readOnce(r *codec.Reader) *Once {
+	o := &Once{}
+	copy(o.Key[:], r.Raw(len(o.Key)))
+	copy(o.Body[:], r.Raw(len(o.Body)))
+	o.At, o.Before = int64(r.Uint64()), readInt(r)
+	return o
 }
 
 func appendKey(b []byte, k Key) []byte {

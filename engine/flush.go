@@ -98,7 +98,7 @@ func (s *Shard) freeze() (f *flushing, again bool) {
 			return nil, false
 		}
 		s.frozen, s.active = s.active, newMemtable(s.blocks)
-		s.frozenState = shardState{Ident: s.ident.Shard, Applied: s.applied.Load(), NextNumber: s.nextNumber}
+		s.frozenState = shardState{Ident: s.ident.Shard, Applied: s.applied.Load(), NextNumber: s.nextNumber, OnceNow: s.onceNow}
 		s.frozenHeads = s.headsOf(s.frozen)
 	}
 	return &flushing{
@@ -254,6 +254,9 @@ func (f *flushing) commit(tx store.RW) error {
 		}
 	}
 	if err := f.commitSegments(tx); err != nil {
+		return err
+	}
+	if err := f.commitOnce(tx); err != nil {
 		return err
 	}
 	f.state.NextSegment = f.shard.nextSegment

@@ -14,6 +14,7 @@ type memtable struct {
 	touched map[Key]struct{}   // partitions whose head is to be written or removed
 	garbage []uint64           // numbers of partitions emptied or dropped
 	schemas map[IndexID]Schema // defined; a zero Schema is a dropped index
+	once    onceTable
 	bytes   int64
 	dirty   bool // anything at all
 }
@@ -24,6 +25,7 @@ func newMemtable(b *blocks) *memtable {
 		parts:   map[*partition]*memPart{},
 		touched: map[Key]struct{}{},
 		schemas: map[IndexID]Schema{},
+		once:    newOnceTable(),
 	}
 }
 

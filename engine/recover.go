@@ -99,7 +99,7 @@ func (s *Shard) create() error {
 
 func (s *Shard) setState(st shardState) {
 	s.ident = segment.Ident{Shard: st.Ident}
-	s.nextNumber, s.nextSegment = st.NextNumber, st.NextSegment
+	s.nextNumber, s.nextSegment, s.onceNow = st.NextNumber, st.NextSegment, st.OnceNow
 	s.applied.Store(st.Applied)
 	s.flushed.Store(st.Applied)
 }

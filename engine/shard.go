@@ -37,6 +37,7 @@ type Shard struct {
 	mu         sync.RWMutex
 	schemas    map[IndexID]*Schema
 	nextNumber uint64
+	onceNow    int64 // see shardState
 	active     *memtable
 	frozen     *memtable // being flushed, or waiting for space on the disk
 	// What belongs to frozen: the state of the shard and the heads at that moment.

@@ -17,9 +17,10 @@ const (
 	bucketRecords                        // partition number, record id → storedRecord
 	bucketSegments                       // segment id → segmentUse
 	bucketGarbage                        // number of a dropped partition whose records are still there
+	bucketOnce                           // what commands with a key have done, see once.go
 )
 
-var bucketNames = []string{"meta", "schemas", "partitions", "records", "segments", "garbage"}
+var bucketNames = []string{"meta", "schemas", "partitions", "records", "segments", "garbage", "once"}
 
 const recordsFormat = 1
 
@@ -31,6 +32,7 @@ type shardState struct {
 	Applied     uint64   // index of the last log entry whose effects are stored
 	NextNumber  uint64   // of the next partition
 	NextSegment uint64
+	OnceNow     int64 // the clock by which keys are forgotten, 0: none was used yet
 }
 
 func (s *shardState) encode() []byte {
@@ -38,7 +40,11 @@ func (s *shardState) encode() []byte {
 	b = append(b, s.Ident[:]...)
 	b = codec.AppendUint64(b, s.Applied)
 	b = codec.AppendUint64(b, s.NextNumber)
-	return codec.AppendUint64(b, s.NextSegment)
+	b = codec.AppendUint64(b, s.NextSegment)
+	if s.OnceNow == 0 {
+		return b
+	}
+	return codec.AppendUint64(b, uint64(s.OnceNow))
 }
 
 func decodeShardState(p []byte) (s shardState, err error) {
@@ -49,6 +55,9 @@ func decodeShardState(p []byte) (s shardState, err error) {
 	}
 	copy(s.Ident[:], r.Raw(16))
 	s.Applied, s.NextNumber, s.NextSegment = r.Uint64(), r.Uint64(), r.Uint64()
+	if r.Err() == nil && r.Len() > 0 {
+		s.OnceNow = int64(r.Uint64())
+	}
 	return s, r.Done()
 }
 
