@@ -19,12 +19,12 @@ const alignRetry = time.Second
 // comparing again: at start, before a write, and on a wake until it succeeds.
 type aligner struct {
 	state  func() *state
-	shards map[uint16]*shard
+	shards func() replicaMap
 	logger *slog.Logger
 	woken  chan struct{}
 }
 
-func newAligner(state func() *state, shards map[uint16]*shard, logger *slog.Logger) *aligner {
+func newAligner(state func() *state, shards func() replicaMap, logger *slog.Logger) *aligner {
 	return &aligner{state: state, shards: shards, logger: logger, woken: make(chan struct{}, 1)}
 }
 
@@ -56,7 +56,7 @@ func (a *aligner) run(ctx context.Context) {
 // alignAll returns once every shard knows the indexes and tombstones that the metadata plane holds now.
 func (a *aligner) alignAll(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, sh := range a.shards {
+	for _, sh := range a.shards() {
 		g.Go(func() error { return a.align(ctx, sh) })
 	}
 	return g.Wait()

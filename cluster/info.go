@@ -51,7 +51,10 @@ func (n *Node) Info() Info {
 	}
 	info := Info{ClusterID: n.id.ClusterID, NodeID: n.id.NodeID}
 	for _, id := range s.shards {
-		sh := n.shards[id]
+		sh := n.replica(id)
+		if sh == nil {
+			continue
+		}
 		info.Shards = append(info.Shards, ShardInfo{
 			ID: int(id), Leader: sh.group.leader(), State: sh.group.stateName(),
 			Stats: sh.engine.Stats(), Tenants: tenants[id],

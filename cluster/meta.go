@@ -36,7 +36,12 @@ func (m *metaPlane) state() *state { return m.fsm.state.Load() }
 
 // propose commits a command and returns the state machine's answer.
 func (m *metaPlane) propose(ctx context.Context, c *metaCommand) (metaResult, error) {
-	answer, err := m.group.propose(ctx, appendMetaCommand(nil, c))
+	return m.proposeBytes(ctx, appendMetaCommand(nil, c))
+}
+
+// proposeBytes proposes an encoded command, which it keeps.
+func (m *metaPlane) proposeBytes(ctx context.Context, cmd []byte) (metaResult, error) {
+	answer, err := m.group.propose(ctx, cmd)
 	if err != nil {
 		return metaResult{}, err
 	}

@@ -29,7 +29,7 @@ func (n *Node) CreateNamespace(ctx context.Context, ix Index, name string) (Name
 	}
 	r.shard.creating.Lock() // of two who create it at once, one is told that it exists
 	defer r.shard.creating.Unlock()
-	if err := r.shard.readable(); err != nil {
+	if err := r.shard.readable(ctx); err != nil {
 		return Namespace{}, err
 	}
 	if _, ok := r.shard.engine.Partition(r.key); ok {
@@ -110,7 +110,7 @@ func (n *Node) IndexStats(ix Index) []Namespace {
 func (n *Node) partitions(ix *Index) []Namespace {
 	s := n.meta.state()
 	var all []Namespace
-	for id, sh := range n.shards {
+	for id, sh := range n.replicas() {
 		for _, p := range sh.engine.Partitions(ix.ID) {
 			if t, ok := s.tenantByID(p.Key.Tenant); ok && s.home(t) == id {
 				all = append(all, Namespace{t.name, p, int(id)})

@@ -47,7 +47,9 @@ type Node struct {
 
 	engine  *engine.Engine
 	meta    *metaPlane
-	shards  map[uint16]*shard
+	local   *replicaSet
+	hints   leaderHints
+	peers   peers
 	trimmer *trimmer
 	aligner *aligner
 
@@ -67,7 +69,7 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{opts: opts, logger: opts.Logger, fail: newFailure(opts.Logger), shards: map[uint16]*shard{}}
+	n := &Node{opts: opts, logger: opts.Logger, fail: newFailure(opts.Logger), local: newReplicaSet()}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -80,7 +82,7 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	if n.metrics, err = newMetrics(n, opts.Registerer); err != nil {
 		return nil, err
 	}
-	n.trimmer = newTrimmer(opts.LogRetain, opts.Logger)
+	n.trimmer = newTrimmer(opts.LogRetain, n.groups, opts.Logger)
 	if n.engine, err = engine.Open(opts.Engine); err != nil {
 		return nil, err
 	}
@@ -104,8 +106,12 @@ func (n *Node) openDir() (err error) {
 		return err
 	}
 	n.disk = newDiskGuard(n.opts.DiskReserve, func() (uint64, error) { return dataFS.Free(dir) })
-	n.id, err = loadIdentity(dir, n.opts.Shards)
-	return err
+	if n.id, err = loadIdentity(dir, n.opts.Shards); err != nil {
+		return err
+	}
+	n.hints = make(leaderHints, n.id.Shards)
+	n.peers = newAlone(n.id.NodeID)
+	return nil
 }
 
 // dataFS is the disk of the data directory.
@@ -130,7 +136,7 @@ func (n *Node) openGroups() error {
 	err := g.Wait()
 	for i, s := range shards {
 		if s != nil {
-			n.shards[uint16(i)] = s
+			n.local.put(uint16(i), s)
 		}
 	}
 	return err
@@ -139,7 +145,7 @@ func (n *Node) openGroups() error {
 func (n *Node) groupOptions(name string) groupOptions {
 	return groupOptions{
 		name: name, identity: n.id.ClusterID + "/" + name, node: raft.ServerID(n.id.NodeID), create: !n.id.Complete,
-		tick: n.opts.RaftTick, segmentSize: n.opts.SegmentSize, transports: loopback{raft.ServerID(n.id.NodeID)},
+		tick: n.opts.RaftTick, segmentSize: n.opts.SegmentSize, transports: n.peers,
 		fail: n.fail, append: n.metrics.appendSeconds(name), grown: n.trimmer.wake, logger: n.logger,
 	}
 }
@@ -157,10 +163,9 @@ func (n *Node) awaitReady(ctx context.Context) error {
 	if err := n.meta.init(ctx, n.id.ClusterID, n.id.Shards); err != nil {
 		return err
 	}
-	n.meta.creator = newTenantCreator(n.ctx, n.meta.propose)
+	n.meta.creator = newTenantCreator(n.ctx, n.proposeMeta)
 	n.background.Go(n.meta.creator.run)
-	n.aligner = newAligner(n.meta.state, n.shards, n.logger)
-	n.trimmer.groups = n.groups()
+	n.aligner = newAligner(n.meta.state, n.replicas, n.logger)
 	n.background.Go(func() { n.trimmer.run(n.ctx) })
 	if err := n.aligner.alignAll(ctx); err != nil {
 		return err
@@ -175,10 +180,8 @@ func (n *Node) groups() []*group {
 	if n.meta != nil {
 		gs = append(gs, n.meta.group)
 	}
-	for id := range uint16(n.id.Shards) {
-		if s := n.shards[id]; s != nil {
-			gs = append(gs, s.group)
-		}
+	for _, s := range n.replicas().sorted() {
+		gs = append(gs, s.group)
 	}
 	return gs
 }

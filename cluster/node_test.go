@@ -354,7 +354,7 @@ func TestGraphSettings(t *testing.T) {
 		require.NoError(t, err)
 		ix.ID, ix.Port, ix.CreatedAt = made.ID, made.Port, made.CreatedAt
 		require.Equal(t, ix, made)
-		schema, ok := n.shards[0].engine.Schema(made.ID)
+		schema, ok := n.replica(0).engine.Schema(made.ID)
 		require.True(t, ok, "the shards take what the metadata plane takes")
 		require.Equal(t, made.schema(), schema)
 	}
@@ -469,14 +469,14 @@ func TestInterruptedIndexIsFinished(t *testing.T) {
 	propose(&metaCommand{op: metaDeleteIndex, indexID: gone.ID})
 	half := propose(&metaCommand{op: metaCreateIndex, index: Index{Name: "half", Dim: 2, Metric: ann.Cosine, CreatedAt: time.Unix(1, 0)}})
 	written := upsert(t, n, half, "ns", 1).Shard
-	for id, sh := range n.shards {
+	for id, sh := range n.replicas() {
 		_, ok := sh.engine.Schema(half.ID)
 		require.Equal(t, int(id) == written, ok, "shard %d", id)
 	}
 	require.NoError(t, n.Close())
 
 	n = openNode(t, opts)
-	for _, sh := range n.shards {
+	for _, sh := range n.replicas() {
 		_, ok := sh.engine.Schema(half.ID)
 		require.True(t, ok)
 		_, dropped := sh.engine.Schemas()
@@ -499,7 +499,7 @@ func TestLogIsTrimmed(t *testing.T) {
 		_, err := n.Upsert(t.Context(), ix, "ns", []engine.Record{rec})
 		require.NoError(t, err)
 	}
-	g := n.shards[0].group
+	g := n.replica(0).group
 	require.Eventually(t, func() bool { return g.log.bytesAfter(g.marked.Load()) <= n.trimmer.retain }, 10*time.Second, time.Millisecond)
 	require.Less(t, g.log.bytes(), uint64(4*opts.LogRetain), "%d bytes were written", rounds*4000)
 	first, err := g.log.FirstIndex()
@@ -547,7 +547,7 @@ func TestEngineBehindMarkerIsRefused(t *testing.T) {
 	n, err = Open(t.Context(), opts)
 	require.NoError(t, err)
 	upsert(t, n, ix, "ns", 1)
-	require.NoError(t, n.shards[0].group.trim(1))
+	require.NoError(t, n.replica(0).group.trim(1))
 	require.NoError(t, n.Close())
 	dir := shardDir(opts.Dir, 0, 1)
 	require.NoError(t, os.Rename(raftDir(dir), opts.Dir+"/raft"))
@@ -582,7 +582,7 @@ func TestPoisonedStoreFailsTheNode(t *testing.T) {
 	n := openNode(t, opts)
 	ix := createIndex(t, n, "i")
 	w := upsert(t, n, ix, "ns", 1)
-	n.shards[uint16(w.Shard)].group.log.fail.poison(fmt.Errorf("sync failed"))
+	n.replica(uint16(w.Shard)).group.log.fail.poison(fmt.Errorf("sync failed"))
 	<-n.Failed()
 	require.ErrorContains(t, n.Failure(), "sync failed")
 	_, err := n.Upsert(t.Context(), ix, "ns", []engine.Record{record(t, 2)})
@@ -591,7 +591,7 @@ func TestPoisonedStoreFailsTheNode(t *testing.T) {
 
 	// raft meets the poisoned store itself: it steps down, cannot save the term of its next election, and must end
 	// neither in a panic nor in a hang of Close.
-	g := n.shards[uint16(w.Shard)].group
+	g := n.replica(uint16(w.Shard)).group
 	require.Error(t, g.raft.Apply(nil, 0).Error())
 	require.Eventually(t, func() bool { return g.raft.State() == raft.Candidate }, 5*time.Second, time.Millisecond)
 	require.NoError(t, n.Close())

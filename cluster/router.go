@@ -38,7 +38,7 @@ func (n *Node) route(ix *Index, namespace string) (route, bool) {
 	if !ok {
 		return route{}, false
 	}
-	return route{n.shards[s.home(t)], engine.Key{Tenant: t.id, Index: ix.ID}}, true
+	return route{n.replica(s.home(t)), engine.Key{Tenant: t.id, Index: ix.ID}}, true
 }
 
 // read returns the home of a namespace for a read; false if there is nothing to read.
@@ -47,7 +47,7 @@ func (n *Node) read(ix *Index, namespace string) (route, bool, error) {
 	if !ok {
 		return route{}, false, nil
 	}
-	return r, true, r.shard.readable()
+	return r, true, r.shard.readable(n.ctx)
 }
 
 // existing returns the home of a namespace that has a partition. ok is false for the default namespace without one,
@@ -81,5 +81,5 @@ func (n *Node) create(ctx context.Context, ix *Index, namespace string) (route, 
 	if err != nil {
 		return route{}, err
 	}
-	return route{n.shards[n.meta.state().home(t)], engine.Key{Tenant: t.id, Index: ix.ID}}, nil
+	return route{n.replica(n.meta.state().home(t)), engine.Key{Tenant: t.id, Index: ix.ID}}, nil
 }

@@ -55,8 +55,8 @@ func openShard(ctx context.Context, e *engine.Engine, id uint16, dir string, o g
 }
 
 // readable says whether local state may answer a read. With a single voter, leading is enough: nobody else can have
-// committed anything. The leader lease belongs here once there are more.
-func (s *shard) readable() error {
+// committed anything.
+func (s *shard) readable(context.Context) error {
 	if s.group.leads() {
 		return nil
 	}

@@ -15,7 +15,7 @@ import (
 type state struct {
 	index     uint64 // of the last entry applied
 	clusterID string // empty until the first command
-	epoch     uint64 // of the ring table
+	epoch     uint64 // of the ring table and the replica sets, grows only
 	shards    []uint16
 	ring      ringTable // empty or Slots long
 	nextIndex engine.IndexID
@@ -24,6 +24,10 @@ type state struct {
 	byName    cowMap[*tenant]
 	byID      cowMap[*tenant]
 	keys      cowMap[tenancy.Key]
+	members   []member    // by id
+	placed    []placement // by shard
+	tokens    []joinToken
+	wanted    int // replicas of a shard; 0: as the number of nodes allows
 
 	indexesAt  uint64        // entry that last changed indexes, or the snapshot's
 	superseded chan struct{} // closed when there is a newer state

@@ -15,7 +15,7 @@ import (
 
 const (
 	stateMagic   = 0x534d4c43 // "CLMS": croft metadata snapshot
-	stateVersion = 2          // behind the magic; with the checksum at the end, they keep their places in later versions
+	stateVersion = 3          // behind the magic; with the checksum at the end, they keep their places in later versions
 )
 
 // appendState encodes s, docs/format/meta.md. Equal states have equal bytes.
@@ -45,6 +45,7 @@ func appendState(b []byte, s *state) []byte {
 	for _, k := range s.keysByID() {
 		b = appendKey(b, k)
 	}
+	b = appendMembers(b, s)
 	return codec.AppendUint32(b, codec.CRC(b[start:]))
 }
 
@@ -93,6 +94,9 @@ func readState(r *codec.Reader, version int) *state {
 	for range r.Count(1) {
 		s.putKey(readKey(r))
 	}
+	if version >= 3 {
+		readMembers(r, s)
+	}
 	return s
 }
 
@@ -111,7 +115,7 @@ func checkPlacement(s *state) error {
 			return errs.New(errs.Corrupt, "tenant %s is pinned to shard %d, which does not exist", t.id, t.pin)
 		}
 	}
-	return nil
+	return checkMembers(s)
 }
 
 // checkRing reports a table that is not Slots long or names other shards.

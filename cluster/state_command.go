@@ -23,10 +23,16 @@ const (
 	metaDeleteIndex                      // replaces an index by a tombstone
 	metaPin                              // says where a tenant lives against the ring
 	metaAddKey                           // stores the hash of an API key
+	metaRegister                         // notes a node's addresses
+	metaJoin                             // lets a node in
+	metaSetMember                        // moves a node on in its life
+	metaPlace                            // says which nodes are to carry a shard
+	metaAddToken                         // stores the hash of a join token
+	metaReplication                      // says how many replicas are wanted
 )
 
 // metaCommandVersion is the first byte of every command. Those of earlier versions are still in logs.
-const metaCommandVersion = 2
+const metaCommandVersion = 3
 
 // metaCommand is one entry of the metadata plane's log. Whoever proposes it has put in time and chance.
 type metaCommand struct {
@@ -41,6 +47,7 @@ type metaCommand struct {
 	tenantID  engine.TenantID
 	pin       int32       // metaPin: a shard or noPin
 	key       tenancy.Key // metaAddKey
+	memberCommand
 }
 
 func appendMetaCommand(b []byte, c *metaCommand) []byte {
@@ -67,6 +74,8 @@ func appendMetaCommand(b []byte, c *metaCommand) []byte {
 		b = codec.AppendUvarint(b, uint64(c.pin+1))
 	case metaAddKey:
 		b = appendKey(b, c.key)
+	default:
+		b = appendMemberCommand(b, c.op, &c.memberCommand)
 	}
 	return b
 }
@@ -96,6 +105,8 @@ func decodeMetaCommand(b []byte) (*metaCommand, error) {
 		c.pin = int32(min(r.Uvarint(), 1<<16)) - 1
 	case metaAddKey:
 		c.key = readKey(r)
+	case metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication:
+		c.memberCommand = readMemberCommand(r, c.op)
 	default:
 		return nil, errs.New(errs.FailedPrecondition, "metadata command %d is unknown to this version", c.op)
 	}
@@ -136,8 +147,9 @@ func readPatch(r *codec.Reader) IndexPatch {
 
 // metaResult is the answer of the metadata state machine, the same on every replica.
 type metaResult struct {
-	index Index // of commands about one
-	err   error // a refusal; the state is as before
+	at    uint64 // index of the entry
+	index Index  // of commands about one
+	err   error  // a refusal; the state is as before
 }
 
 // executeMeta applies the entry data with the given index to s and returns the next state. It depends on nothing else
@@ -147,10 +159,11 @@ func executeMeta(s *state, index uint64, data []byte) (*state, metaResult) {
 	next.index, next.superseded = index, make(chan struct{})
 	c, err := decodeMetaCommand(data)
 	if err != nil {
-		return &next, metaResult{err: err}
+		return &next, metaResult{at: index, err: err}
 	}
 	changed := next
 	res := changed.execute(c)
+	res.at = index
 	if res.err != nil {
 		return &next, res
 	}
@@ -174,7 +187,7 @@ func (s *state) execute(c *metaCommand) metaResult {
 	case metaAddKey:
 		return metaResult{err: s.addKey(c.key)}
 	}
-	return metaResult{err: errs.New(errs.FailedPrecondition, "metadata command %d is unknown to this version", c.op)}
+	return metaResult{err: s.executeMember(c.op, &c.memberCommand)}
 }
 
 func (s *state) init(c *metaCommand) error {

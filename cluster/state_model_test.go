@@ -178,7 +178,7 @@ func (m *metaModel) addKey(t *rapid.T) {
 func (m *metaModel) refuse(t *rapid.T) {
 	m.index++
 	before := m.state
-	data := rapid.SampledFrom([][]byte{nil, {1}, {0, 1}, {3, 2}, {1, 200}, {1, 2, 200}, {2, 3}}).Draw(t, "data")
+	data := rapid.SampledFrom([][]byte{nil, {1}, {0, 1}, {4, 2}, {1, 200}, {1, 2, 200}, {2, 3}}).Draw(t, "data")
 	next, res := executeMeta(m.state, m.index, data)
 	require.Error(t, res.err)
 	m.state = next
@@ -258,12 +258,33 @@ func goldenState() *state {
 	m.apply(&metaCommand{op: metaCreateIndex, index: Index{Name: "sparse", Sparse: true, Metric: ann.DotProduct, CreatedAt: at}})
 	m.apply(&metaCommand{op: metaDeleteIndex, indexID: 1})
 	m.apply(&metaCommand{op: metaAddKey, key: tenancy.Key{ID: "k", Hash: [32]byte{7}, Name: "first", Role: tenancy.RoleAdmin, CreatedAt: at}})
+	for _, c := range goldenMembers(at) {
+		m.apply(c)
+	}
 	return m.state
+}
+
+// goldenMembers lets nodes in, takes one out again and places a shard on two of them.
+func goldenMembers(at time.Time) []*metaCommand {
+	one := member{id: "n1", address: "10.0.0.1:5180", url: "http://10.0.0.1:5080", zone: "a"}
+	two := member{id: "n2", address: "10.0.0.2:5180", zone: "b"}
+	gone := member{id: "n0", address: "10.0.0.3:5180"}
+	token := [32]byte{9}
+	return []*metaCommand{
+		{op: metaRegister, memberCommand: memberCommand{member: one}},
+		{op: metaAddToken, memberCommand: memberCommand{token: token, expires: at.Add(time.Hour), now: at}},
+		{op: metaJoin, memberCommand: memberCommand{member: two, token: token, now: at}},
+		{op: metaJoin, memberCommand: memberCommand{member: gone, token: token, now: at}},
+		{op: metaSetMember, memberCommand: memberCommand{member: member{id: "n2", state: memberActive}}},
+		{op: metaSetMember, memberCommand: memberCommand{member: member{id: "n0", state: memberRemoved}}},
+		{op: metaReplication, memberCommand: memberCommand{wanted: 3}},
+		{op: metaPlace, memberCommand: memberCommand{place: placement{2, []string{"n2", "n1"}}, epoch: 5}},
+	}
 }
 
 // TestStateGolden keeps the snapshot's format.
 func TestStateGolden(t *testing.T) {
-	const path = "testdata/state_v2.bin"
+	const path = "testdata/state_v3.bin"
 	b := appendState(nil, goldenState())
 	if *update {
 		require.NoError(t, os.WriteFile(path, b, 0o644))
@@ -274,7 +295,7 @@ func TestStateGolden(t *testing.T) {
 	s, err := decodeState(golden)
 	require.NoError(t, err)
 	require.Equal(t, golden, appendState(nil, s))
-	require.Equal(t, "metadata at entry 10: 4 shards, 2 indexes, 3 tenants", s.String())
+	require.Equal(t, "metadata at entry 18: 4 shards, 2 indexes, 3 tenants", s.String())
 }
 
 // TestStateVersion1 reads what was written before indexes had a width of codes and a target recall.
@@ -283,11 +304,30 @@ func TestStateVersion1(t *testing.T) {
 	require.NoError(t, err)
 	s, err := decodeState(old)
 	require.NoError(t, err)
-	want := goldenState()
+	want := beforeMembers(goldenState())
 	i := slices.IndexFunc(want.indexes, func(ix Index) bool { return ix.Name == "dense" })
 	want.indexes[i].Bits, want.indexes[i].TargetRecall = 0, engine.DefaultRecall
 	require.Equal(t, want.indexes, s.indexes)
 	require.Equal(t, appendState(nil, want), appendState(nil, s), "written again, it is of the present version")
+}
+
+// beforeMembers takes back what came with version 3.
+func beforeMembers(s *state) *state {
+	old := *s
+	old.index, old.epoch = 10, 1
+	old.members, old.placed, old.tokens, old.wanted = nil, nil, nil, 0
+	return &old
+}
+
+// TestStateVersion2 reads what was written before there were nodes.
+func TestStateVersion2(t *testing.T) {
+	old, err := os.ReadFile("testdata/state_v2.bin")
+	require.NoError(t, err)
+	s, err := decodeState(old)
+	require.NoError(t, err)
+	require.Equal(t, appendState(nil, beforeMembers(goldenState())), appendState(nil, s), "written again, it is of the present version")
+	require.True(t, s.alone())
+	require.Nil(t, s.replicas(0))
 }
 
 // TestMetaCommandVersion1 executes commands of logs that were written then.
@@ -336,6 +376,9 @@ func FuzzMetaApply(f *testing.F) {
 	} {
 		f.Add(appendMetaCommand(nil, c))
 	}
+	for _, c := range goldenMembers(time.Unix(1, 0)) {
+		f.Add(appendMetaCommand(nil, c))
+	}
 	bases := []*state{newState(), newMetaModel(2).state, goldenState()}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, s := range bases {
@@ -372,10 +415,11 @@ func FuzzDecodeState(f *testing.F) {
 
 // TestMetaOpsAreNumbered keeps the numbers that are on disk.
 func TestMetaOpsAreNumbered(t *testing.T) {
-	ops := []metaOp{metaInit, metaCreateTenants, metaCreateIndex, metaConfigureIndex, metaDeleteIndex, metaPin, metaAddKey}
-	require.Equal(t, "[1 2 3 4 5 6 7]", fmt.Sprint(ops))
-	_, err := decodeMetaCommand([]byte{metaCommandVersion, 8})
-	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 8 is taken: add it here")
+	ops := []metaOp{metaInit, metaCreateTenants, metaCreateIndex, metaConfigureIndex, metaDeleteIndex, metaPin, metaAddKey,
+		metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication}
+	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13]", fmt.Sprint(ops))
+	_, err := decodeMetaCommand([]byte{metaCommandVersion, 14})
+	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 14 is taken: add it here")
 	require.False(t, errors.Is(err, os.ErrNotExist))
 }
 

@@ -23,13 +23,13 @@ const (
 // bytes. A log on disk thus stays between one and two times retain, and a segment more.
 type trimmer struct {
 	retain uint64
-	groups []*group // set before run
+	groups func() []*group
 	woken  chan struct{}
 	logger *slog.Logger
 }
 
-func newTrimmer(retain int64, logger *slog.Logger) *trimmer {
-	return &trimmer{retain: uint64(retain), woken: make(chan struct{}, 1), logger: logger}
+func newTrimmer(retain int64, groups func() []*group, logger *slog.Logger) *trimmer {
+	return &trimmer{retain: uint64(retain), groups: groups, woken: make(chan struct{}, 1), logger: logger}
 }
 
 // wake says that a log has grown. It never blocks.
@@ -60,7 +60,7 @@ func (t *trimmer) run(ctx context.Context) {
 func (t *trimmer) trimDue(ctx context.Context) error {
 	var g errgroup.Group
 	g.SetLimit(trimsAtOnce)
-	for _, group := range t.groups {
+	for _, group := range t.groups() {
 		if ctx.Err() == nil && group.log.bytesAfter(group.marked.Load()) > t.retain {
 			g.Go(func() error { return group.trim(t.retain) })
 		}
