@@ -135,3 +135,15 @@ func decodeMetaResult(b []byte) (res metaResult, err error) {
 	res.index = readIndex(r, metaCommandVersion)
 	return res, r.Done()
 }
+
+// register tells the metadata plane where this node is reached, when that is news.
+func (n *Node) register(ctx context.Context) error {
+	me := member{id: n.id.NodeID, address: n.peers.addr(), url: n.opts.URL, zone: n.opts.Zone}
+	known, ok := n.meta.state().member(me.id)
+	me.state = known.state
+	if ok && known == me {
+		return nil
+	}
+	_, err := n.proposeMeta(ctx, &metaCommand{op: metaRegister, memberCommand: memberCommand{member: me}})
+	return err
+}

@@ -163,6 +163,9 @@ func (n *Node) awaitReady(ctx context.Context) error {
 	if err := n.meta.init(ctx, n.id.ClusterID, n.id.Shards); err != nil {
 		return err
 	}
+	if err := n.register(ctx); err != nil {
+		return err
+	}
 	n.meta.creator = newTenantCreator(n.ctx, n.proposeMeta)
 	n.background.Go(n.meta.creator.run)
 	n.aligner = newAligner(n.meta.state, n.replicas, n.logger)

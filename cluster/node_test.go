@@ -92,7 +92,7 @@ func TestNodeKeepsDataOverRestart(t *testing.T) {
 	_, key := tenancy.NewKey("test", tenancy.RoleAdmin, time.Unix(1, 0).UTC())
 	require.NoError(t, n.AddKey(t.Context(), key))
 	require.True(t, errs.Is(n.AddKey(t.Context(), key), errs.AlreadyExists))
-	info := n.Info()
+	info := n.Info(t.Context())
 	require.Empty(t, n.Ready())
 	require.NoError(t, n.Close())
 	require.NoError(t, n.Close(), "twice is no harm")
@@ -118,9 +118,9 @@ func TestNodeKeepsDataOverRestart(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, key, got)
 	require.Equal(t, 1, n.Keys())
-	require.Equal(t, info.ClusterID, n.Info().ClusterID)
-	require.Equal(t, info.NodeID, n.Info().Shards[0].Leader)
-	require.Len(t, n.Info().Shards, 3)
+	require.Equal(t, info.ClusterID, n.Info(t.Context()).ClusterID)
+	require.Equal(t, info.NodeID, n.Info(t.Context()).Shards[0].Leader)
+	require.Len(t, n.Info(t.Context()).Shards, 3)
 	require.Empty(t, n.Ready())
 }
 

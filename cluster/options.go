@@ -26,6 +26,15 @@ type Options struct {
 	SegmentSize int           // of raft logs in bytes; 0: 8 MiB
 	LogRetain   int64         // bytes of log kept per group before a marker is set; 0: 64 MiB
 	RaftTick    time.Duration // heartbeat and election timeout of single-voter groups; 0: 100 ms
+
+	PeerListen    string        // host:port for other nodes; empty: this node stays alone
+	PeerAdvertise string        // host:port where others reach it; empty: where it listens
+	Join          string        // host:port of a member, for an empty directory
+	JoinToken     string        // from NewJoinToken of a member
+	URL           string        // where clients reach this node, for Info
+	Zone          string        // replicas of a shard are kept in different zones
+	Replicas      int           // of each shard: 1, 3 or 5; 0: 3 when there are three nodes, else 1. Noted by the first node of a cluster
+	ReplaceAfter  time.Duration // how long a node may be gone before its replicas are made elsewhere; 0: 10 min; negative: for ever
 }
 
 func (o Options) withDefaults() Options {
@@ -34,6 +43,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.SegmentSize, 8<<20)
 	setDefault(&o.LogRetain, 64<<20)
 	setDefault(&o.RaftTick, 100*time.Millisecond)
+	setDefault(&o.ReplaceAfter, 10*time.Minute)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -64,5 +74,7 @@ func (o *Options) validate() error {
 	check(o.SegmentSize >= 64<<10 && o.SegmentSize <= 1<<30, "log segments of %d bytes, must be 64 KiB to 1 GiB", o.SegmentSize)
 	check(o.LogRetain > 0, "%d bytes of log retained, must be positive", o.LogRetain)
 	check(o.RaftTick >= 5*time.Millisecond, "raft tick of %s, must be at least 5ms", o.RaftTick)
+	check(o.Replicas == 0 || o.Replicas == 1 || o.Replicas == 3 || o.Replicas == 5, "%d replicas, must be 1, 3 or 5, or 0 to follow the number of nodes", o.Replicas)
+	check(o.Join == "" || o.PeerListen != "", "a node that joins needs an address for its peers")
 	return errs.Wrap(errs.Invalid, errors.Join(faults...), "options of a node")
 }

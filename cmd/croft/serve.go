@@ -120,7 +120,7 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 		return errs.Wrap(errs.KindOf(err), err, "open %s", cfg.data)
 	}
 	f.add(f.node.Close)
-	cfg.warnOfShards(log, len(f.node.Info().Shards))
+	cfg.warnOfShards(log, len(f.node.Info(ctx).Shards))
 
 	// Floor 2: who may.
 	auth, firstKey, err := authenticate(ctx, f.node, cfg.adminKey)

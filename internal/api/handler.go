@@ -139,7 +139,7 @@ func New(opts Options) (*Handler, error) {
 	if err != nil {
 		return nil, errs.Wrap(errs.Internal, err, "register metrics")
 	}
-	info := opts.Node.Info()
+	info := opts.Node.Info(context.Background())
 	h := &Handler{
 		opts: opts, node: opts.Node, router: newRouter(routes()), metrics: m, promReg: metricsPage(opts.Gatherer),
 		tokens: newTokenKey(opts.TokenSecret, info.ClusterID, opts.Auth.Admin),

@@ -59,6 +59,6 @@ type namespaces interface {
 }
 
 type status interface {
-	Info() cluster.Info
+	Info(ctx context.Context) cluster.Info
 	Ready() []cluster.Check
 }

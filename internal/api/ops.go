@@ -107,7 +107,7 @@ type shardShown struct {
 }
 
 func clusterInfo(c *call) (reply, error) {
-	info := c.h.node.Info()
+	info := c.h.node.Info(c.r.Context())
 	node := nodeShown{ID: info.NodeID, State: "ready", Shards: len(info.Shards)}
 	for _, check := range c.h.node.Ready() {
 		if check.Err != nil {
@@ -121,7 +121,7 @@ func clusterInfo(c *call) (reply, error) {
 }
 
 func shards(c *call) (reply, error) {
-	return document{map[string]any{"shards": showShards(c.h.node.Info().Shards)}}, nil
+	return document{map[string]any{"shards": showShards(c.h.node.Info(c.r.Context()).Shards)}}, nil
 }
 
 func showShards(infos []cluster.ShardInfo) []shardShown {
