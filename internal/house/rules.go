@@ -44,6 +44,7 @@ var places = []place{
 	{dir: "internal/systest", floor: 60},  // whole systems under test: nobody imports it
 	{dir: "internal/faultdisk", floor: 2}, // for tests; isKit keeps it out of the product
 	{dir: "internal/house", floor: 2},
+	{dir: "internal/lineartest", floor: 2},
 }
 
 // door says where a library may be imported. Tests and test kits may use any library but where alsoTests is set.
@@ -71,6 +72,7 @@ var doors = []door{
 	{"github.com/schollz/progressbar", []string{"cmd/...", "internal/client/..."}, true, "the terminal is the command's"},
 	{"golang.org/x/term", []string{"cmd/..."}, true, "the terminal is the command's"},
 	{"go.yaml.in/yaml", []string{"cmd/..."}, true, "the configuration file is the command's"},
+	{"github.com/anishathalye/porcupine", nil, false, "it is for tests"},
 	{"github.com/stretchr/testify", nil, false, "it is for tests"},
 	{"github.com/google/go-cmp", nil, false, "it is for tests, and panics on what it does not know"},
 	{"pgregory.net/rapid", nil, false, "it is for tests"},
