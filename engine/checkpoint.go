@@ -14,6 +14,7 @@ import (
 const (
 	graphMagic  = "croftgph"
 	graphFormat = 1
+	graphSuffix = ".graph"
 	// saveQuiet is how long, in seconds, a graph must have been left alone before few changes are saved.
 	saveQuiet = 5
 	// savePause is how long, in seconds, a graph that keeps up with its writers is not saved again. It has caught up

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/croftdb/croft/engine/internal/store"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/vfs"
 )
 
 // recover opens the files of the shard and removes those that a crash left without an owner. records.db says which
@@ -43,7 +46,7 @@ func (s *Shard) recover() error {
 	if err := s.openSegments(segments); err != nil {
 		return err
 	}
-	return s.removeOrphanGraphs()
+	return errors.Join(s.removeOrphanGraphs(), s.removeExports())
 }
 
 func (s *Shard) path(name ...string) string {
@@ -51,7 +54,7 @@ func (s *Shard) path(name ...string) string {
 }
 
 func (s *Shard) openStore() error {
-	kv, err := openKV(s.path(recordsFile), s.engine.opts.InMemory)
+	kv, err := openKV(s.fs, s.path(recordsFile), s.engine.opts.InMemory)
 	if err != nil {
 		return err
 	}
@@ -72,10 +75,10 @@ func (s *Shard) openStore() error {
 	return err
 }
 
-func openKV(path string, inMemory bool) (store.KV, error) {
+func openKV(fsys vfs.FS, path string, inMemory bool) (store.KV, error) {
 	o := store.Options{Buckets: bucketNames}
 	if inMemory {
-		kv, err := store.NewMem(o)
+		kv, err := openMem(fsys, path, o)
 		if err != nil {
 			return nil, err // a nil *store.Mem in an interface would not be nil
 		}
@@ -86,6 +89,18 @@ func openKV(path string, inMemory bool) (store.KV, error) {
 		return nil, err
 	}
 	return kv, nil
+}
+
+// openMem makes a store in memory, of the checkpoint that was installed if there is one.
+func openMem(fsys vfs.FS, path string, o store.Options) (*store.Mem, error) {
+	b, err := vfs.ReadFile(fsys, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return store.NewMem(o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return store.LoadMem(b, o)
 }
 
 // create gives a new shard its identity.
@@ -204,7 +219,7 @@ func (s *Shard) changeSegments(change func(map[uint64]uint32)) {
 }
 
 func (s *Shard) graphPath(number uint64) string {
-	return s.path(graphsDir, fmt.Sprintf("%016x.graph", number))
+	return s.path(graphsDir, fmt.Sprintf("%016x%s", number, graphSuffix))
 }
 
 // removeOrphanGraphs removes checkpoints of partitions that are gone; graphs are derived, so none is missed.
@@ -219,7 +234,7 @@ func (s *Shard) removeOrphanGraphs() error {
 		return err
 	}
 	for _, name := range names {
-		if keep[name] && strings.HasSuffix(name, ".graph") {
+		if keep[name] && strings.HasSuffix(name, graphSuffix) {
 			continue
 		}
 		if err := s.fs.Remove(s.path(graphsDir, name)); err != nil {

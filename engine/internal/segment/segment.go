@@ -60,14 +60,16 @@ type ExtentInfo struct {
 // Stride returns the units that a row of dim values takes.
 func Stride(dim int) uint32 { return uint32((dim*4 + Unit - 1) / Unit) }
 
+// Suffix ends the name of a segment's file.
+const Suffix = ".seg"
+
 const (
-	suffix     = ".seg"
 	tempSuffix = ".tmp" // what vfs.WriteAtomic adds until the file is whole
 )
 
 // Path returns the name of segment id in dir.
 func Path(dir string, id uint64) string {
-	return filepath.Join(dir, fmt.Sprintf("%016x%s", id, suffix))
+	return filepath.Join(dir, fmt.Sprintf("%016x%s", id, Suffix))
 }
 
 // Remove deletes a segment for good; one that is missing is no error. Mappings of it stay usable.
@@ -96,7 +98,7 @@ func List(fs vfs.FS, dir string) ([]uint64, error) {
 
 // parseName accepts what Path makes and nothing else.
 func parseName(name string) (id uint64, ok bool) {
-	hex, ok := strings.CutSuffix(name, suffix)
+	hex, ok := strings.CutSuffix(name, Suffix)
 	if !ok {
 		return 0, false
 	}

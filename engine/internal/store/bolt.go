@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -332,6 +333,12 @@ func (t *boltTx) ascend(b Bucket, from []byte, fn func(k, sealed []byte) (bool, 
 		k, v, err = t.next(b, c)
 	}
 	return err
+}
+
+// copyTo reads the file, not the mapping, so that a damaged disk gives an error and no fault.
+func (t *boltTx) copyTo(w io.Writer) error {
+	_, err := t.tx.WriteTo(w)
+	return errs.Wrap(errs.Internal, err, "copy store")
 }
 
 func (t *boltTx) seek(b Bucket, from []byte) (c *bolt.Cursor, k, v []byte, err error) {

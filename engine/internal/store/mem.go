@@ -2,11 +2,13 @@ package store
 
 import (
 	"bytes"
+	"io"
 	"sync"
 	"sync/atomic"
 
 	"github.com/tidwall/btree"
 
+	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
 )
 
@@ -46,6 +48,45 @@ func NewMem(o Options) (*Mem, error) {
 		st.trees = append(st.trees, btree.NewBTreeGOptions(memLess, btree.Options{NoLocks: true}))
 	}
 	return newMem(newSchema(o.Buckets), st), nil
+}
+
+// memMagic begins a copy of a store in memory: then for each bucket the number of its keys, and key and sealed value of
+// each, behind their lengths.
+const memMagic = "croftmem"
+
+// LoadMem makes a store of what Tx.Copy of another Mem with the same buckets wrote. Kind Corrupt if b is something else.
+func LoadMem(b []byte, o Options) (*Mem, error) {
+	m, err := NewMem(o)
+	if err != nil {
+		return nil, err
+	}
+	t := &memTx{m.state.Load()}
+	r := codec.NewReader(b)
+	if string(r.Raw(len(memMagic))) != memMagic {
+		return nil, errs.New(errs.Corrupt, "not a copy of a store in memory")
+	}
+	for i := range t.trees {
+		for range r.Count(2) {
+			key, sealed := r.Bytes(), bytes.Clone(r.Bytes())
+			if err := t.put(Bucket(i), key, sealed); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return m, errs.Wrap(errs.Corrupt, r.Done(), "load store in memory")
+}
+
+func (t *memTx) copyTo(w io.Writer) error {
+	b := []byte(memMagic)
+	for _, tree := range t.trees {
+		b = codec.AppendUvarint(b, uint64(tree.Len()))
+		tree.Scan(func(it memItem) bool {
+			b = codec.AppendBytes(codec.AppendBytes(b, it.key), it.sealed)
+			return true
+		})
+	}
+	_, err := w.Write(b)
+	return errs.Wrap(errs.Internal, err, "copy store")
 }
 
 func newMem(sc *schema, st *memState) *Mem {

@@ -12,6 +12,7 @@ package store
 import (
 	"bytes"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/croftdb/croft/internal/errs"
@@ -56,6 +57,9 @@ type Tx interface {
 	// Ascend calls fn for each key >= from in order until fn returns false or an error, which Ascend returns. Damage
 	// ends it with kind Corrupt. fn must not change the store.
 	Ascend(b Bucket, from []byte, fn func(k, v []byte) (more bool, err error)) error
+	// Copy writes this state as a whole to w, in the form that the same implementation opens (Open, LoadMem). Checksums
+	// of values go along and are not looked at.
+	Copy(w io.Writer) error
 }
 
 // RW reads and changes the next state of the store; it reads its own writes. Keys and values may be reused by the caller

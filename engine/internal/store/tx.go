@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"io"
 
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
@@ -16,6 +17,7 @@ type raw interface {
 	ascend(b Bucket, from []byte, fn func(k, sealed []byte) (bool, error)) error
 	put(b Bucket, key, sealed []byte) error // keeps sealed, copies key
 	delete(b Bucket, key []byte) error
+	copyTo(w io.Writer) error
 }
 
 // schema is the part of Options that every transaction needs.
@@ -114,6 +116,14 @@ func (t *tx) Ascend(b Bucket, from []byte, fn func(k, v []byte) (bool, error)) e
 		}
 		return fn(k, v)
 	})
+}
+
+// Copy implements Tx.
+func (t *tx) Copy(w io.Writer) error {
+	if err := t.check(0); err != nil {
+		return err
+	}
+	return t.raw.copyTo(w)
 }
 
 // Put implements RW.
