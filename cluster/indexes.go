@@ -85,7 +85,7 @@ func (n *Node) CreateIndex(ctx context.Context, ix Index) (Index, error) {
 		return Index{}, err
 	}
 	ix.CreatedAt = time.Now().UTC()
-	res, err := n.proposeMeta(ctx, &metaCommand{op: metaCreateIndex, index: ix})
+	res, err := n.changeMeta(ctx, &metaCommand{op: metaCreateIndex, index: ix})
 	if err != nil {
 		return Index{}, err
 	}
@@ -161,7 +161,7 @@ func (n *Node) ConfigureIndex(ctx context.Context, name string, p IndexPatch) (I
 			return Index{}, err
 		}
 	}
-	res, err := n.proposeMeta(ctx, &metaCommand{op: metaConfigureIndex, indexID: ix.ID, patch: p})
+	res, err := n.changeMeta(ctx, &metaCommand{op: metaConfigureIndex, indexID: ix.ID, patch: p})
 	return res.index, err
 }
 
@@ -172,7 +172,7 @@ func (n *Node) DeleteIndex(ctx context.Context, name string) error {
 	if !ok {
 		return errNoIndex(name)
 	}
-	if _, err := n.proposeMeta(ctx, &metaCommand{op: metaDeleteIndex, indexID: ix.ID}); err != nil {
+	if _, err := n.changeMeta(ctx, &metaCommand{op: metaDeleteIndex, indexID: ix.ID}); err != nil {
 		return err
 	}
 	if err := n.aligner.alignAll(ctx); err != nil {

@@ -14,7 +14,7 @@ func (n *Node) AddKey(ctx context.Context, k tenancy.Key) error {
 	if k.ID == "" {
 		return errs.New(errs.Invalid, "an API key needs an id")
 	}
-	_, err := n.proposeMeta(ctx, &metaCommand{op: metaAddKey, key: k})
+	_, err := n.changeMeta(ctx, &metaCommand{op: metaAddKey, key: k})
 	return err
 }
 

@@ -3,9 +3,10 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"slices"
-	"sort"
+	"math"
+	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/errs"
@@ -21,101 +22,103 @@ type Namespace struct {
 // CreateNamespace makes an empty namespace. AlreadyExists if it is there.
 func (n *Node) CreateNamespace(ctx context.Context, ix Index, name string) (Namespace, error) {
 	if name == DefaultNamespace {
-		return Namespace{}, errNamespaceExists(&ix, name)
+		return Namespace{}, errNamespaceExists(ix.Name, name)
 	}
 	r, err := n.create(ctx, &ix, name)
 	if err != nil {
 		return Namespace{}, err
 	}
-	r.shard.creating.Lock() // of two who create it at once, one is told that it exists
-	defer r.shard.creating.Unlock()
-	if err := r.shard.readable(ctx); err != nil {
+	v := createVerb{labels: labels{ix.Name, name}}
+	if err := n.ask(ctx, &r, &v); err != nil {
 		return Namespace{}, err
 	}
-	if _, ok := r.shard.engine.Partition(r.key); ok {
-		return Namespace{}, errNamespaceExists(&ix, name)
-	}
-	if _, err := n.grow(ctx, &ix, r, &engine.Command{Op: engine.OpCreatePartition, Key: r.key}); err != nil {
-		return Namespace{}, err
-	}
-	stats, _ := r.shard.engine.Partition(r.key)
-	return Namespace{name, stats, int(r.shard.id)}, nil
+	return Namespace{name, v.stats, int(r.shard)}, nil
 }
 
-func errNamespaceExists(ix *Index, name string) error {
-	return errs.New(errs.AlreadyExists, "namespace %q already exists in index %q", name, ix.Name)
+func errNamespaceExists(index, name string) error {
+	return errs.New(errs.AlreadyExists, "namespace %q already exists in index %q", name, index)
 }
 
 // DeleteNamespace drops a namespace with its records. NotFound if it is not there.
 func (n *Node) DeleteNamespace(ctx context.Context, ix Index, name string) error {
-	r, ok, err := n.existing(&ix, name)
-	if err != nil || !ok {
-		return err
-	}
-	_, err = n.shrink(ctx, r, &engine.Command{Op: engine.OpDropPartition, Key: r.key})
+	_, err := n.change(ctx, &ix, name, false, &engine.Command{Op: engine.OpDropPartition})
 	return err
 }
 
 // DescribeNamespace returns one namespace. The default one always exists.
-func (n *Node) DescribeNamespace(ix Index, name string) (Namespace, error) {
-	r, ok, err := n.existing(&ix, name)
-	if err != nil {
-		return Namespace{}, err
+func (n *Node) DescribeNamespace(ctx context.Context, ix Index, name string) (Namespace, error) {
+	r, ok, err := n.existing(ctx, &ix, name)
+	v := partitionsVerb{labels: labels{ix.Name, name}, one: true}
+	if err == nil && ok {
+		err = n.ask(ctx, &r, &v)
 	}
-	if !ok {
+	switch {
+	case err != nil:
+		return Namespace{}, err
+	case !v.there:
 		return Namespace{Name: name, Shard: NoShard}, nil
 	}
-	stats, _ := r.shard.engine.Partition(r.key)
-	return Namespace{name, stats, int(r.shard.id)}, nil
+	return Namespace{name, v.stats, v.shard}, nil
 }
 
 // Namespaces returns the namespaces of an index whose name has prefix, in order of name, after the given one; total
-// counts all with the prefix. It costs a pass over the index's partitions in memory, and sorts a page.
-func (n *Node) Namespaces(ix Index, prefix, after string, limit int) (page []Namespace, more bool, total int) {
+// counts all with the prefix. Every shard passes over the index's partitions in memory and sorts a page. Unavailable if
+// a shard does not answer: a part is never taken for the whole.
+func (n *Node) Namespaces(ctx context.Context, ix Index, prefix, after string, limit int) (page []Namespace, more bool, total int, err error) {
 	limit = max(limit, 0)
-	for _, ns := range n.partitions(&ix) {
-		if !strings.HasPrefix(ns.Name, prefix) {
-			continue
-		}
-		total++
-		if ns.Name > after {
-			page = insertFirst(page, ns, limit+1)
-		}
-	}
+	page, total, err = n.gather(ctx, &ix, partitionsVerb{prefix: prefix, after: after, limit: limit + 1})
 	if len(page) > limit {
-		return page[:limit], true, total
+		return page[:limit], true, total, err
 	}
-	return page, false, total
+	return page, false, total, err
 }
 
-// insertFirst keeps the first n namespaces in order of name.
-func insertFirst(page []Namespace, ns Namespace, n int) []Namespace {
-	if len(page) == n && ns.Name > page[n-1].Name {
-		return page
+// IndexStats returns every namespace of an index that has records, in order of name. Errors as Namespaces.
+func (n *Node) IndexStats(ctx context.Context, ix Index) ([]Namespace, error) {
+	all, _, err := n.gather(ctx, &ix, partitionsVerb{recorded: true, limit: math.MaxInt32})
+	return all, err
+}
+
+// gather asks every shard at once and merges what they find, in order of name.
+func (n *Node) gather(ctx context.Context, ix *Index, asked partitionsVerb) (all []Namespace, total int, err error) {
+	shards := n.meta.state().shards
+	answers, faults := make([]partitionsVerb, len(shards)), make([]error, len(shards))
+	readings := make([]Reading, len(shards))
+	reading := readingOf(ctx)
+	var wg sync.WaitGroup
+	for i, id := range shards {
+		answers[i] = asked
+		readings[i].Consistency = reading.level()
+		wg.Go(func() {
+			r := route{shard: id, key: engine.Key{Index: ix.ID}}
+			faults[i] = n.ask(WithReading(ctx, &readings[i]), &r, &answers[i])
+		})
 	}
-	at := sort.Search(len(page), func(i int) bool { return page[i].Name >= ns.Name })
-	page = slices.Insert(page, at, ns)
-	return page[:min(len(page), n)]
+	wg.Wait()
+	if err := missingShards(shards, faults); err != nil {
+		return nil, 0, err
+	}
+	for i := range answers {
+		reading.note(readings[i].Staleness)
+		all = append(all, answers[i].found...)
+		total += answers[i].total
+	}
+	sortNames(all)
+	return all, total, nil
 }
 
-// IndexStats returns every namespace of an index that has records, in order of name.
-func (n *Node) IndexStats(ix Index) []Namespace {
-	all := slices.DeleteFunc(n.partitions(&ix), func(ns Namespace) bool { return ns.Stats.Records == 0 })
-	slices.SortFunc(all, func(a, b Namespace) int { return cmp.Compare(a.Name, b.Name) })
-	return all
-}
-
-// partitions returns the namespaces of an index, in no order. A partition away from its tenant's home is a copy of
-// some kind, not a namespace.
-func (n *Node) partitions(ix *Index) []Namespace {
-	s := n.meta.state()
-	var all []Namespace
-	for id, sh := range n.replicas() {
-		for _, p := range sh.engine.Partitions(ix.ID) {
-			if t, ok := s.tenantByID(p.Key.Tenant); ok && s.home(t) == id {
-				all = append(all, Namespace{t.name, p, int(id)})
-			}
+// missingShards names the shards that did not answer; the first fault says why, and what kind of fault it is.
+func missingShards(shards []uint16, faults []error) error {
+	var silent []string
+	var first error
+	for i, err := range faults {
+		if err != nil {
+			silent = append(silent, strconv.Itoa(int(shards[i])))
+			first = cmp.Or(first, err)
 		}
 	}
-	return all
+	if first == nil {
+		return nil
+	}
+	return errs.Wrap(errs.KindOf(first), first, "no answer from shards %s of %d", strings.Join(silent, ", "), len(shards))
 }

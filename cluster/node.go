@@ -53,6 +53,8 @@ type Node struct {
 	trimmer *trimmer
 	aligner *aligner
 
+	refresher refresher
+
 	ctx        context.Context // of all that runs in the background
 	cancel     context.CancelFunc
 	opened     atomic.Bool // all groups are there; what follows only reads them
@@ -111,6 +113,7 @@ func (n *Node) openDir() (err error) {
 	}
 	n.hints = make(leaderHints, n.id.Shards)
 	n.peers = newAlone(n.id.NodeID)
+	n.registerVerbs()
 	return nil
 }
 
@@ -166,7 +169,7 @@ func (n *Node) awaitReady(ctx context.Context) error {
 	if err := n.register(ctx); err != nil {
 		return err
 	}
-	n.meta.creator = newTenantCreator(n.ctx, n.proposeMeta)
+	n.meta.creator = newTenantCreator(n.ctx, n.changeMeta)
 	n.background.Go(n.meta.creator.run)
 	n.aligner = newAligner(n.meta.state, n.replicas, n.logger)
 	n.background.Go(func() { n.trimmer.run(n.ctx) })

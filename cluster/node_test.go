@@ -248,7 +248,7 @@ func TestMissingNamespace(t *testing.T) {
 			require.True(t, errs.Is(err, errs.NotFound), "%s: %v", name, err)
 		}
 		require.True(t, errs.Is(n.DeleteNamespace(ctx, ix, ns), errs.NotFound))
-		_, err := n.DescribeNamespace(ix, ns)
+		_, err := n.DescribeNamespace(t.Context(), ix, ns)
 		require.True(t, errs.Is(err, errs.NotFound))
 		res := engine.Result{Matches: make([]engine.Match, 3), Plan: engine.PlanFlat, Scanned: 4, Version: 5}
 		_, err = n.Query(ctx, ix, ns, &engine.Query{Vector: []float32{1, 2}, K: 1}, &res)
@@ -262,7 +262,7 @@ func TestMissingNamespace(t *testing.T) {
 	}
 	_, err := n.Delete(ctx, ix, DefaultNamespace, []string{"a"})
 	require.NoError(t, err, "the default namespace always exists")
-	d, err := n.DescribeNamespace(ix, DefaultNamespace)
+	d, err := n.DescribeNamespace(t.Context(), ix, DefaultNamespace)
 	require.NoError(t, err)
 	require.Zero(t, d.Stats.Records)
 	require.NoError(t, n.DeleteNamespace(ctx, ix, DefaultNamespace))
@@ -282,19 +282,23 @@ func TestNamespaces(t *testing.T) {
 		_, err = n.CreateNamespace(ctx, ix, name)
 		require.True(t, errs.Is(err, errs.AlreadyExists), "%s: %v", name, err)
 	}
-	page, more, total := n.Namespaces(ix, "ns", "ns2", 3)
+	page, more, total, err := n.Namespaces(t.Context(), ix, "ns", "ns2", 3)
+	require.NoError(t, err)
 	require.Equal(t, []string{"ns3", "ns4", "ns5"}, names(page))
 	require.True(t, more)
 	require.Equal(t, 9, total)
 	require.Equal(t, uint64(2), page[0].Stats.Records)
-	page, more, total = n.Namespaces(ix, "", "ns5", 3)
+	page, more, total, err = n.Namespaces(t.Context(), ix, "", "ns5", 3)
+	require.NoError(t, err)
 	require.Equal(t, []string{"ns6", "ns7", "ns8"}, names(page))
 	require.False(t, more)
 	require.Equal(t, 10, total)
-	require.Equal(t, "ns0 ns1 ns2 ns3 ns4 ns5 ns6 ns7 ns8", strings.Join(names(n.IndexStats(ix)), " "))
+	stats, err := n.IndexStats(ctx, ix)
+	require.NoError(t, err)
+	require.Equal(t, "ns0 ns1 ns2 ns3 ns4 ns5 ns6 ns7 ns8", strings.Join(names(stats), " "))
 
 	require.NoError(t, n.DeleteNamespace(ctx, ix, "ns1"))
-	_, err = n.DescribeNamespace(ix, "ns1")
+	_, err = n.DescribeNamespace(t.Context(), ix, "ns1")
 	require.True(t, errs.Is(err, errs.NotFound))
 	upsert(t, n, ix, "ns1", 7)
 	require.Equal(t, []string{"id0007"}, scanIDs(t, n, ix, "ns1"), "a later upsert makes it anew")
@@ -316,7 +320,8 @@ func TestNamespaceNames(t *testing.T) {
 		upsert(t, n, ix, name, 1)
 		require.Equal(t, []string{"id0001"}, scanIDs(t, n, ix, name))
 	}
-	_, _, total := n.Namespaces(ix, "", "", 0)
+	_, _, total, err := n.Namespaces(t.Context(), ix, "", "", 0)
+	require.NoError(t, err)
 	require.Equal(t, 10, total)
 	require.Equal(t, before, files(t, n.opts.Dir), "no name becomes a path")
 	for _, name := range []string{"", "a\x00b", "\xff", strings.Repeat("x", 513)} {
@@ -668,7 +673,9 @@ func TestConcurrentTenants(t *testing.T) {
 	s := n.meta.state()
 	require.Equal(t, 40, s.byName.n)
 	require.Less(t, s.index-before, uint64(40), "creations share entries")
-	for _, ns := range n.IndexStats(ix) {
+	stats, err := n.IndexStats(t.Context(), ix)
+	require.NoError(t, err)
+	for _, ns := range stats {
 		require.Equal(t, uint64(3), ns.Stats.Records, ns.Name)
 	}
 }
@@ -737,17 +744,17 @@ func TestBatchesAreBounded(t *testing.T) {
 		sizes = append(sizes, len(batch))
 		return Written{Affected: len(batch), LSN: uint64(len(sizes))}, nil
 	}
-	r := route{shard: &shard{id: 2}}
-	w, err := inBatches(r, targets, write)
+	sh := &shard{id: 2}
+	w, err := inBatches(sh, targets, write)
 	require.NoError(t, err)
 	require.Equal(t, []int{3, 3, 3}, sizes)
 	require.Equal(t, Written{Affected: 9, LSN: 3}, w)
-	w, err = inBatches(r, nil, write)
+	w, err = inBatches(sh, nil, write)
 	require.NoError(t, err)
 	require.Equal(t, Written{Shard: 2}, w)
 
 	sizes = nil
-	_, err = inBatches(r, targets, func(batch []engine.Target) (Written, error) {
+	_, err = inBatches(sh, targets, func(batch []engine.Target) (Written, error) {
 		if len(sizes) == 1 {
 			return Written{}, errs.New(errs.Unavailable, "gone")
 		}

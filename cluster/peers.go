@@ -23,6 +23,7 @@ const (
 	methodPartitions                   // lists the partitions of an index in a shard
 	methodCreate                       // makes a partition that must not exist
 	methodCheckpoint                   // a shard's files, for a replica that lacks them
+	methodRefresh                      // tells how new the metadata of the plane's leader is
 )
 
 // handler answers the calls of a method: it appends its answer to dst. request is the handler's until it returns, and from

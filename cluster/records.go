@@ -28,102 +28,90 @@ func (n *Node) Upsert(ctx context.Context, ix Index, namespace string, recs []en
 	if err != nil {
 		return Written{}, err
 	}
-	return n.grow(ctx, &ix, r, &engine.Command{Op: engine.OpUpsert, Key: r.key, Records: recs})
+	v := applyVerb{labels: labels{ix.Name, namespace}, grows: true}
+	v.command = &engine.Command{Op: engine.OpUpsert, Key: r.key, Records: recs}
+	err = n.ask(ctx, &r, &v)
+	return v.written, err
 }
 
 // Update changes one record; an unknown id changes nothing. NotFound if the namespace does not exist.
 func (n *Node) Update(ctx context.Context, ix Index, namespace, id string, values []float32, sparse *engine.Sparse, set metadata.Map) (Written, error) {
-	r, ok, err := n.existing(&ix, namespace)
+	up := engine.Update{Targets: []engine.Target{{ID: id}}, Values: values, Sparse: sparse, SetMetadata: set}
+	return n.change(ctx, &ix, namespace, true, &engine.Command{Op: engine.OpUpdate, Update: up})
+}
+
+// Delete removes records by id. NotFound if the namespace does not exist.
+func (n *Node) Delete(ctx context.Context, ix Index, namespace string, ids []string) (Written, error) {
+	targets := make([]engine.Target, len(ids))
+	for i, id := range ids {
+		targets[i].ID = id
+	}
+	return n.change(ctx, &ix, namespace, false, &engine.Command{Op: engine.OpDelete, Targets: targets})
+}
+
+// DeleteAll removes every record of a namespace, which stays.
+func (n *Node) DeleteAll(ctx context.Context, ix Index, namespace string) (Written, error) {
+	return n.change(ctx, &ix, namespace, false, &engine.Command{Op: engine.OpDeleteAll})
+}
+
+// change commits a command about a namespace that must exist.
+func (n *Node) change(ctx context.Context, ix *Index, namespace string, grows bool, c *engine.Command) (Written, error) {
+	r, ok, err := n.existing(ctx, ix, namespace)
 	if err != nil || !ok {
 		return Written{Shard: NoShard}, err
 	}
-	up := engine.Update{Targets: []engine.Target{{ID: id}}, Values: values, Sparse: sparse, SetMetadata: set}
-	return n.grow(ctx, &ix, r, &engine.Command{Op: engine.OpUpdate, Key: r.key, Update: up})
+	c.Key = r.key
+	v := applyVerb{labels: labels{ix.Name, namespace}, grows: grows, exists: true, command: c}
+	err = n.ask(ctx, &r, &v)
+	return v.written, err
 }
 
 // UpdateWhere merges metadata into every record that matches f, or only counts them when dryRun is set. What matches
 // is found first; a record changed meanwhile by somebody else is passed over. Many matches take several log
 // entries, each all or nothing, the whole not.
 func (n *Node) UpdateWhere(ctx context.Context, ix Index, namespace string, f *filter.Expr, set metadata.Map, dryRun bool) (Written, error) {
-	r, ok, err := n.existing(&ix, namespace)
-	if err != nil || !ok {
-		return Written{Shard: NoShard}, err
-	}
-	targets, err := r.shard.engine.Resolve(ctx, r.key, f)
-	if err != nil || dryRun {
-		return Written{Affected: len(targets), Shard: int(r.shard.id)}, err
-	}
-	return inBatches(r, targets, func(batch []engine.Target) (Written, error) {
-		up := engine.Update{Targets: batch, SetMetadata: set}
-		return n.grow(ctx, &ix, r, &engine.Command{Op: engine.OpUpdate, Key: r.key, Update: up})
-	})
-}
-
-// Delete removes records by id. NotFound if the namespace does not exist.
-func (n *Node) Delete(ctx context.Context, ix Index, namespace string, ids []string) (Written, error) {
-	r, ok, err := n.existing(&ix, namespace)
-	if err != nil || !ok {
-		return Written{Shard: NoShard}, err
-	}
-	targets := make([]engine.Target, len(ids))
-	for i, id := range ids {
-		targets[i].ID = id
-	}
-	return n.shrink(ctx, r, &engine.Command{Op: engine.OpDelete, Key: r.key, Targets: targets})
+	return n.changeWhere(ctx, &ix, namespace, &whereVerb{filter: f, set: set, dryRun: dryRun})
 }
 
 // DeleteWhere removes every record that matches f, in entries as UpdateWhere.
 func (n *Node) DeleteWhere(ctx context.Context, ix Index, namespace string, f *filter.Expr) (Written, error) {
-	r, ok, err := n.existing(&ix, namespace)
+	return n.changeWhere(ctx, &ix, namespace, &whereVerb{filter: f, remove: true})
+}
+
+func (n *Node) changeWhere(ctx context.Context, ix *Index, namespace string, v *whereVerb) (Written, error) {
+	r, ok, err := n.existing(ctx, ix, namespace)
 	if err != nil || !ok {
 		return Written{Shard: NoShard}, err
 	}
-	targets, err := r.shard.engine.Resolve(ctx, r.key, f)
-	if err != nil {
-		return Written{}, err
-	}
-	return inBatches(r, targets, func(batch []engine.Target) (Written, error) {
-		return n.shrink(ctx, r, &engine.Command{Op: engine.OpDelete, Key: r.key, Targets: batch})
-	})
+	v.labels = labels{ix.Name, namespace}
+	err = n.ask(ctx, &r, v)
+	return v.written, err
 }
 
-// DeleteAll removes every record of a namespace, which stays.
-func (n *Node) DeleteAll(ctx context.Context, ix Index, namespace string) (Written, error) {
-	r, ok, err := n.existing(&ix, namespace)
-	if err != nil || !ok {
-		return Written{Shard: NoShard}, err
+// commit proposes an encoded command, which it keeps, at this node's replica. One that takes space waits for room in the
+// shard's buffers, needs more than the reserve on the disk, and finds the index defined; one that frees space is not
+// stopped by a full disk.
+func (n *Node) commit(ctx context.Context, sh *shard, ix *Index, grows bool, command []byte) (Written, error) {
+	if grows {
+		if err := n.disk.check(); err != nil {
+			return Written{}, err
+		}
 	}
-	return n.shrink(ctx, r, &engine.Command{Op: engine.OpDeleteAll, Key: r.key})
-}
-
-// grow proposes a write that takes space: it waits for room in the shard's buffers, needs more than the reserve on
-// the disk, and finds the index defined.
-func (n *Node) grow(ctx context.Context, ix *Index, r route, c *engine.Command) (Written, error) {
-	if err := n.disk.check(); err != nil {
+	if err := sh.engine.Admit(ctx, len(command)); err != nil && (grows || !errs.Is(err, errs.StorageFull)) {
 		return Written{}, err
 	}
-	if err := r.shard.engine.Admit(ctx, engine.EncodedSize(c)); err != nil {
-		return Written{}, err
+	if grows {
+		if err := n.aligner.define(ctx, sh, ix); err != nil {
+			return Written{}, err
+		}
 	}
-	if err := n.aligner.define(ctx, r.shard, ix); err != nil {
-		return Written{}, err
-	}
-	return r.shard.propose(ctx, c)
-}
-
-// shrink proposes a write that frees space: a full disk does not stop it.
-func (n *Node) shrink(ctx context.Context, r route, c *engine.Command) (Written, error) {
-	err := r.shard.engine.Admit(ctx, engine.EncodedSize(c))
-	if err != nil && !errs.Is(err, errs.StorageFull) {
-		return Written{}, err
-	}
-	return r.shard.propose(ctx, c)
+	return sh.proposeBytes(ctx, command)
 }
 
 // inBatches cuts targets into entries of bounded size and writes them one after the other. When one fails after
 // others took effect, the outcome of the whole is unknown.
-func inBatches(r route, targets []engine.Target, write func([]engine.Target) (Written, error)) (Written, error) {
-	sum := Written{Shard: int(r.shard.id)}
+func inBatches(sh *shard, targets []engine.Target, write func([]engine.Target) (Written, error)) (Written, error) {
+	sum := Written{Shard: int(sh.id)}
 	for rest := targets; len(rest) > 0; {
 		batch := rest[:batchLen(rest)]
 		w, err := write(batch)
@@ -154,7 +142,7 @@ func batchLen(ts []engine.Target) int {
 // Query searches a namespace into res; a missing namespace is an empty one. It returns the shard asked, NoShard if
 // there was none to ask. Where q asks for neither breadth nor recall, it is given the index's.
 func (n *Node) Query(ctx context.Context, ix Index, namespace string, q *engine.Query, res *engine.Result) (shard int, err error) {
-	r, ok, err := n.read(&ix, namespace)
+	r, ok, err := n.read(ctx, &ix, namespace)
 	if err != nil {
 		return NoShard, err
 	}
@@ -165,32 +153,45 @@ func (n *Node) Query(ctx context.Context, ix Index, namespace string, q *engine.
 	if q.Ef == 0 && q.Recall == 0 {
 		q.Recall = ix.TargetRecall
 	}
-	return int(r.shard.id), r.shard.engine.Query(ctx, r.key, q, res)
+	v := getQueryVerb()
+	defer v.release()
+	v.route, v.q, v.res = r, q, res
+	err = n.ask(ctx, &v.route, v)
+	if err == nil && v.tooLarge {
+		err = engine.ErrAnswerTooLarge
+	}
+	return int(v.route.shard), err
 }
 
 // Fetch returns the records of ids that exist.
 func (n *Node) Fetch(ctx context.Context, ix Index, namespace string, ids []string) ([]engine.Record, error) {
-	r, ok, err := n.read(&ix, namespace)
+	r, ok, err := n.read(ctx, &ix, namespace)
 	if err != nil || !ok {
 		return nil, err
 	}
-	return r.shard.engine.Fetch(ctx, r.key, ids)
+	v := fetchVerb{ids: ids}
+	err = n.ask(ctx, &r, &v)
+	return v.recs, err
 }
 
 // Scan returns up to limit records that match f (nil: all) in order of id, after the given id.
 func (n *Node) Scan(ctx context.Context, ix Index, namespace, prefix, after string, f *filter.Expr, limit int) (recs []engine.Record, more bool, err error) {
-	r, ok, err := n.read(&ix, namespace)
-	if err != nil || !ok {
-		return nil, false, err
-	}
-	return r.shard.engine.Scan(ctx, r.key, prefix, after, f, limit)
+	v := scanVerb{prefix: prefix, after: after, filter: f, limit: limit}
+	err = n.scan(ctx, &ix, namespace, &v)
+	return v.recs, v.more, err
 }
 
 // ScanIDs returns up to limit ids in order, after the given id.
 func (n *Node) ScanIDs(ctx context.Context, ix Index, namespace, prefix, after string, limit int) (ids []string, more bool, err error) {
-	r, ok, err := n.read(&ix, namespace)
+	v := scanVerb{idsOnly: true, prefix: prefix, after: after, limit: limit}
+	err = n.scan(ctx, &ix, namespace, &v)
+	return v.ids, v.more, err
+}
+
+func (n *Node) scan(ctx context.Context, ix *Index, namespace string, v *scanVerb) error {
+	r, ok, err := n.read(ctx, ix, namespace)
 	if err != nil || !ok {
-		return nil, false, err
+		return err
 	}
-	return r.shard.engine.ScanIDs(ctx, r.key, prefix, after, limit)
+	return n.ask(ctx, &r, v)
 }

@@ -27,8 +27,9 @@ func checkNamespace(name string) error {
 
 // route is where a namespace of an index lives.
 type route struct {
-	shard *shard
-	key   engine.Key
+	shard uint16
+	key   engine.Key // Tenant is zero where the whole shard is meant
+	turn  int        // attempts that have failed, since somebody last knew who leads
 }
 
 // route finds the home of a namespace, from memory and without allocation; false if there is no tenant of that name.
@@ -38,32 +39,38 @@ func (n *Node) route(ix *Index, namespace string) (route, bool) {
 	if !ok {
 		return route{}, false
 	}
-	return route{n.replica(s.home(t)), engine.Key{Tenant: t.id, Index: ix.ID}}, true
+	return route{shard: s.home(t), key: engine.Key{Tenant: t.id, Index: ix.ID}}, true
 }
 
-// read returns the home of a namespace for a read; false if there is nothing to read.
-func (n *Node) read(ix *Index, namespace string) (route, bool, error) {
+// reroute looks again where a tenant lives.
+func (n *Node) reroute(r *route) {
+	s := n.meta.state()
+	if t, ok := s.tenantByID(r.key.Tenant); ok {
+		r.shard = s.home(t)
+	}
+}
+
+// read returns the home of a namespace for a read; false if there is nothing to read. A tenant may have been made through
+// another node a moment ago, so a name that is not known is looked up in newer metadata.
+func (n *Node) read(ctx context.Context, ix *Index, namespace string) (route, bool, error) {
+	if r, ok := n.route(ix, namespace); ok || readingOf(ctx).level() == Any {
+		return r, ok, nil
+	}
+	if err := n.Refresh(ctx); err != nil {
+		return route{}, false, err
+	}
 	r, ok := n.route(ix, namespace)
-	if !ok {
-		return route{}, false, nil
-	}
-	return r, true, r.shard.readable(n.ctx)
+	return r, ok, nil
 }
 
-// existing returns the home of a namespace that has a partition. ok is false for the default namespace without one,
-// which exists all the same; any other is NotFound.
-func (n *Node) existing(ix *Index, namespace string) (r route, ok bool, err error) {
-	r, ok, err = n.read(ix, namespace)
-	if err != nil {
-		return r, false, err
+// existing is read for what needs the namespace to be there. ok is false for the default one without a tenant, which
+// exists all the same; any other is NotFound.
+func (n *Node) existing(ctx context.Context, ix *Index, namespace string) (r route, ok bool, err error) {
+	r, ok, err = n.read(ctx, ix, namespace)
+	if err == nil && !ok && namespace != DefaultNamespace {
+		err = (&labels{ix.Name, namespace}).notFound()
 	}
-	if ok {
-		_, ok = r.shard.engine.Partition(r.key)
-	}
-	if !ok && namespace != DefaultNamespace {
-		return r, false, errs.New(errs.NotFound, "namespace %q does not exist in index %q", namespace, ix.Name)
-	}
-	return r, ok, nil
+	return r, ok, err
 }
 
 // create returns the home of a namespace and makes its tenant if there is none.
@@ -81,5 +88,14 @@ func (n *Node) create(ctx context.Context, ix *Index, namespace string) (route, 
 	if err != nil {
 		return route{}, err
 	}
-	return route{n.replica(n.meta.state().home(t)), engine.Key{Tenant: t.id, Index: ix.ID}}, nil
+	return route{shard: n.meta.state().home(t), key: engine.Key{Tenant: t.id, Index: ix.ID}}, nil
+}
+
+// changeMeta is proposeMeta that waits for the metadata plane to have a leader.
+func (n *Node) changeMeta(ctx context.Context, c *metaCommand) (res metaResult, err error) {
+	err = n.patiently(ctx, func() error {
+		res, err = n.proposeMeta(ctx, c)
+		return err
+	})
+	return res, err
 }

@@ -69,7 +69,11 @@ func (s *shard) errNoLeader() error {
 
 // propose commits a command and returns what it did. The error is the command's own refusal, or as group.propose.
 func (s *shard) propose(ctx context.Context, c *engine.Command) (Written, error) {
-	b := engine.AppendCommand(make([]byte, 0, engine.EncodedSize(c)), c)
+	return s.proposeBytes(ctx, engine.AppendCommand(make([]byte, 0, engine.EncodedSize(c)), c))
+}
+
+// proposeBytes is propose with an encoded command, which it keeps.
+func (s *shard) proposeBytes(ctx context.Context, b []byte) (Written, error) {
 	if len(b) > maxEntry {
 		return Written{}, errs.New(errs.TooLarge, "the request takes %d bytes in the log, the limit is %d", len(b), maxEntry).
 			WithHint("send fewer records at once")

@@ -251,7 +251,11 @@ func describeIndexStats(c *call) (reply, error) {
 		Namespaces: map[string]namespaceCount{}, Dimension: c.ix.Dim, Metric: c.ix.Metric.String(),
 		VectorType: vectorType(c.ix.Sparse),
 	}
-	for _, n := range c.h.node.IndexStats(c.ix) {
+	all, err := c.h.node.IndexStats(c.ctx, c.ix)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range all {
 		s.Namespaces[n.Name] = namespaceCount{n.Stats.Records}
 		s.Total += n.Stats.Records
 	}

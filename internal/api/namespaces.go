@@ -39,7 +39,10 @@ func listNamespaces(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, more, total := c.h.node.Namespaces(c.ix, prefix, after, limit)
+	found, more, total, err := c.h.node.Namespaces(c.ctx, c.ix, prefix, after, limit)
+	if err != nil {
+		return nil, err
+	}
 	page := namespacePage{Namespaces: make([]namespaceShown, len(found)), Total: total}
 	for i, n := range found {
 		page.Namespaces[i] = showNamespace(n)
@@ -92,7 +95,7 @@ func describeNamespace(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := c.h.node.DescribeNamespace(c.ix, name)
+	n, err := c.h.node.DescribeNamespace(c.ctx, c.ix, name)
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ var _ Node = (*cluster.Node)(nil)
 
 type indexReader interface {
 	Index(name string) (cluster.Index, bool)
+	Refresh(ctx context.Context) error
 	IndexByPort(port int) (cluster.Index, bool)
 	Indexes() []cluster.Index
 	WatchIndexes(f func([]cluster.Index)) (stop func())
@@ -53,9 +54,9 @@ type recordWriter interface {
 type namespaces interface {
 	CreateNamespace(ctx context.Context, ix cluster.Index, name string) (cluster.Namespace, error)
 	DeleteNamespace(ctx context.Context, ix cluster.Index, name string) error
-	DescribeNamespace(ix cluster.Index, name string) (cluster.Namespace, error)
-	Namespaces(ix cluster.Index, prefix, after string, limit int) ([]cluster.Namespace, bool, int)
-	IndexStats(ix cluster.Index) []cluster.Namespace
+	DescribeNamespace(ctx context.Context, ix cluster.Index, name string) (cluster.Namespace, error)
+	Namespaces(ctx context.Context, ix cluster.Index, prefix, after string, limit int) ([]cluster.Namespace, bool, int, error)
+	IndexStats(ctx context.Context, ix cluster.Index) ([]cluster.Namespace, error)
 }
 
 type status interface {

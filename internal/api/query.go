@@ -135,7 +135,7 @@ func (c *call) checkResultSize(ns string, q *queryRequest) error {
 	if !q.IncludeValues || q.K*c.ix.Dim*2 <= q.limit {
 		return nil
 	}
-	n, err := c.h.node.DescribeNamespace(c.ix, ns)
+	n, err := c.h.node.DescribeNamespace(c.ctx, c.ix, ns)
 	if err != nil || min(uint64(q.K), n.Stats.Records)*uint64(c.ix.Dim)*2 <= uint64(q.limit) {
 		return nil // a missing namespace has an empty answer
 	}

@@ -1,0 +1,322 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/codec"
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// electionPatience is how long a request waits for a shard to have a leader, or for its leader to be found, as long as
+// nothing can have been done. An election takes less.
+const electionPatience = 2 * time.Second
+
+// retryPause and maxRetryPause are the first and the longest pause between two attempts.
+const (
+	retryPause    = 5 * time.Millisecond
+	maxRetryPause = 100 * time.Millisecond
+)
+
+// verb is something asked of a shard. It runs on a replica that may answer, and travels there if that is not here; what
+// it finds out is kept in it. It may run more than once, but only after runs that did nothing.
+type verb interface {
+	method() method
+	// run does it. key is what the request is about. Unavailable: nothing was done.
+	run(ctx context.Context, n *Node, sh *shard, key engine.Key) error
+	appendRequest(b []byte) []byte
+	readRequest(r *codec.Reader)
+	appendAnswer(b []byte) []byte
+	readAnswer(r *codec.Reader)
+}
+
+// verbs makes a verb for each method that a node answers for its shards.
+var verbs = map[method]func() verb{
+	methodApply:      func() verb { return new(applyVerb) },
+	methodUpdate:     func() verb { return new(whereVerb) },
+	methodDelete:     func() verb { return &whereVerb{remove: true} },
+	methodQuery:      func() verb { return getQueryVerb() },
+	methodFetch:      func() verb { return new(fetchVerb) },
+	methodScan:       func() verb { return new(scanVerb) },
+	methodPartitions: func() verb { return new(partitionsVerb) },
+	methodCreate:     func() verb { return new(createVerb) },
+}
+
+// registerVerbs answers the other nodes' requests.
+func (n *Node) registerVerbs() {
+	for m, make := range verbs {
+		n.peers.handle(m, func(ctx context.Context, _ string, request, dst []byte) ([]byte, error) {
+			return n.answer(ctx, make(), request, dst)
+		})
+	}
+	n.peers.handle(methodRefresh, n.answerRefresh)
+}
+
+// writes tells which methods change something: when such a call is not answered, nobody knows what was done.
+func (m method) writes() bool {
+	switch m {
+	case methodApply, methodUpdate, methodDelete, methodCreate:
+		return true
+	}
+	return false
+}
+
+// callBuffer is the memory of one call, pooled.
+type callBuffer struct {
+	request, answer []byte
+	reader          codec.Reader
+}
+
+var callBuffers = sync.Pool{New: func() any { return new(callBuffer) }}
+
+// keptBuffer is the largest buffer that a callBuffer keeps, in bytes.
+const keptBuffer = 1 << 20
+
+func (x *callBuffer) release() {
+	if cap(x.request) <= keptBuffer && cap(x.answer) <= keptBuffer {
+		x.reader = codec.Reader{}
+		callBuffers.Put(x)
+	}
+}
+
+func (x *callBuffer) read(b []byte) *codec.Reader {
+	x.reader = *codec.NewReader(b)
+	return &x.reader
+}
+
+// ask does v where the shard of r is led, or at level Any where there is a replica: here, or with one call to another
+// node. While nobody leads it tries again, see patiently; on return r has the shard that was asked last.
+func (n *Node) ask(ctx context.Context, r *route, v verb) error {
+	err := n.attempt(ctx, r, v)
+	if !errs.Is(err, errs.Unavailable) {
+		return err
+	}
+	return n.retry(ctx, err, func() error { n.reroute(r); return n.attempt(ctx, r, v) })
+}
+
+// patiently calls f until it returns something else than Unavailable, which says that nothing was done, or for
+// electionPatience.
+func (n *Node) patiently(ctx context.Context, f func() error) error {
+	err := f()
+	if !errs.Is(err, errs.Unavailable) {
+		return err
+	}
+	return n.retry(ctx, err, f)
+}
+
+// retry goes on where f has failed with err.
+func (n *Node) retry(ctx context.Context, err error, f func() error) error {
+	patience := time.NewTimer(electionPatience)
+	defer patience.Stop()
+	for pause := retryPause; errs.Is(err, errs.Unavailable); pause = min(2*pause, maxRetryPause) {
+		select {
+		case <-time.After(pause):
+			err = f()
+		case <-patience.C:
+			return err
+		case <-ctx.Done():
+			return err
+		case <-n.ctx.Done():
+			return err
+		case <-n.fail.done():
+			return err
+		}
+	}
+	return err
+}
+
+// attempt does v here, or asks one node and then the one that it takes for the leader.
+func (n *Node) attempt(ctx context.Context, r *route, v verb) error {
+	reading := readingOf(ctx)
+	var refused error
+	if sh := n.replica(r.shard); sh != nil {
+		refused = n.here(ctx, sh, r.key, v, reading)
+		if !errs.Is(refused, errs.Unavailable) || sh.group.leads() {
+			return refused
+		}
+	}
+	to := n.target(r)
+	switch {
+	case to == "" && refused != nil:
+		return refused
+	case to == "":
+		return newNotLeaderError(shardName(r.shard), "")
+	}
+	err := n.forward(ctx, to, r, v, reading)
+	if !errs.Is(err, errs.Unavailable) {
+		return err
+	}
+	hint := leaderHint(err)
+	if hint == "" || hint == to {
+		r.turn++
+		return err
+	}
+	n.noteLeader(r.shard, hint)
+	r.turn = 0
+	if hint == n.id.NodeID {
+		return err
+	}
+	return n.forward(ctx, hint, r, v, reading)
+}
+
+// leaderHint returns who leads by the word of a node that does not, empty if it does not know.
+func leaderHint(err error) string {
+	var elsewhere *notLeaderError
+	if errors.As(err, &elsewhere) {
+		return elsewhere.leader
+	}
+	return ""
+}
+
+// target is the node to ask: the leader, and after failures each of the other replicas in turn, since one may know
+// better. Empty: there is none but this one.
+func (n *Node) target(r *route) string {
+	leader := n.leaderOf(r.shard)
+	if leader == n.id.NodeID {
+		leader = ""
+	}
+	if leader != "" && r.turn == 0 {
+		return leader
+	}
+	others := slices.DeleteFunc(slices.Clone(n.meta.state().replicas(r.shard)), func(id string) bool { return id == n.id.NodeID })
+	if len(others) == 0 {
+		return leader
+	}
+	return others[r.turn%len(others)]
+}
+
+// here runs v on a replica of this node, if that may answer.
+func (n *Node) here(ctx context.Context, sh *shard, key engine.Key, v verb, reading *Reading) error {
+	level := reading.level()
+	switch {
+	case v.method().writes():
+		if !sh.group.leads() {
+			return newNotLeaderError(sh.group.name, sh.group.leader())
+		}
+	case level == Any:
+		if err := sh.filled(); err != nil {
+			return err
+		}
+	default:
+		if err := sh.readableAt(ctx, level); err != nil {
+			return err
+		}
+	}
+	if reading != nil {
+		reading.note(sh.staleness(level)) // before it runs: what is applied later may be in the answer, and need not
+	}
+	return v.run(ctx, n, sh, key)
+}
+
+// forward asks another node.
+func (n *Node) forward(ctx context.Context, to string, r *route, v verb, reading *Reading) error {
+	x := callBuffers.Get().(*callBuffer)
+	defer x.release()
+	h := head{shard: r.shard, level: reading.level(), key: r.key, meta: n.meta.state().index}
+	x.request = v.appendRequest(h.append(x.request[:0]))
+	answer, err := n.peers.call(ctx, to, v.method(), x.request, x.answer[:0])
+	if err != nil {
+		return callError(ctx, v.method(), err)
+	}
+	x.answer = answer
+	in := x.read(answer)
+	stale := readStaleness(in)
+	v.readAnswer(in)
+	if err := in.Done(); err != nil {
+		return answerError(v.method(), to, err)
+	}
+	reading.note(stale)
+	return nil
+}
+
+// callError is what a failed call means: of a read, nothing is in doubt.
+func callError(ctx context.Context, m method, err error) error {
+	if m.writes() || !errs.Is(err, errs.OutcomeUnknown) {
+		return err
+	}
+	if cause := ctx.Err(); cause != nil {
+		return cause
+	}
+	return &errs.Error{Kind: errs.Unavailable, Message: err.Error(), RetryAfter: retryLeader, Err: err}
+}
+
+// answerError is what an answer that cannot be read means.
+func answerError(m method, from string, err error) error {
+	kind := errs.Internal
+	if m.writes() {
+		kind = errs.OutcomeUnknown
+	}
+	return errs.Wrap(kind, err, "read the answer of node %s", from)
+}
+
+// answer does what another node asks, on the replica that is here: it never asks a third node.
+func (n *Node) answer(ctx context.Context, v verb, request, dst []byte) ([]byte, error) {
+	if p, ok := v.(interface{ release() }); ok {
+		defer p.release()
+	}
+	x := callBuffers.Get().(*callBuffer)
+	defer x.release()
+	in := x.read(request)
+	var h head
+	h.read(in)
+	v.readRequest(in)
+	if err := in.Done(); err != nil {
+		return dst, err
+	}
+	if !n.opened.Load() {
+		return dst, errs.New(errs.Unavailable, "node %s is starting", n.id.NodeID)
+	}
+	if err := n.checkHome(&h); err != nil {
+		return dst, err
+	}
+	sh := n.replica(h.shard)
+	if sh == nil {
+		return dst, newNotLeaderError(shardName(h.shard), n.leaderOf(h.shard))
+	}
+	if v.method().writes() {
+		if err := n.catchUp(ctx, &h); err != nil {
+			return dst, err
+		}
+	}
+	reading := &Reading{Consistency: h.level}
+	if err := n.here(ctx, sh, h.key, v, reading); err != nil {
+		return dst, n.pointTo(sh, err)
+	}
+	return v.appendAnswer(appendStaleness(dst, &reading.Staleness)), nil
+}
+
+// pointTo adds to a refusal who leads the shard.
+func (n *Node) pointTo(sh *shard, err error) error {
+	var known *notLeaderError
+	if !errs.Is(err, errs.Unavailable) || errors.As(err, &known) || sh.group.leads() {
+		return err
+	}
+	return newNotLeaderError(sh.group.name, n.leaderOf(sh.id))
+}
+
+// checkHome refuses a request for a shard where its tenant no longer lives: the caller's metadata is older than this
+// node's, and will have caught up when it tries again.
+func (n *Node) checkHome(h *head) error {
+	s := n.meta.state()
+	t, ok := s.tenantByID(h.key.Tenant)
+	if !ok || s.index <= h.meta || s.home(t) == h.shard {
+		return nil
+	}
+	return errs.New(errs.Unavailable, "tenant %s has moved from shard %d to shard %d", t.id, h.shard, s.home(t)).
+		WithRetryAfter(time.Second)
+}
+
+// catchUp waits until this node's metadata has the index that a write is about, if the caller's has.
+func (n *Node) catchUp(ctx context.Context, h *head) error {
+	if _, ok := n.meta.state().indexByID(h.key.Index); ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, electionPatience)
+	defer cancel()
+	_, err := n.meta.fsm.wait(ctx, func(s *state) bool { return s.index >= h.meta })
+	return errs.Wrap(errs.Unavailable, err, "wait for entry %d of the metadata plane", h.meta)
+}
