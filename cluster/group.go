@@ -28,6 +28,7 @@ type group struct {
 	tick  time.Duration
 
 	marked atomic.Uint64 // index of the newest snapshot
+	quiet  atomic.Bool   // nothing is sent, see watchdog
 
 	mu       sync.RWMutex // closed is set under it, proposals counted under its read side
 	closed   bool
@@ -179,7 +180,7 @@ func startRaft(o *groupOptions, g *group) (r *raft.Raft, err error) {
 			}
 		}()
 		store := raftStore{g.log}
-		r, err = raft.NewRaft(o.config(), o.fsm, store, store, g.snaps, o.transports.open(o.name))
+		r, err = raft.NewRaft(o.config(), o.fsm, store, store, g.snaps, quieten(o.transports.open(o.name), &g.quiet))
 		returned = true
 	}()
 	<-done

@@ -38,6 +38,7 @@ type groupLog struct {
 	name   string
 	append observer // of seconds per append, sync included
 	grown  func()   // called after each append; must not block
+	clock  storeClock
 
 	writing sync.Mutex // one append at a time; guards synced and buf
 	synced  uint64     // last durable entry
@@ -219,7 +220,9 @@ func (l *groupLog) StoreLogs(entries []*raft.Log) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	start := time.Now()
+	l.clock.begin(storeAppend)
 	err := l.wal.StoreLogs(l.encode(entries))
+	l.clock.end(storeAppend)
 	l.append.Observe(time.Since(start).Seconds())
 	if isRolledBack(err) {
 		return errs.Wrap(errs.StorageFull, err, "append to the log of %s", l.name)
@@ -283,7 +286,10 @@ func (l *groupLog) DeleteRange(from, to uint64) error {
 	if err := l.fail.cause(); err != nil {
 		return err
 	}
-	if err := l.wal.DeleteRange(from, to); err != nil {
+	l.clock.begin(storeTrim)
+	err := l.wal.DeleteRange(from, to)
+	l.clock.end(storeTrim)
+	if err != nil {
 		return l.poison(fmt.Errorf("delete entries %d to %d: %w", from, to, err))
 	}
 	first, err := l.wal.FirstIndex()
@@ -301,7 +307,10 @@ func (l *groupLog) Set(key, val []byte) error {
 	if err := l.fail.cause(); err != nil {
 		return err
 	}
-	if err := l.wal.Set(key, val); err != nil {
+	l.clock.begin(storeState)
+	err := l.wal.Set(key, val)
+	l.clock.end(storeState)
+	if err != nil {
 		return l.poison(fmt.Errorf("store %q: %w", key, err))
 	}
 	return nil

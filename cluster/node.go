@@ -173,6 +173,8 @@ func (n *Node) awaitReady(ctx context.Context) error {
 	n.background.Go(n.meta.creator.run)
 	n.aligner = newAligner(n.meta.state, n.replicas, n.logger)
 	n.background.Go(func() { n.trimmer.run(n.ctx) })
+	dog := &watchdog{groups: n.groups, alone: func() bool { return n.meta.state().alone() }, fail: n.fail, logger: n.logger}
+	n.background.Go(func() { dog.run(n.ctx) })
 	if err := n.aligner.alignAll(ctx); err != nil {
 		return err
 	}
