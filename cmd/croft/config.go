@@ -22,7 +22,7 @@ import (
 type config struct {
 	data          string
 	listen        string
-	peerListen    string
+	peers         peerConfig
 	advertise     string
 	shards        int
 	shardsGiven   bool // by flag, environment or file
@@ -52,7 +52,7 @@ func defaultConfig() config {
 func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.data, "data", c.data, "directory of the data, made if missing (required)")
 	f.StringVar(&c.listen, "listen", c.listen, "address of the API; indexes get ports of their own, from the next one up")
-	f.StringVar(&c.peerListen, "peer-listen", c.peerListen, "address for other nodes; no effect until replication is there")
+	c.peers.addFlags(f)
 	f.StringVar(&c.advertise, "advertise", c.advertise, "how clients reach an index, e.g. https://{index}.vectors.example.com")
 	f.IntVar(&c.shards, "shards", c.shards, "shards of a new data directory, 1 to 256")
 	f.Var(&c.memoryBudget, "memory-budget", "memory for search structures")
@@ -218,9 +218,7 @@ func (c *config) validate() error {
 	if c.shards < 1 || c.shards > 256 {
 		add("--shards is %d, must be 1 to 256", c.shards)
 	}
-	if c.peerListen != "" && !isLoopback(c.peerListen) {
-		add("--peer-listen %s is not loopback, and nodes speak without TLS", c.peerListen)
-	}
+	c.peers.validate(add)
 	if c.debugListen != "" && !isLoopback(c.debugListen) {
 		add("--debug-listen %s is not loopback", c.debugListen)
 	}

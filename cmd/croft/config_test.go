@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -73,7 +74,7 @@ func TestConfigFaults(t *testing.T) {
 
 func TestConfigValidateTellsAllFaults(t *testing.T) {
 	cfg := defaultConfig()
-	cfg.shards, cfg.listen, cfg.peerListen, cfg.advertise, cfg.logLevel, cfg.logFormat = 0, "5080", "0.0.0.0:1", "example.com", "loud", "xml"
+	cfg.shards, cfg.listen, cfg.peers.listen, cfg.advertise, cfg.logLevel, cfg.logFormat = 0, "5080", "0.0.0.0:1", "example.com", "loud", "xml"
 	cfg.debugListen = ":6060"
 	err := cfg.validate()
 	for _, flag := range []string{"--data", "--shards", "--listen", "--peer-listen", "--advertise", "--log-level", "--log-format", "--debug-listen"} {
@@ -82,6 +83,48 @@ func TestConfigValidateTellsAllFaults(t *testing.T) {
 	cfg = defaultConfig()
 	cfg.data, cfg.advertise = "d", "https://{index}.vectors.example.com"
 	require.NoError(t, cfg.validate())
+}
+
+// TestPeerSettings has settings of a node among others, and what is said to those that cannot work.
+func TestPeerSettings(t *testing.T) {
+	const tls = "--peer-cert c --peer-key k --peer-ca a "
+	for args, want := range map[string]string{
+		"":                             "",
+		"--peer-listen 127.0.0.1:5180": "",
+		"--peer-listen [::1]:5180":     "",
+		"--peer-listen 10.0.0.1:5180":  "`croft certs` makes all three",
+		"--peer-listen 10.0.0.1:5180 --peer-cert c --peer-key k":                         "give --peer-ca",
+		tls + "--peer-listen 10.0.0.1:5180":                                              "",
+		tls + "--peer-listen :5180":                                                      "give --peer-advertise HOST:PORT",
+		tls + "--peer-listen 0.0.0.0:5180 --peer-advertise node-1.internal:5180":         "",
+		"--peer-listen 127.0.0.1:5180 --peer-advertise 0.0.0.0:5180":                     "no address that others can dial",
+		"--peer-listen 127.0.0.1:5180 --peer-advertise node-1":                           "--peer-advertise",
+		"--peer-advertise node-1:5180":                                                   "needs --peer-listen",
+		"--peer-cert c":                                                                  "needs --peer-key and --peer-ca too",
+		"--join 127.0.0.1:5180 --join-token t --listen 127.0.0.1:5280 --replicas 3":      "",
+		"--join node-1 --join-token t":                                                   "--join node-1 is not HOST:PORT",
+		"--join-token t":                                                                 "--join-token needs --join",
+		"--replicas 2":                                                                   "--replicas is 2, must be 1, 3 or 5",
+		"--zone " + strings.Repeat("z", 64):                                              "--zone has 64 bytes",
+		"--join 10.0.0.1:5180 --join-token t --listen 10.0.0.2:5080":                     "--peer-listen 10.0.0.2:5180 is not loopback",
+		"--join 10.0.0.1:5180 --join-token t --listen 10.0.0.2:5080 --zone eu-1a " + tls: "",
+	} {
+		cfg, err := loadConfig(t, append(strings.Fields(args), "--data", "d"), nil, "")
+		require.NoError(t, err, args)
+		cfg.peers.settle(cfg.listen)
+		err = cfg.validate()
+		if want == "" {
+			require.NoError(t, err, args)
+			continue
+		}
+		require.ErrorContains(t, err, want, args)
+		require.Equal(t, exitUsage, exitCode(err), args)
+	}
+	cfg, err := loadConfig(t, []string{"--join", "x:1", "--listen", "127.0.0.1:5280"}, map[string]string{"CROFT_JOIN_TOKEN": "secret"}, "")
+	require.NoError(t, err)
+	cfg.peers.settle(cfg.listen)
+	require.Equal(t, "127.0.0.1:5380", cfg.peers.listen, "the peer port is 100 above the client port")
+	require.Equal(t, "secret", cfg.peers.joinToken)
 }
 
 func TestSizes(t *testing.T) {

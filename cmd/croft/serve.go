@@ -41,6 +41,7 @@ CROFT_ADMIN_KEY_FILE) gives a key of your own instead.`,
 				return err
 			}
 			cfg.shardsGiven = cmd.Flags().Changed("shards")
+			cfg.peers.settle(cfg.listen)
 			if err := cfg.validate(); err != nil {
 				return err
 			}
@@ -102,8 +103,8 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 	}
 	f.add(dir.Close)
 	dir.checkSpace(log, int64(cfg.diskReserve))
-	if cfg.peerListen != "" {
-		log.Warn("--peer-listen has no effect: a node is alone until replication is there", "addr", cfg.peerListen)
+	if cfg.peers.listen != "" {
+		log.Warn("--peer-listen has no effect: a node is alone until replication is there", "addr", cfg.peers.listen)
 	}
 	registry := newRegistry()
 
