@@ -107,7 +107,7 @@ func (s settings) settable(visit func(*pflag.Flag) error) error {
 
 func (s settings) loadEnvironment() error {
 	return s.settable(func(f *pflag.Flag) error {
-		name := "CROFT_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		name := variableOf(f.Name)
 		value, ok := s.lookupEnv(name)
 		if path, fileOK := s.lookupEnv(name + "_FILE"); !ok && fileOK {
 			b, err := s.readFile(path)
@@ -121,6 +121,11 @@ func (s settings) loadEnvironment() error {
 		}
 		return set(f, value, "environment variable "+name)
 	})
+}
+
+// variableOf is the environment variable of a flag.
+func variableOf(flag string) string {
+	return "CROFT_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 func set(f *pflag.Flag, value, origin string) error {

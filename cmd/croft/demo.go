@@ -18,38 +18,78 @@ import (
 	"github.com/croftdb/croft/tenancy"
 )
 
-// demo is a real server in a process of its own, with sample data.
+// demo is a real cluster of separate processes, with sample data.
 type demo struct {
-	nodes  int
-	shards int
-	listen string
-	keep   string
+	nodes    int
+	shards   int
+	replicas int // 0: by the number of nodes
+	listen   string
+	keep     string
 }
 
+func defaultDemo() demo { return demo{nodes: 1, shards: 5, listen: "127.0.0.1:5080"} }
+
 func (a *app) demoCommand() *cobra.Command {
-	d := demo{}
+	d := defaultDemo()
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Start a server with sample data, gone when you stop it",
+		Short: "Start a cluster with sample data, gone when you stop it",
+		Long: `Each node is a process with its own disk and sockets, node N at the address of --listen with 200·(N-1) added to the port.
+Nothing is restarted by itself: kill nodes and start them again from another terminal, and see what still answers.`,
 		Example: `  croft demo
-  croft demo --listen 127.0.0.1:5280 --keep ./demo-data`,
+  croft demo --nodes 1 --listen 127.0.0.1:5280 --keep ./demo-data
+  croft demo kill 2`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if d.nodes != 1 {
-				return usagef("--nodes %d: a demo of several nodes comes with replication", d.nodes).withHint("leave --nodes out")
+			if err := d.validate(); err != nil {
+				return err
 			}
 			return a.runDemo(cmd.Context(), d)
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&d.nodes, "nodes", 1, "nodes, each a process; only 1 until replication is there")
-	f.IntVar(&d.shards, "shards", 5, "shards")
-	f.StringVar(&d.listen, "listen", "127.0.0.1:5080", "address of the API")
+	f.IntVar(&d.nodes, "nodes", d.nodes, "nodes, each a process, 1 to 9")
+	f.IntVar(&d.shards, "shards", d.shards, "shards, 1 to 256")
+	f.IntVar(&d.replicas, "replicas", d.replicas, "nodes that hold each shard: 1, 3 or 5 (default 3 with three nodes or more, else 1)")
+	f.StringVar(&d.listen, "listen", d.listen, "address of the first node's API")
 	f.StringVar(&d.keep, "keep", "", "keep the data in this directory")
+	cmd.AddCommand(a.demoVerbCommand("kill", "Kill a node of the demo, as kill -9 does"),
+		a.demoVerbCommand("start", "Start a node of the demo that was killed"))
 	return cmd
 }
 
-// runDemo starts the server, fills it, says what to try, and waits to be stopped.
+func (d demo) validate() error {
+	_, port, err := splitAddress(d.listen)
+	switch {
+	case err != nil:
+		return usagef("--listen: %w", err)
+	case d.nodes < 1 || d.nodes > 9:
+		return usagef("--nodes is %d, must be 1 to 9", d.nodes)
+	case d.nodes > 1 && port == 0:
+		return usagef("--listen %s leaves the port open, which only a demo of one node can", d.listen)
+	case d.nodes > 1 && !isLoopback(d.listen):
+		return usagef("--listen %s is not loopback, where nodes need certificates", d.listen).
+			withHint("`croft serve` runs nodes on a network")
+	case port+portsPerServer*d.nodes > 65536:
+		return usagef("--listen %s leaves no room for the ports of %s", d.listen, counted(d.nodes, "node"))
+	case d.replicas > d.nodes:
+		return usagef("--replicas %d needs as many nodes, there are %d", d.replicas, d.nodes)
+	}
+	return nil
+}
+
+// wantReplicas is how many nodes will hold each shard.
+func (d demo) wantReplicas() int {
+	switch {
+	case d.replicas > 0:
+		return d.replicas
+	case d.nodes >= 3:
+		return 3
+	}
+	return 1
+}
+
+// runDemo starts the nodes, fills them, says what to try, and waits to be stopped.
 func (a *app) runDemo(ctx context.Context, d demo) (err error) {
 	dir, remove, err := d.directory()
 	if err != nil {
@@ -60,23 +100,56 @@ func (a *app) runDemo(ctx context.Context, d demo) (err error) {
 	if err != nil {
 		return err
 	}
-	a.say("croft %s demo - 1 node, %s - data in %s (%s)", buildInfo().Version, counted(d.shards, "shard"), dir, d.fate())
-	begun := time.Now()
-	srv, err := a.startServer(ctx, d, dir, key)
+	c, err := newDemoCluster(d, dir, key)
+	if err == nil {
+		err = c.probe()
+	}
 	if err != nil {
+		return err
+	}
+	a.say("croft %s demo - %s, %s, %s - data in %s (%s)", buildInfo().Version, counted(d.nodes, "node"), counted(d.shards, "shard"),
+		counted(d.wantReplicas(), "replica"), dir, d.fate())
+	begun := time.Now()
+	defer func() { err = firstError(err, c.stop()) }()
+	if err := c.start(ctx); err != nil {
 		return demoStopped(ctx, err)
 	}
-	defer func() { err = firstError(err, srv.stop()) }()
-	a.say("  starting   ready%*s", 56, seconds(begun))
-	if err := a.saveKey(srv.url, key); err != nil {
-		a.note("  the key is not saved for other terminals: %v", err)
+	shut, err := a.openControl(c)
+	if err != nil {
+		return err
 	}
-	defer a.forgetKey(srv.url, key)
-	if err := a.load(ctx, srv.url, key); err != nil {
+	defer shut()
+	if err := a.settleDemo(ctx, c); err != nil {
 		return demoStopped(ctx, err)
 	}
-	a.explain(srv.url, key)
-	return a.await(ctx, srv)
+	a.say("  starting   %-50s%9s", strings.Repeat("ready  ", d.nodes), seconds(begun))
+	for _, url := range c.urls() {
+		if err := a.saveKey(url, key); err != nil {
+			a.note("  the key is not saved for other terminals: %v", err)
+		}
+		defer a.forgetKey(url, key)
+	}
+	if err := a.load(ctx, c.url(), key); err != nil {
+		return demoStopped(ctx, err)
+	}
+	a.explain(c)
+	a.await(ctx, c)
+	return nil
+}
+
+// settleDemo waits for replicas, but not for ever: a demo that lacks some still shows much.
+func (a *app) settleDemo(ctx context.Context, c *demoCluster) error {
+	if c.opts.nodes == 1 {
+		return nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	err := c.settle(bounded)
+	if err != nil && ctx.Err() == nil {
+		a.note("  not all replicas are up to date yet: %v", err)
+		return nil
+	}
+	return err
 }
 
 // demoStopped makes Ctrl-C the orderly end that it is.
@@ -87,13 +160,16 @@ func demoStopped(ctx context.Context, err error) error {
 	return err
 }
 
-func (a *app) await(ctx context.Context, srv *childServer) error {
-	select {
-	case <-ctx.Done():
-		a.say("\nstopping")
-		return nil
-	case <-srv.exited:
-		return errs.New(errs.Internal, "the server ended by itself: %s", srv.describeExit()).WithHint("the end of its log:\n%s", srv.logTail())
+// await tells of nodes that end until the demo is stopped.
+func (a *app) await(ctx context.Context, c *demoCluster) {
+	for {
+		select {
+		case said := <-c.ends:
+			a.say("%s", said)
+		case <-ctx.Done():
+			a.say("\nstopping")
+			return
+		}
 	}
 }
 
@@ -193,24 +269,52 @@ func loadTenants(ctx context.Context, ix *client.Index) error {
 }
 
 // explain says where things are and what to try next. It names only what is there.
-func (a *app) explain(url, key string) {
-	self, address := commandName(), ""
-	if url != defaultURL {
-		address = " --url " + url
+func (a *app) explain(c *demoCluster) {
+	urls := c.urls()
+	a.say("  API        %s          key: %s", urls[0], c.key)
+	if len(urls) > 1 {
+		a.say("  Nodes      %s", c.listText())
 	}
-	a.say("  API        %s          key: %s", url, key)
-	a.say("  SDK        export PINECONE_API_KEY=%s PINECONE_CONTROLLER_HOST=%s", key, url)
-	a.say("  Metrics    %s/metrics", url)
+	a.say("  SDK        export PINECONE_API_KEY=%s PINECONE_CONTROLLER_HOST=%s", c.key, urls[0])
+	a.say("  Metrics    %s/metrics", urls[0])
 	a.say("Try next, in another terminal:")
-	for _, line := range []string{
-		"query " + demoIndex + " -n tenant-0001 --id doc-1 -k 3",
-		"query " + demoIndex + ` -n tenant-0001 --id doc-1 -k 3 --filter '{"lang":"de","year":{"$gte":2023}}'`,
-		"fetch " + demoIndex + " doc-1 -n tenant-0001 -o json",
-		"stats " + demoIndex + " --top 5",
-	} {
-		a.say("  %s %s%s", self, line, address)
+	for _, line := range c.opts.suggestions(urls) {
+		a.say("  %s", line)
 	}
 	a.say("Ctrl-C stops and cleans up")
+}
+
+// suggestions are commands to try.
+func (d demo) suggestions(urls []string) []string {
+	self, address := commandName(), ""
+	if urls[0] != defaultURL {
+		address = " --url " + urls[0]
+	}
+	lines := []string{
+		self + " query " + demoIndex + " -n tenant-0001 --id doc-1 -k 3" + address,
+		self + " query " + demoIndex + ` -n tenant-0001 --id doc-1 -k 3 --filter '{"lang":"de","year":{"$gte":2023}}'` + address,
+		self + " fetch " + demoIndex + " doc-1 -n tenant-0001 -o json" + address,
+		self + " stats " + demoIndex + " --top 5" + address,
+	}
+	if d.nodes == 1 {
+		return lines
+	}
+	last := urls[len(urls)-1]
+	return append(lines,
+		self+" nodes list"+address,
+		self+" shards list"+address,
+		d.verb("kill", 1),
+		self+" query "+demoIndex+" -n tenant-0001 --id doc-1 -k 3 --url "+last,
+		d.verb("start", 1))
+}
+
+// verb is the command line that kills or starts a node of this demo.
+func (d demo) verb(verb string, number int) string {
+	line := fmt.Sprintf("%s demo %s %d", commandName(), verb, number)
+	if d.listen != defaultDemo().listen {
+		line += " --listen " + d.listen
+	}
+	return line
 }
 
 // commandName is how the user calls this program.

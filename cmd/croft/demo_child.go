@@ -9,19 +9,21 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"github.com/croftdb/croft/internal/errs"
 )
 
-// childServer is a `croft serve` that this process started.
+// childServer is a `croft serve` that this process started. Its process is ours to wait for, so that its id cannot
+// become another's while we may still signal it.
 type childServer struct {
-	url    string
 	cmd    *exec.Cmd
 	stdin  io.Closer     // closing it stops the server; so does the death of this process
+	ready  chan string   // gets the URL when it serves
 	exited chan struct{} // closed when it has ended
 	log    string        // path
 }
@@ -29,24 +31,20 @@ type childServer struct {
 // readyPrefix begins the line that `croft serve` prints on stdout once it serves.
 const readyPrefix = "croft ready "
 
-// startTimeout bounds the start of a demo's server; it has nothing to recover.
-const startTimeout = 30 * time.Second
-
-// startServer runs `croft serve` from the same binary, and waits until it serves.
-func (a *app) startServer(ctx context.Context, d demo, dir, key string) (*childServer, error) {
+// launchServer runs `croft serve` from the same binary, with these arguments and variables, and does not wait for it.
+func launchServer(log string, args, env []string) (*childServer, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	s := &childServer{exited: make(chan struct{}), log: filepath.Join(dir, "serve.log")}
-	logFile, err := os.Create(s.log)
+	s := &childServer{ready: make(chan string, 1), exited: make(chan struct{}), log: log}
+	logFile, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("make the server's log: %w", err)
 	}
 	defer logFile.Close()
-	s.cmd = exec.Command(exe, "serve", "--data", filepath.Join(dir, "node-1"), "--listen", d.listen,
-		"--shards", fmt.Sprint(d.shards), "--stop-with-stdin")
-	s.cmd.Env = append(os.Environ(), "CROFT_ADMIN_KEY="+key, "CROFT_CONFIG="+os.DevNull)
+	s.cmd = exec.Command(exe, append([]string{"serve", "--stop-with-stdin"}, args...)...)
+	s.cmd.Env = append(foreignEnvironment(), env...)
 	s.cmd.Stderr = logFile
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us: we stop it in order
 	stdout, err := s.cmd.StdoutPipe()
@@ -59,33 +57,51 @@ func (a *app) startServer(ctx context.Context, d demo, dir, key string) (*childS
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
-	ready := make(chan string, 1)
-	go s.watch(stdout, ready)
-	return s, s.awaitReady(ctx, ready)
+	go s.watch(stdout)
+	return s, nil
+}
+
+// foreignEnvironment is ours without settings of a server: those were meant for another one.
+func foreignEnvironment() (env []string) {
+	settings := map[string]bool{}
+	cfg := defaultConfig()
+	flags := cfg.secretFlags()
+	cfg.addFlags(flags)
+	flags.VisitAll(func(f *pflag.Flag) { settings[variableOf(f.Name)] = true })
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if !settings[strings.TrimSuffix(name, "_FILE")] {
+			env = append(env, kv)
+		}
+	}
+	return append(env, "CROFT_CONFIG="+os.DevNull)
 }
 
 // watch reads the server's stdout to its end, then waits for the process.
-func (s *childServer) watch(stdout io.Reader, ready chan<- string) {
+func (s *childServer) watch(stdout io.Reader) {
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
 		if url, ok := strings.CutPrefix(lines.Text(), readyPrefix); ok {
-			ready <- url
+			s.ready <- url
 		}
 	}
 	_ = s.cmd.Wait() // its state tells the same
 	close(s.exited)
 }
 
-func (s *childServer) awaitReady(ctx context.Context, ready <-chan string) error {
+// awaitReady waits until the server serves, and returns its address. One that takes too long is left alone.
+func (s *childServer) awaitReady(ctx context.Context, patience time.Duration) (url string, err error) {
+	late := time.NewTimer(patience)
+	defer late.Stop()
 	select {
-	case s.url = <-ready:
-		return nil
+	case url = <-s.ready:
+		return url, nil
 	case <-s.exited:
-		return s.startError()
+		return "", s.startError()
 	case <-ctx.Done():
-		return firstError(s.stop(), ctx.Err())
-	case <-time.After(startTimeout):
-		return firstError(s.stop(), errs.New(errs.DeadlineExceeded, "the server was not ready within %v", startTimeout).
-			WithHint("the end of its log:\n%s", s.logTail()))
+		return "", ctx.Err()
+	case <-late.C:
+		return "", errs.New(errs.DeadlineExceeded, "the server was not ready within %v", patience).
+			WithHint("the end of its log:\n%s", s.logTail())
 	}
 }
 
@@ -115,7 +131,7 @@ func (s *childServer) logTail() string {
 // stopTimeout bounds an orderly stop before the server is killed.
 const stopTimeout = 15 * time.Second
 
-// stop ends the server in order: it drains, flushes and closes.
+// stop ends the server in order: it drains, flushes and closes. A server that has ended already is no failure.
 func (s *childServer) stop() error {
 	if s.hasExited() {
 		return nil
@@ -124,14 +140,19 @@ func (s *childServer) stop() error {
 	select {
 	case <-s.exited:
 	case <-time.After(stopTimeout):
-		_ = s.cmd.Process.Kill()
-		<-s.exited
+		s.kill()
 		return errs.New(errs.DeadlineExceeded, "the server did not stop within %v and was killed", stopTimeout)
 	}
 	if !s.cmd.ProcessState.Success() {
 		return errors.New("the server stopped badly: " + s.describeExit())
 	}
 	return nil
+}
+
+// kill ends the server as `kill -9` does, and waits until it is gone.
+func (s *childServer) kill() {
+	_ = s.cmd.Process.Kill() // fails only when it has ended already
+	<-s.exited
 }
 
 func (s *childServer) hasExited() bool {

@@ -149,6 +149,12 @@ func (l *lines) text() string {
 // await returns the first line that the pattern matches, or fails when the stream ends or nothing comes for long.
 func (l *lines) await(t *testing.T, pattern string) string {
 	t.Helper()
+	return l.awaitNth(t, pattern, 1)
+}
+
+// awaitNth is await for the nth such line.
+func (l *lines) awaitNth(t *testing.T, pattern string, n int) string {
+	t.Helper()
 	re := regexp.MustCompile(pattern)
 	deadline := time.After(60 * time.Second)
 	for from := 0; ; {
@@ -158,6 +164,9 @@ func (l *lines) await(t *testing.T, pattern string) string {
 		l.mu.Unlock()
 		for _, line := range news {
 			if re.MatchString(line) {
+				n--
+			}
+			if n == 0 {
 				return line
 			}
 		}
@@ -510,26 +519,55 @@ func TestDemoMayBeStoppedWhileItStarts(t *testing.T) {
 	require.Empty(t, left)
 }
 
-func TestDemoReportsTheDeathOfItsServer(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	keep := w.path("kept")
-	p := w.start("demo", "--listen", freeAddress(t), "--shards", "2", "--keep", keep)
-	p.stdout.await(t, "Ctrl-C stops and cleans up")
-	lock, err := os.ReadFile(filepath.Join(keep, "node-1", lockName))
-	require.NoError(t, err)
-	var pid int
-	_, err = fmt.Sscan(string(lock), &pid)
-	require.NoError(t, err)
-	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
-	require.Equal(t, exitFailure, p.exitCode())
-	require.Contains(t, p.stderr.text(), "the server ended by itself: signal: killed")
+// demoNodes reads the state file of a demo.
+func (w *world) demoNodes(dir string) []demoNodeState {
+	w.t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, demoStateName))
+	require.NoError(w.t, err)
+	var state demoState
+	require.NoError(w.t, json.Unmarshal(b, &state))
+	return state.Nodes
+}
 
-	p = w.start("demo", "--listen", freeAddress(t), "--keep", keep)
+// TestDemoNodesDieAndRise kills a node by the demo's verb and by hand, starts it again, and ends the demo with one that
+// was started so.
+func TestDemoNodesDieAndRise(t *testing.T) {
+	t.Parallel()
+	w, address := newWorld(t), freeAddress(t)
+	keep := w.path("kept")
+	listen := []string{"--listen", address}
+	verb := func(args ...string) []string { return append(append([]string{"demo"}, args...), listen...) }
+	require.Contains(t, w.fails(exitUnavailable, verb("kill", "1")...), "no demo runs at "+address)
+
+	p := w.start(verb("--nodes", "1", "--shards", "2", "--keep", keep)...)
+	p.stdout.await(t, "Ctrl-C stops and cleans up")
+	require.Contains(t, w.fails(exitConflict, verb("start", "1")...), "node-1 runs already")
+	require.Contains(t, w.fails(exitNotFound, verb("kill", "2")...), "there is no node 2, the demo has 1 node")
+	require.Equal(t, "node-1 is killed\n", w.must(verb("kill", "1")...))
+	require.Contains(t, p.stdout.await(t, "node-1 ended"), "signal: killed")
+	w.fails(exitUnavailable, "health", "--url", "http://"+address)
+	require.Contains(t, w.fails(exitConflict, verb("kill", "1")...), "node-1 does not run")
+	require.Zero(t, w.demoNodes(keep)[0].PID)
+	require.Equal(t, "node-1 serves at http://"+address+"\n", w.must(verb("start", "1")...))
+	w.must("health", "--url", "http://"+address)
+
+	require.NoError(t, syscall.Kill(w.demoNodes(keep)[0].PID, syscall.SIGKILL))
+	p.stdout.awaitNth(t, "node-1 ended", 2)
+	w.must("demo", "start", "node-1", "--dir", keep)
+	require.Equal(t, exitOK, p.end(syscall.SIGTERM), p.stderr.text())
+	w.fails(exitUnavailable, "health", "--url", "http://"+address)
+	require.Contains(t, w.fails(exitUnavailable, verb("start", "1")...), "no demo runs at "+address)
+	require.NoFileExists(t, filepath.Join(keep, demoStateName))
+
+	p = w.start(verb("--nodes", "1", "--keep", keep)...)
 	p.stdout.await(t, `found      "acme-docs" with 20,000 vectors`)
 	p.stdout.await(t, "Ctrl-C stops")
-	require.Equal(t, exitOK, p.end(syscall.SIGTERM), p.stderr.text())
-	require.DirExists(t, keep)
+	server := w.demoNodes(keep)[0].PID
+	require.Equal(t, -1, p.end(syscall.SIGKILL))
+	for deadline := time.Now().Add(time.Minute); syscall.Kill(server, 0) == nil; {
+		require.True(t, time.Now().Before(deadline), "the server outlives its demo")
+	}
+	require.Contains(t, w.fails(exitUnavailable, verb("start", "1")...), "does not answer")
 }
 
 func TestServerStopsWithItsParent(t *testing.T) {

@@ -67,16 +67,24 @@ func identify(f *os.File) (fileIdentity, error) {
 	return fileIdentity{Path: path, Size: info.Size(), Modified: info.ModTime(), Head: hex.EncodeToString(head.Sum(nil))}, nil
 }
 
+// stateHome is $XDG_STATE_HOME, or what stands for it.
+func (a *app) stateHome() (string, error) {
+	if dir := a.getenv("XDG_STATE_HOME"); dir != "" {
+		return dir, nil
+	}
+	home := a.getenv("HOME")
+	if home == "" {
+		return "", errors.New("neither XDG_STATE_HOME nor HOME is set: there is no place to note things in")
+	}
+	return filepath.Join(home, ".local", "state"), nil
+}
+
 // statePath is $XDG_STATE_HOME/croft/import/<hash of input and target>.json: inputs are often kept where nothing can
 // be written beside them.
 func (a *app) statePath(input string, target importTarget) (string, error) {
-	dir := a.getenv("XDG_STATE_HOME")
-	if dir == "" {
-		home := a.getenv("HOME")
-		if home == "" {
-			return "", errors.New("neither XDG_STATE_HOME nor HOME is set: there is no place to note how far the import is")
-		}
-		dir = filepath.Join(home, ".local", "state")
+	dir, err := a.stateHome()
+	if err != nil {
+		return "", err
 	}
 	key, err := json.Marshal([]any{input, target})
 	if err != nil {
