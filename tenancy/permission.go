@@ -16,12 +16,14 @@ const (
 	WriteIndexes
 	// ReadCluster is to see nodes, shards and their figures.
 	ReadCluster
+	// WriteCluster is to let nodes in, drain them and remove them.
+	WriteCluster
 
 	permissionCount
 )
 
 var permissionNames = [permissionCount]string{
-	"open", "read records", "write records", "read indexes", "write indexes", "read cluster",
+	"open", "read records", "write records", "read indexes", "write indexes", "read cluster", "change nodes",
 }
 
 func (p Permission) String() string {
@@ -43,7 +45,7 @@ func Permissions() []Permission {
 // roles is the one place that says what a role may do. A role that is not in it, for example one written by a later
 // version, may do nothing.
 var roles = map[Role]map[Permission]bool{
-	RoleAdmin: {ReadRecords: true, WriteRecords: true, ReadIndexes: true, WriteIndexes: true, ReadCluster: true},
+	RoleAdmin: {ReadRecords: true, WriteRecords: true, ReadIndexes: true, WriteIndexes: true, ReadCluster: true, WriteCluster: true},
 }
 
 // May reports whether a role has a permission.

@@ -79,7 +79,8 @@ func (a *app) rootCommand() *cobra.Command {
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkFormat() }
 	root.AddCommand(a.serveCommand(), a.demoCommand(), a.healthCommand(), a.versionCommand(),
 		a.indexCommand(), a.upsertCommand(), a.queryCommand(), a.fetchCommand(), a.updateCommand(), a.deleteCommand(),
-		a.listCommand(), a.statsCommand(), a.namespacesCommand(), a.importCommand(), a.benchCommand())
+		a.listCommand(), a.statsCommand(), a.namespacesCommand(), a.importCommand(),
+		a.nodesCommand(), a.shardsCommand(), a.benchCommand())
 	addCompletion(root)
 	return group(root)
 }
@@ -193,20 +194,37 @@ func (c *consent) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "only say what would be done")
 }
 
-// confirm tells the scope of a destructive verb and reports whether to go on: by --yes, or by asking a person.
+// confirm asks for consent to delete something.
 func (a *app) confirm(c consent, scope string) (bool, error) {
-	if c.dryRun {
+	switch {
+	case c.dryRun:
 		a.note("would delete %s", scope)
 		return false, nil
-	}
-	if c.yes {
+	case c.yes:
 		a.note("deleting %s", scope)
 		return true, nil
 	}
-	if a.noInput || !isTerminal(a.stdin) {
-		return false, usagef("this deletes %s, and was not confirmed", scope).withHint("add --yes, or --dry-run to only look")
+	return a.ask("this deletes " + scope)
+}
+
+// agree asks for consent to something else that cannot be undone at once; effect begins with a verb.
+func (a *app) agree(c consent, effect string) (bool, error) {
+	switch {
+	case c.dryRun:
+		a.note("not done: this %s", effect)
+		return false, nil
+	case c.yes:
+		return true, nil
 	}
-	fmt.Fprintf(a.stderr, "This deletes %s. Go on? [y/N] ", scope)
+	return a.ask("this " + effect)
+}
+
+// ask tells a person what would be done and reports whether to go on. Where there is nobody to ask, it fails.
+func (a *app) ask(effect string) (bool, error) {
+	if a.noInput || !isTerminal(a.stdin) {
+		return false, usagef("%s, and was not confirmed", effect).withHint("add --yes, or --dry-run to only look")
+	}
+	fmt.Fprintf(a.stderr, "%s. Go on? [y/N] ", strings.ToUpper(effect[:1])+effect[1:])
 	line, err := bufio.NewReader(a.stdin).ReadString('\n')
 	if err != nil && line == "" {
 		return false, fmt.Errorf("read answer: %w", err)

@@ -242,6 +242,24 @@ func (c *config) validate() error {
 	return errors.Join(faults...)
 }
 
+// clientURL is where clients reach this node, as far as settings tell: "" when they leave the port or the host open.
+func (c *config) clientURL() string {
+	if c.advertise != "" && !strings.Contains(c.advertise, "{index}") {
+		return c.advertise
+	}
+	host, port, err := splitAddress(c.listen)
+	if err != nil || port == 0 {
+		return ""
+	}
+	if isUnspecified(host) {
+		host, _, _ = net.SplitHostPort(c.peers.advertise) // the machine's name, if it was told
+	}
+	if host == "" {
+		return ""
+	}
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(port))
+}
+
 // isAdvertisable demands a scheme: without one, Pinecone's clients assume https.
 func isAdvertisable(s string) bool {
 	u, err := url.Parse(strings.ReplaceAll(s, "{index}", "index"))

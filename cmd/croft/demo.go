@@ -37,7 +37,6 @@ func (a *app) demoCommand() *cobra.Command {
 		Long: `Each node is a process with its own disk and sockets, node N at the address of --listen with 200·(N-1) added to the port.
 Nothing is restarted by itself: kill nodes and start them again from another terminal, and see what still answers.`,
 		Example: `  croft demo
-  croft demo --nodes 1 --listen 127.0.0.1:5280 --keep ./demo-data
   croft demo kill 2`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

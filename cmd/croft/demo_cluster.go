@@ -181,7 +181,7 @@ func (c *demoCluster) ticket(ctx context.Context) (client.JoinTicket, error) {
 		return client.JoinTicket{}, err
 	}
 	defer api.Close()
-	return api.AddNode(ctx)
+	return api.AddNode(ctx, "")
 }
 
 // watch notes the end of a node that nobody had stopped.

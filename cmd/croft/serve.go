@@ -103,9 +103,6 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 	}
 	f.add(dir.Close)
 	dir.checkSpace(log, int64(cfg.diskReserve))
-	if cfg.peers.listen != "" {
-		log.Warn("--peer-listen has no effect: a node is alone until replication is there", "addr", cfg.peers.listen)
-	}
 	registry := newRegistry()
 
 	// Floors 2 and 3: the shards, and the node that agrees on them.
@@ -116,6 +113,9 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 		DiskReserve: int64(cfg.diskReserve),
 		Logger:      log,
 		Registerer:  registry,
+
+		PeerListen: cfg.peers.listen, PeerAdvertise: cfg.peers.advertise, Join: cfg.peers.join, JoinToken: cfg.peers.joinToken,
+		Replicas: cfg.peers.replicas, Zone: cfg.peers.zone, URL: cfg.clientURL(),
 	})
 	if err != nil {
 		return errs.Wrap(errs.KindOf(err), err, "open %s", cfg.data)

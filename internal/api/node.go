@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"github.com/croftdb/croft/cluster"
 	"github.com/croftdb/croft/engine"
@@ -62,4 +63,10 @@ type namespaces interface {
 type status interface {
 	Info(ctx context.Context) cluster.Info
 	Ready() []cluster.Check
+}
+
+type membership interface {
+	NewJoinToken(ctx context.Context, ttl time.Duration) (string, error)
+	DrainNode(ctx context.Context, id string) error
+	RemoveNode(ctx context.Context, id string, force bool) error
 }

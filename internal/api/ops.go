@@ -3,8 +3,6 @@ package api
 import (
 	"net/http"
 	"strings"
-
-	"github.com/croftdb/croft/cluster"
 )
 
 // page is an answer of somebody else's http.Handler, kept until it is whole: what that handler holds while it writes
@@ -73,67 +71,4 @@ func ready(c *call) (reply, error) {
 		}
 	}
 	return r, nil
-}
-
-type clusterShown struct {
-	ClusterID string       `json:"cluster_id"`
-	Version   string       `json:"version"`
-	Nodes     []nodeShown  `json:"nodes"`
-	Shards    []shardShown `json:"shards"`
-}
-
-type nodeShown struct {
-	ID     string `json:"id"`
-	State  string `json:"state"`
-	Shards int    `json:"shards"`
-}
-
-type shardShown struct {
-	ID            int    `json:"id"`
-	Leader        string `json:"leader"`
-	State         string `json:"state"`
-	Tenants       int    `json:"tenants"`
-	Partitions    int    `json:"partitions"`
-	Loaded        int    `json:"partitions_loaded"`
-	Records       uint64 `json:"records"`
-	Indexed       uint64 `json:"indexed"`
-	Bytes         uint64 `json:"bytes"`
-	Segments      int    `json:"segments"`
-	SegmentBytes  uint64 `json:"segment_bytes"`
-	ResidentBytes uint64 `json:"resident_bytes"`
-	BufferBytes   uint64 `json:"buffer_bytes"`
-	AppliedIndex  uint64 `json:"applied_index"`
-	FlushedIndex  uint64 `json:"flushed_index"`
-}
-
-func clusterInfo(c *call) (reply, error) {
-	info := c.h.node.Info(c.r.Context())
-	node := nodeShown{ID: info.NodeID, State: "ready", Shards: len(info.Shards)}
-	for _, check := range c.h.node.Ready() {
-		if check.Err != nil {
-			node.State = "not ready"
-		}
-	}
-	return document{clusterShown{
-		ClusterID: info.ClusterID, Version: c.h.opts.Version,
-		Nodes: []nodeShown{node}, Shards: showShards(info.Shards),
-	}}, nil
-}
-
-func shards(c *call) (reply, error) {
-	return document{map[string]any{"shards": showShards(c.h.node.Info(c.r.Context()).Shards)}}, nil
-}
-
-func showShards(infos []cluster.ShardInfo) []shardShown {
-	shown := make([]shardShown, len(infos))
-	for i, s := range infos {
-		shown[i] = shardShown{
-			ID: s.ID, Leader: s.Leader, State: s.State, Tenants: s.Tenants,
-			Partitions: s.Stats.Partitions, Loaded: s.Stats.Loaded, Records: s.Stats.Records,
-			Indexed: s.Stats.Indexed, Bytes: s.Stats.Bytes,
-			Segments: s.Stats.Segments, SegmentBytes: s.Stats.SegmentBytes, ResidentBytes: s.Stats.ResidentBytes,
-			BufferBytes: s.Stats.BufferBytes, AppliedIndex: s.Stats.AppliedIndex, FlushedIndex: s.Stats.FlushedIndex,
-		}
-	}
-	return shown
 }

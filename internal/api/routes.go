@@ -37,7 +37,8 @@ type route struct {
 // routes is all that this server answers. A new route without a permission is Open, which a test refuses.
 func routes() []route {
 	const (
-		rr, wr, ri, wi, rc = tenancy.ReadRecords, tenancy.WriteRecords, tenancy.ReadIndexes, tenancy.WriteIndexes, tenancy.ReadCluster
+		rr, wr, ri, wi = tenancy.ReadRecords, tenancy.WriteRecords, tenancy.ReadIndexes, tenancy.WriteIndexes
+		rc, wc         = tenancy.ReadCluster, tenancy.WriteCluster
 	)
 	return []route{
 		{"POST", "/vectors/upsert", "upsert", wr, write, 200, true, true, nil, upsert},
@@ -66,7 +67,11 @@ func routes() []route {
 		{"GET", "/readyz", "readyz", tenancy.Open, light, 200, false, false, []string{"verbose", "noleader"}, ready},
 		{"GET", "/metrics", "metrics", tenancy.Open, light, 200, false, false, nil, metrics},
 		{"GET", "/v1/cluster", "cluster", rc, light, 200, false, false, nil, clusterInfo},
+		{"POST", "/v1/cluster/nodes", "add_node", wc, write, 201, false, false, []string{"ttl"}, addNode},
+		{"POST", "/v1/cluster/nodes/{node}/drain", "drain_node", wc, write, 200, false, false, nil, drainNode},
+		{"DELETE", "/v1/cluster/nodes/{node}", "remove_node", wc, write, 200, false, false, []string{"force"}, removeNode},
 		{"GET", "/v1/shards", "shards", rc, light, 200, false, false, nil, shards},
+		{"GET", "/v1/shards/{shard}", "describe_shard", rc, light, 200, false, false, nil, describeShard},
 	}
 }
 

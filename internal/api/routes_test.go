@@ -17,7 +17,7 @@ import (
 var openPaths = []string{"/healthz", "/livez", "/readyz", "/metrics"}
 
 func concrete(pattern string) string {
-	return strings.NewReplacer("{index}", "demo", "{namespace}", "ns").Replace(pattern)
+	return strings.NewReplacer("{index}", "demo", "{namespace}", "ns", "{shard}", "0", "{node}", "none").Replace(pattern)
 }
 
 func TestRouteInventory(t *testing.T) {
@@ -113,7 +113,18 @@ func TestHealthAndOps(t *testing.T) {
 	require.Len(t, a.get(t, "nodes"), 1)
 	require.Len(t, a.get(t, "shards"), 2)
 	require.Equal(t, 1.0, a.get(t, "shards.0.records").(float64)+a.get(t, "shards.1.records").(float64))
+	require.Equal(t, true, a.get(t, "nodes.0.self"))
+	require.Equal(t, "active", a.get(t, "nodes.0.state"))
+	require.Equal(t, a.get(t, "nodes.0.id"), a.get(t, "shards.0.leader"))
+	require.Equal(t, "leader", a.get(t, "shards.0.replicas.0.role"))
+	require.Equal(t, "shared", a.get(t, "shards.0.kind"))
+	holder := a.get(t, "shards.1.vectors").(float64) // 1 if the tenant lives there, else 0
+	require.Equal(t, holder, a.get(t, "shards.1.tenants"))
+	require.InDelta(t, holder*(1.0/2000+1.0/2_000_000)/2, a.get(t, "shards.1.utilisation"), 1e-12)
 	require.Len(t, c.ok("GET", "/v1/shards", "").get(t, "shards"), 2)
+	require.Equal(t, 1.0, c.ok("GET", "/v1/shards/1", "").get(t, "id"))
+	requireError(t, c.do("GET", "/v1/shards/2", ""), 404, "no shard 2")
+	requireError(t, c.do("GET", "/v1/shards/01", ""), 404)
 
 	c.do("GET", "/canary-path", "")
 	page := c.ok("GET", "/metrics", "", "Api-Key: ").body

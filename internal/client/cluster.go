@@ -73,13 +73,10 @@ func (c *Client) Cluster(ctx context.Context) (out Cluster, err error) {
 	return out, err
 }
 
-// ShardList returns all shards.
-func (c *Client) ShardList(ctx context.Context) ([]Shard, error) {
-	var out struct {
-		Shards []Shard `json:"shards"`
-	}
-	err := c.do(ctx, c.root, call{method: http.MethodGet, path: "/v1/shards"}, &out)
-	return out.Shards, err
+// DescribeShard returns one shard.
+func (c *Client) DescribeShard(ctx context.Context, id string) (out Shard, err error) {
+	err = c.do(ctx, c.root, call{method: http.MethodGet, path: "/v1/shards/" + url.PathEscape(id)}, &out)
+	return out, err
 }
 
 // JoinTicket is what a new node needs to join.
@@ -90,9 +87,11 @@ type JoinTicket struct {
 	Command string `json:"command"` // that starts the new node
 }
 
-// AddNode makes a token that lets a new node in.
-func (c *Client) AddNode(ctx context.Context) (out JoinTicket, err error) {
-	err = c.do(ctx, c.root, call{method: http.MethodPost, path: "/v1/cluster/nodes"}, &out)
+// AddNode makes a token that lets new nodes in for a time such as 90m ("": the server's default).
+func (c *Client) AddNode(ctx context.Context, ttl string) (out JoinTicket, err error) {
+	q := url.Values{}
+	setNonEmpty(q, "ttl", ttl)
+	err = c.do(ctx, c.root, call{method: http.MethodPost, path: "/v1/cluster/nodes", query: q}, &out)
 	return out, err
 }
 

@@ -1,0 +1,213 @@
+package api
+
+import (
+	"net"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/croftdb/croft/cluster"
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// What a shard is meant to hold, unless set: its utilisation is measured against these.
+const (
+	shardTenants = 2_000
+	shardVectors = 2_000_000
+)
+
+type clusterShown struct {
+	ClusterID string             `json:"cluster_id"`
+	Version   string             `json:"version"`
+	Epoch     uint64             `json:"epoch"`
+	Nodes     []cluster.NodeInfo `json:"nodes"`
+	Shards    []shardShown       `json:"shards"`
+}
+
+// shardShown are a shard's figures: those of the replica here, else of the leader's.
+type shardShown struct {
+	ID            int                   `json:"id"`
+	Kind          string                `json:"kind"`
+	Leader        string                `json:"leader"`
+	State         string                `json:"state"`
+	Tenants       int                   `json:"tenants"`
+	Vectors       uint64                `json:"vectors"`
+	Bytes         uint64                `json:"bytes"`
+	Utilisation   float64               `json:"utilisation"`
+	Partitions    int                   `json:"partitions"`
+	Loaded        int                   `json:"partitions_loaded"`
+	Records       uint64                `json:"records"` // as vectors, by its older name
+	Indexed       uint64                `json:"indexed"`
+	Segments      int                   `json:"segments"`
+	SegmentBytes  uint64                `json:"segment_bytes"`
+	ResidentBytes uint64                `json:"resident_bytes"`
+	BufferBytes   uint64                `json:"buffer_bytes"`
+	AppliedIndex  uint64                `json:"applied_index"`
+	FlushedIndex  uint64                `json:"flushed_index"`
+	Replicas      []cluster.ReplicaInfo `json:"replicas"`
+}
+
+func clusterInfo(c *call) (reply, error) {
+	info := c.h.node.Info(c.ctx)
+	return document{clusterShown{
+		ClusterID: info.ClusterID, Version: c.h.opts.Version, Epoch: info.Epoch, Nodes: info.Nodes, Shards: showShards(info.Shards),
+	}}, nil
+}
+
+func shards(c *call) (reply, error) {
+	return document{map[string]any{"shards": showShards(c.h.node.Info(c.ctx).Shards)}}, nil
+}
+
+func describeShard(c *call) (reply, error) {
+	for _, s := range c.h.node.Info(c.ctx).Shards {
+		if c.args[0] == strconv.Itoa(s.ID) {
+			return document{showShard(s)}, nil
+		}
+	}
+	return nil, errs.New(errs.NotFound, "there is no shard %s", clip(c.args[0])).WithHint("`croft shards list` shows those that are there")
+}
+
+func showShards(infos []cluster.ShardInfo) []shardShown {
+	shown := make([]shardShown, len(infos))
+	for i, s := range infos {
+		shown[i] = showShard(s)
+	}
+	return shown
+}
+
+func showShard(s cluster.ShardInfo) shardShown {
+	return shardShown{
+		ID: s.ID, Kind: s.Kind, Leader: s.Leader, State: s.State, Tenants: s.Tenants, Vectors: s.Stats.Records, Bytes: s.Stats.Bytes,
+		Utilisation: utilisation(s.Tenants, s.Stats.Records), Partitions: s.Stats.Partitions, Loaded: s.Stats.Loaded,
+		Records: s.Stats.Records, Indexed: s.Stats.Indexed, Segments: s.Stats.Segments, SegmentBytes: s.Stats.SegmentBytes,
+		ResidentBytes: s.Stats.ResidentBytes, BufferBytes: s.Stats.BufferBytes, AppliedIndex: s.Stats.AppliedIndex,
+		FlushedIndex: s.Stats.FlushedIndex, Replicas: append([]cluster.ReplicaInfo{}, s.Replicas...),
+	}
+}
+
+// utilisation is the mean of tenants and vectors, each against what a shard is meant to hold.
+func utilisation(tenants int, vectors uint64) float64 {
+	return (float64(tenants)/shardTenants + float64(vectors)/shardVectors) / 2
+}
+
+// Bounds of how long a token lets a node in.
+const (
+	defaultTicketLife = time.Hour
+	longestTicketLife = 7 * 24 * time.Hour
+)
+
+func (c *call) membership() (membership, error) {
+	if m, ok := c.h.node.(membership); ok {
+		return m, nil
+	}
+	return nil, errs.New(errs.FailedPrecondition, "this node is alone, and takes no others")
+}
+
+// ticketShown is what a new node needs to join.
+type ticketShown struct {
+	Token   string `json:"token"`
+	Join    string `json:"join"`
+	Expires string `json:"expires"`
+	Command string `json:"command"`
+}
+
+// addNode makes a token, and says how a new node uses it.
+func addNode(c *call) (reply, error) {
+	life, err := c.params.duration("ttl", defaultTicketLife, time.Minute, longestTicketLife)
+	if err != nil {
+		return nil, err
+	}
+	join, err := c.peerAddress()
+	if err != nil {
+		return nil, err
+	}
+	m, err := c.membership()
+	if err != nil {
+		return nil, err
+	}
+	token, err := m.NewJoinToken(c.ctx, life)
+	if err != nil {
+		return nil, err
+	}
+	return document{ticketShown{
+		Token: token, Join: join, Expires: time.Now().Add(life).UTC().Format(time.RFC3339), Command: joinCommand(join, token),
+	}}, nil
+}
+
+// peerAddress is where a new node asks to be let in: here.
+func (c *call) peerAddress() (string, error) {
+	for _, n := range c.h.node.Info(c.ctx).Nodes {
+		if n.Self && n.Address != "" {
+			return n.Address, nil
+		}
+	}
+	return "", errs.New(errs.FailedPrecondition, "this node is alone: it has no address for other nodes").
+		WithHint("start it with --peer-listen, for example 127.0.0.1:5180")
+}
+
+// joinCommand starts a new node, with addresses as one has to choose them for oneself: off loopback, it needs its own.
+func joinCommand(join, token string) string {
+	own := "--listen 127.0.0.1:5280"
+	if host, _, err := net.SplitHostPort(join); err == nil && !net.ParseIP(host).IsLoopback() && host != "localhost" {
+		own = "--peer-listen ADDRESS:5180 --peer-cert FILE --peer-key FILE --peer-ca FILE"
+	}
+	return "croft serve --data DIR " + own + " --join " + join + " --join-token " + token
+}
+
+// drainNode has all replicas moved off a node, which goes on serving meanwhile.
+func drainNode(c *call) (reply, error) {
+	m, err := c.membership()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.DrainNode(c.ctx, c.args[0]); err != nil {
+		return nil, err
+	}
+	for _, n := range c.h.node.Info(c.ctx).Nodes {
+		if n.ID == c.args[0] {
+			return document{n}, nil
+		}
+	}
+	return empty{}, nil
+}
+
+// removeNode takes a node out of the cluster for good.
+func removeNode(c *call) (reply, error) {
+	force, err := c.params.boolean("force")
+	if err != nil {
+		return nil, err
+	}
+	m, err := c.membership()
+	if err != nil {
+		return nil, err
+	}
+	return empty{}, m.RemoveNode(c.ctx, c.args[0], force)
+}
+
+// duration returns a parameter such as 90s or 2h, from lo to hi, or def if it is absent.
+func (p params) duration(name string, def, lo, hi time.Duration) (time.Duration, error) {
+	s := url.Values(p).Get(name)
+	if s == "" {
+		return def, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, invalid(name, "want a duration such as 90s or 2h, got %q", clip(s))
+	}
+	if d < lo || d > hi {
+		return 0, invalid(name, "%s is not between %s and %s", d, lo, hi)
+	}
+	return d, nil
+}
+
+// boolean returns a parameter that is true or false; false if it is absent.
+func (p params) boolean(name string) (bool, error) {
+	switch s := p.text(name); s {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	default:
+		return false, invalid(name, "want true or false, got %q", clip(s))
+	}
+}
