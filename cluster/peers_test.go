@@ -110,7 +110,9 @@ func testByAddress(t *testing.T, make newPeers) {
 func testUnreached(t *testing.T, make newPeers) {
 	a := started(t, make, "a", nil)
 	make("b") // never started
-	_, err := a.call(t.Context(), "b", methodStatus, nil, nil)
+	soon, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond) // over TCP the connection is made, and no more
+	defer cancel()
+	_, err := a.call(soon, "b", methodStatus, nil, nil)
 	require.Equal(t, errs.Unavailable, errs.KindOf(err), "not started: %v", err)
 	_, err = a.call(t.Context(), "nobody", methodStatus, nil, nil)
 	require.Equal(t, errs.Unavailable, errs.KindOf(err), "unknown: %v", err)

@@ -30,6 +30,7 @@ var places = []place{
 	{dir: "internal/errs", floor: 0},
 	{dir: "internal/invariants", floor: 0},
 	{dir: "internal/codec", floor: 1},
+	{dir: "internal/certs", floor: 1},
 	{dir: "internal/hugemem", floor: 1},
 	{dir: "internal/vfs", floor: 1},
 	{dir: "ann", floor: 10, not: []string{"internal/vfs"}, why: "pure computing does no I/O"},
@@ -117,7 +118,7 @@ var fileAccess = map[string][]string{
 // two open files themselves, so their failures are tested below them (internal/faultdisk), and the files around
 // theirs with them.
 var fileAccessAllowed = []string{
-	"internal/vfs/...", "cmd/...", "bench/...", "internal/client/...", "engine/internal/store/bolt.go", "cluster/log.go",
+	"internal/vfs/...", "internal/certs/...", "cmd/...", "bench/...", "internal/client/...", "engine/internal/store/bolt.go", "cluster/log.go",
 }
 
 // sysErrnos may be named anywhere: they are how errors are told apart.
