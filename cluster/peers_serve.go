@@ -13,8 +13,8 @@ import (
 const (
 	// bodyPatience bounds the arrival of a body whose head is there.
 	bodyPatience = 30 * time.Second
-	// keptBuffer is the largest buffer that a connection keeps for the next call.
-	keptBuffer = 256 << 10 // bytes
+	// keptBody is the largest buffer that a connection keeps for the next call.
+	keptBody = 256 << 10 // bytes
 )
 
 // callServer answers the calls of one connection, one after the other. One goroutine reads, another works: so it is seen
@@ -140,7 +140,7 @@ func (s *callServer) reply(q *callRequest) error {
 	if _, err := writeFrame(s.ctx, s.conn, &s.buf, body); err != nil {
 		return err
 	}
-	if len(body) > cap(s.out) && len(body) <= keptBuffer { // never body itself: a handler may have kept it
+	if len(body) > cap(s.out) && len(body) <= keptBody { // never body itself: a handler may have kept it
 		s.out = make([]byte, 0, len(body)+len(body)/4)
 	}
 	return nil
@@ -172,7 +172,7 @@ func (s *callServer) handle(q *callRequest) (body []byte, err error) {
 
 // kept is b for the next time, unless it is large.
 func kept(b []byte) []byte {
-	if cap(b) > keptBuffer {
+	if cap(b) > keptBody {
 		return nil
 	}
 	return b[:0]
