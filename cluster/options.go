@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/certs"
 	"github.com/croftdb/croft/internal/errs"
 )
 
@@ -29,6 +30,7 @@ type Options struct {
 
 	PeerListen    string        // host:port for other nodes; empty: this node stays alone
 	PeerAdvertise string        // host:port where others reach it; empty: where it listens
+	PeerTLS       certs.Files   // needed where PeerListen is not loopback; zero: none
 	Join          string        // host:port of a member, for an empty directory
 	JoinToken     string        // from NewJoinToken of a member
 	URL           string        // where clients reach this node, for Info

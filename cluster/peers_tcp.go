@@ -97,6 +97,19 @@ func newTCPPeers(o tcpOptions) (*tcpPeers, error) {
 	return p, nil
 }
 
+// openPeers takes the port of a node that has others, as its options say; see tcpOptions for cluster and resolve.
+func openPeers(o *Options, node string, cluster func() string, resolve func(node string) (addr string, ok bool)) (_ *tcpPeers, err error) {
+	t := tcpOptions{
+		listen: o.PeerListen, advertise: o.PeerAdvertise, node: node, cluster: cluster, resolve: resolve, logger: o.Logger,
+	}
+	if o.PeerTLS != (certs.Files{}) {
+		if t.tls, err = certs.Open(o.PeerTLS, peerProtocol, o.Logger); err != nil {
+			return nil, err
+		}
+	}
+	return newTCPPeers(t)
+}
+
 func (p *tcpPeers) handle(m method, h handler) { p.handlers[m] = h }
 
 func (p *tcpPeers) addr() string {

@@ -126,6 +126,25 @@ func TestListenNeedsTLS(t *testing.T) {
 	}
 }
 
+func TestOpenPeers(t *testing.T) {
+	none := func(string) (string, bool) { return "", false }
+	o := Options{PeerListen: "127.0.0.1:0", PeerAdvertise: "127.0.0.1:9", Logger: testLogger()}
+	p, err := openPeers(&o, "a", func() string { return "c" }, none)
+	require.NoError(t, err)
+	require.Equal(t, "127.0.0.1:9", p.addr())
+	require.Nil(t, p.opts.tls)
+	require.NoError(t, p.close())
+
+	o.PeerListen, o.PeerTLS = "0.0.0.0:0", certFiles(t, newAuthority(t))
+	p, err = openPeers(&o, "a", func() string { return "c" }, none)
+	require.NoError(t, err)
+	require.NoError(t, p.close())
+
+	o.PeerTLS.CA = o.PeerTLS.Key
+	_, err = openPeers(&o, "a", func() string { return "c" }, none)
+	require.Equal(t, errs.Invalid, errs.KindOf(err), "%v", err)
+}
+
 // TestStrangers dials with hellos that must be refused.
 func TestStrangers(t *testing.T) {
 	n := newTCPNetwork(t, nil)

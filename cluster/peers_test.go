@@ -109,7 +109,7 @@ func testByAddress(t *testing.T, make newPeers) {
 
 func testUnreached(t *testing.T, make newPeers) {
 	a := started(t, make, "a", nil)
-	make("b") // never started
+	make("b")                                                             // never started
 	soon, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond) // over TCP the connection is made, and no more
 	defer cancel()
 	_, err := a.call(soon, "b", methodStatus, nil, nil)

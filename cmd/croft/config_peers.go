@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/croftdb/croft/internal/certs"
 )
 
 // peerConfig holds the settings of a node among others.
@@ -45,6 +47,9 @@ func (p *peerConfig) settle(listen string) {
 		p.listen = net.JoinHostPort(host, strconv.Itoa(port+peerPortOffset))
 	}
 }
+
+// files of mutual TLS; without all of them there is none, see validate.
+func (p *peerConfig) files() certs.Files { return certs.Files{Cert: p.cert, Key: p.key, CA: p.ca} }
 
 // tls reports whether nodes speak with mutual TLS.
 func (p *peerConfig) tls() bool { return p.cert != "" && p.key != "" && p.ca != "" }

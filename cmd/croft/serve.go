@@ -114,7 +114,8 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 		Logger:      log,
 		Registerer:  registry,
 
-		PeerListen: cfg.peers.listen, PeerAdvertise: cfg.peers.advertise, Join: cfg.peers.join, JoinToken: cfg.peers.joinToken,
+		PeerListen: cfg.peers.listen, PeerAdvertise: cfg.peers.advertise, PeerTLS: cfg.peers.files(),
+		Join: cfg.peers.join, JoinToken: cfg.peers.joinToken,
 		Replicas: cfg.peers.replicas, Zone: cfg.peers.zone, URL: cfg.clientURL(),
 	})
 	if err != nil {
