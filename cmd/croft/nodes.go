@@ -84,12 +84,12 @@ func dash(s string) string { return firstNonEmpty(s, "-") }
 
 func (a *app) nodesAddCommand() *cobra.Command {
 	var conn connection
-	var ttl string
+	var ttl, tokenFile string
 	cmd := &cobra.Command{
 		Use:   "add",
 		Short: "Make a token that lets new nodes in, and say how to start one",
 		Example: `  croft nodes add
-  croft nodes add --ttl 24h -o json`,
+  croft nodes add --ttl 24h --token-file ./join-token`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connect(conn, 0)
@@ -100,12 +100,18 @@ func (a *app) nodesAddCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if tokenFile != "" {
+				if err := writeFileAtomically(tokenFile, []byte(ticket.Token+"\n"), 0o600); err != nil {
+					return err
+				}
+			}
 			a.note("start the new node with the following command, before %s:", ticket.Expires)
 			return a.print(listing{value: ticket, rows: [][]string{{ticket.Command}}})
 		},
 	}
 	conn.addFlags(cmd)
 	cmd.Flags().StringVar(&ttl, "ttl", "", "how long the token lets nodes in, 1m to 168h (default 1h)")
+	cmd.Flags().StringVar(&tokenFile, "token-file", "", "write the token to this file too, for CROFT_JOIN_TOKEN_FILE of the new node")
 	return cmd
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -28,7 +30,7 @@ func threeNodes(t *testing.T) (url string, changes *[]string) {
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		said = append(said, r.Method+" "+r.URL.String())
-		_, _ = w.Write([]byte(`{"id":"bb33","state":"draining","command":"croft serve --join x","expires":"soon"}`))
+		_, _ = w.Write([]byte(`{"id":"bb33","state":"draining","token":"secret","command":"croft serve --join x","expires":"soon"}`))
 	})
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
@@ -52,6 +54,11 @@ func TestNodesAndShards(t *testing.T) {
 	require.Contains(t, run(exitOK, "shards", "get", "0").err.String(), "1 tenant, 2 vectors")
 
 	require.Equal(t, "croft serve --join x\n", run(exitOK, "nodes", "add", "--ttl", "5m").out.String())
+	file := filepath.Join(t.TempDir(), "token")
+	run(exitOK, "nodes", "add", "--token-file", file)
+	token, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, "secret\n", string(token))
 	require.Contains(t, run(exitUsage, "nodes", "drain", "bb").err.String(), "this moves 2 replicas off node bb33")
 	require.Contains(t, run(exitOK, "nodes", "drain", "bb", "--dry-run").err.String(), "not done: this moves 2 replicas")
 	require.Contains(t, run(exitOK, "nodes", "drain", "127.0.0.1:5580", "--yes").out.String(), "draining")
@@ -59,7 +66,7 @@ func TestNodesAndShards(t *testing.T) {
 	require.Contains(t, run(exitUsage, "nodes", "remove", "aa", "--yes").err.String(), `2 nodes begin with "aa"`)
 	require.Contains(t, run(exitNotFound, "nodes", "remove", "cc", "--yes").err.String(), `no node "cc"`)
 	require.Equal(t, []string{
-		"POST /v1/cluster/nodes?ttl=5m", "POST /v1/cluster/nodes/bb33/drain", "DELETE /v1/cluster/nodes/bb33?force=true",
+		"POST /v1/cluster/nodes?ttl=5m", "POST /v1/cluster/nodes", "POST /v1/cluster/nodes/bb33/drain", "DELETE /v1/cluster/nodes/bb33?force=true",
 	}, *changes)
 }
 

@@ -66,8 +66,10 @@ func (a *app) serve(ctx context.Context, cfg config) error {
 	if err == nil {
 		log.Info("ready", "url", f.url, "data", cfg.data)
 		fmt.Fprintln(a.stdout, readyPrefix+f.url)
+		a.notify(log, "READY=1")
 		err = a.untilStopped(ctx, cfg, &f)
 		logStop(log, err)
+		a.notify(log, "STOPPING=1")
 	}
 	if f.poisoned {
 		return err // a store that failed must not be written to, not even to close it
