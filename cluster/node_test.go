@@ -740,7 +740,9 @@ func TestBatchesAreBounded(t *testing.T) {
 		targets[i].ID = strings.Repeat("x", maxTargets/4)
 	}
 	var sizes []int
-	write := func(batch []engine.Target) (Written, error) {
+	write := func(batch []engine.Target, before int, last bool) (Written, error) {
+		require.Equal(t, [...]int{0, 3, 6}[len(sizes)], before)
+		require.Equal(t, len(sizes) == 2, last)
 		sizes = append(sizes, len(batch))
 		return Written{Affected: len(batch), LSN: uint64(len(sizes))}, nil
 	}
@@ -754,11 +756,11 @@ func TestBatchesAreBounded(t *testing.T) {
 	require.Equal(t, Written{Shard: 2}, w)
 
 	sizes = nil
-	_, err = inBatches(sh, targets, func(batch []engine.Target) (Written, error) {
+	_, err = inBatches(sh, targets, func(batch []engine.Target, _ int, _ bool) (Written, error) {
 		if len(sizes) == 1 {
 			return Written{}, errs.New(errs.Unavailable, "gone")
 		}
-		return write(batch)
+		return write(batch, 0, false)
 	})
 	require.True(t, errs.Is(err, errs.OutcomeUnknown))
 	require.ErrorContains(t, err, "after 3 of 9")

@@ -20,6 +20,7 @@ type Written struct {
 	Affected int
 	LSN      uint64 // index of the entry in its shard's log; of the last one if there were several
 	Shard    int
+	Repeated bool // the answer of an earlier request, see WithOnce
 }
 
 // Upsert stores records in a namespace, which is created if missing; the whole request is one log entry.
@@ -29,7 +30,7 @@ func (n *Node) Upsert(ctx context.Context, ix Index, namespace string, recs []en
 		return Written{}, err
 	}
 	v := applyVerb{labels: labels{ix.Name, namespace}, grows: true}
-	v.command = &engine.Command{Op: engine.OpUpsert, Key: r.key, Records: recs}
+	v.command = &engine.Command{Op: engine.OpUpsert, Key: r.key, Records: recs, Once: onceOf(ctx)}
 	err = n.ask(ctx, &r, &v)
 	return v.written, err
 }
@@ -60,7 +61,7 @@ func (n *Node) change(ctx context.Context, ix *Index, namespace string, grows bo
 	if err != nil || !ok {
 		return Written{Shard: NoShard}, err
 	}
-	c.Key = r.key
+	c.Key, c.Once = r.key, onceOf(ctx)
 	v := applyVerb{labels: labels{ix.Name, namespace}, grows: grows, exists: true, command: c}
 	err = n.ask(ctx, &r, &v)
 	return v.written, err
@@ -83,7 +84,7 @@ func (n *Node) changeWhere(ctx context.Context, ix *Index, namespace string, v *
 	if err != nil || !ok {
 		return Written{Shard: NoShard}, err
 	}
-	v.labels = labels{ix.Name, namespace}
+	v.labels, v.once = labels{ix.Name, namespace}, onceOf(ctx)
 	err = n.ask(ctx, &r, v)
 	return v.written, err
 }
@@ -108,18 +109,22 @@ func (n *Node) commit(ctx context.Context, sh *shard, ix *Index, grows bool, com
 	return sh.proposeBytes(ctx, command)
 }
 
-// inBatches cuts targets into entries of bounded size and writes them one after the other. When one fails after
-// others took effect, the outcome of the whole is unknown.
-func inBatches(sh *shard, targets []engine.Target, write func([]engine.Target) (Written, error)) (Written, error) {
+// inBatches cuts targets into entries of bounded size and writes them one after the other; write is told how many records
+// were changed before, and whether it has the last batch. When one fails after others took effect, the outcome of the
+// whole is unknown.
+func inBatches(sh *shard, targets []engine.Target, write func(batch []engine.Target, before int, last bool) (Written, error)) (Written, error) {
 	sum := Written{Shard: int(sh.id)}
 	for rest := targets; len(rest) > 0; {
 		batch := rest[:batchLen(rest)]
-		w, err := write(batch)
+		w, err := write(batch, sum.Affected, len(batch) == len(rest))
 		if err != nil && len(rest) < len(targets) {
 			return sum, errs.Wrap(errs.OutcomeUnknown, err, "after %d of %d matching records", len(targets)-len(rest), len(targets))
 		}
 		if err != nil {
 			return w, err
+		}
+		if w.Repeated { // by one that came at the same time
+			return w, nil
 		}
 		sum = Written{Affected: sum.Affected + w.Affected, LSN: w.LSN, Shard: w.Shard}
 		rest = rest[len(batch):]

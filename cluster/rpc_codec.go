@@ -291,11 +291,12 @@ func readMetadata(r *codec.Reader) metadata.Map {
 func appendWritten(b []byte, w *Written) []byte {
 	b = appendInt(b, w.Affected)
 	b = codec.AppendUvarint(b, w.LSN)
-	return appendInt(b, w.Shard)
+	b = appendInt(b, w.Shard)
+	return append(b, boolByte(w.Repeated))
 }
 
 func readWritten(r *codec.Reader) Written {
-	return Written{Affected: readSigned(r), LSN: r.Uvarint(), Shard: readSigned(r)}
+	return Written{Affected: readSigned(r), LSN: r.Uvarint(), Shard: readSigned(r), Repeated: r.Byte() != 0}
 }
 
 func appendNamespaces(b []byte, all []Namespace) []byte {

@@ -100,6 +100,7 @@ type whereVerb struct {
 	dryRun  bool
 	filter  *filter.Expr
 	set     metadata.Map
+	once    *engine.Once
 	written Written
 }
 
@@ -118,25 +119,49 @@ func (v *whereVerb) run(ctx context.Context, n *Node, sh *shard, key engine.Key)
 		v.written = Written{Shard: NoShard}
 		return err
 	}
+	if known, err := v.answered(sh, key); known || err != nil {
+		return err
+	}
 	targets, err := sh.engine.Resolve(ctx, key, v.filter)
 	if err != nil || v.dryRun {
 		v.written = Written{Affected: len(targets), Shard: int(sh.id)}
 		return err
 	}
 	ix := &Index{ID: key.Index, Name: v.index}
-	v.written, err = inBatches(sh, targets, func(batch []engine.Target) (Written, error) {
+	v.written, err = inBatches(sh, targets, func(batch []engine.Target, before int, last bool) (Written, error) {
 		c := &engine.Command{Op: engine.OpDelete, Key: key, Targets: batch}
 		if !v.remove {
 			c = &engine.Command{Op: engine.OpUpdate, Key: key, Update: engine.Update{Targets: batch, SetMetadata: v.set}}
 		}
-		return n.commit(ctx, sh, ix, !v.remove, engine.AppendCommand(make([]byte, 0, engine.EncodedSize(c)), c))
+		if last && v.once != nil { // without it, the whole is done again, as far as there is something to do
+			c.Once = &engine.Once{Key: v.once.Key, Body: v.once.Body, At: v.once.At, Before: before}
+		}
+		w, err := n.commit(ctx, sh, ix, !v.remove, engine.AppendCommand(make([]byte, 0, engine.EncodedSize(c)), c))
+		if c.Once != nil && !w.Repeated {
+			w.Affected -= before // the entry answers for the whole request
+		}
+		return w, err
 	})
 	return err
+}
+
+// answered takes the answer of an earlier request of the same name: what matches may be something else by now.
+func (v *whereVerb) answered(sh *shard, key engine.Key) (bool, error) {
+	if v.once == nil || v.dryRun {
+		return false, nil
+	}
+	a, ok, err := sh.engine.Answered(key.Tenant, v.once)
+	if err != nil || !ok {
+		return false, err
+	}
+	v.written = sh.written(a)
+	return true, a.Err
 }
 
 func (v *whereVerb) appendRequest(b []byte) []byte {
 	b = v.labels.append(b)
 	b = append(b, bits(v.dryRun))
+	b = appendOnce(b, v.once)
 	b = appendMetadata(b, v.set)
 	return filter.AppendBinary(b, v.filter)
 }
@@ -144,6 +169,7 @@ func (v *whereVerb) appendRequest(b []byte) []byte {
 func (v *whereVerb) readRequest(r *codec.Reader) {
 	v.labels.read(r)
 	v.dryRun = r.Byte() != 0
+	v.once = readOnce(r)
 	v.set = readMetadata(r)
 	v.filter = filter.ReadBinary(r)
 }

@@ -83,5 +83,14 @@ func (s *shard) proposeBytes(ctx context.Context, b []byte) (Written, error) {
 		return Written{}, err
 	}
 	applied := answer.(engine.Applied)
-	return Written{Affected: applied.Affected, LSN: applied.Index, Shard: int(s.id)}, applied.Err
+	return s.written(applied), applied.Err
+}
+
+// written is the answer of a write that the engine has answered.
+func (s *shard) written(a engine.Applied) Written {
+	w := Written{Affected: a.Affected, LSN: a.Index, Shard: int(s.id), Repeated: a.Repeated}
+	if a.Repeated {
+		w.LSN = a.First
+	}
+	return w
 }

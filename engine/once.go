@@ -65,14 +65,31 @@ func (a *applier) repeated(c *Command) (bool, error) {
 	if err != nil || !ok {
 		return false, err
 	}
-	if found.body != c.Once.Body {
-		a.refuse(errs.AlreadyExists, "the idempotency key was used for another request")
-		return true, nil
-	}
-	a.out.Repeated = true
-	a.out.Affected, a.out.Version = found.affected, found.version
-	a.out.First = found.index
+	index := a.out.Index
+	a.out = found.applied(c.Once)
+	a.out.Index = index
 	return true, nil
+}
+
+// Answered returns what a command with the key of o has done for a tenant, if that is remembered: Err is set if it was
+// another request.
+func (s *Shard) Answered(tenant TenantID, o *Once) (a Applied, ok bool, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	found, ok, err := s.onceAnswer(onceKey{tenant, o.Key})
+	if err != nil || !ok {
+		return Applied{}, false, err
+	}
+	return found.applied(o), true, nil
+}
+
+// applied is the answer to a command that has the key of o.
+func (o *onceAnswer) applied(again *Once) Applied {
+	if o.body != again.Body {
+		return Applied{Err: errs.New(errs.AlreadyExists, "the idempotency key was used for another request").
+			WithHint("use a new key for each request, and the same one only to repeat it")}
+	}
+	return Applied{Repeated: true, First: o.index, Affected: o.affected, Version: o.version}
 }
 
 // remember notes what a command with a key has done.

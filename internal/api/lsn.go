@@ -38,6 +38,9 @@ func (t *lsnTable) note(shard int, lsn uint64) {
 
 // wrote tells a client under which log index its write was committed.
 func (c *call) wrote(w cluster.Written) {
+	if w.Repeated {
+		c.w.Header().Set("X-Croft-Repeated", "true")
+	}
 	if w.LSN == 0 {
 		return // nothing had to be written
 	}

@@ -35,6 +35,9 @@ func upsert(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.once(); err != nil {
+		return nil, err
+	}
 	w, err := c.h.node.Upsert(c.ctx, c.ix, ns, req.records)
 	if err != nil {
 		return nil, err
@@ -134,6 +137,9 @@ func update(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.once(); err != nil {
+		return nil, err
+	}
 	if req.filter == nil {
 		return c.written(c.h.node.Update(c.ctx, c.ix, ns, req.id, req.values, req.sparse, req.set))
 	}
@@ -223,6 +229,9 @@ func deleteRecords(c *call) (reply, error) {
 	}
 	ns, err := c.inNamespace(req.namespace)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.once(); err != nil {
 		return nil, err
 	}
 	switch {

@@ -84,7 +84,9 @@ func (w *watchable) IndexByPort(port int) (cluster.Index, bool) {
 	return cluster.Index{}, false
 }
 
-func (w *watchable) IndexStats(context.Context, cluster.Index) ([]cluster.Namespace, error) { return nil, nil }
+func (w *watchable) IndexStats(context.Context, cluster.Index) ([]cluster.Namespace, error) {
+	return nil, nil
+}
 
 // listenBeforeATakenPort starts a server whose second neighbour port is held by somebody else. It looks below the range
 // that the system hands out by itself, where a neighbour may be taken at any moment.
