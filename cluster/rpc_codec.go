@@ -149,6 +149,8 @@ func readResult(r *codec.Reader, res *engine.Result) {
 const (
 	minRecord = 5
 	minMatch  = minRecord + 4
+	// minNamespace is the fewest of a namespace with its figures.
+	minNamespace = 31
 )
 
 // readText reads the lengths of n strings and then all their text in one piece.
@@ -310,7 +312,7 @@ func appendNamespaces(b []byte, all []Namespace) []byte {
 
 // readNamespaces reads those of a shard.
 func readNamespaces(r *codec.Reader, shard int) []Namespace {
-	n := r.Count(38)
+	n := r.Count(minNamespace)
 	if n == 0 {
 		return nil
 	}
