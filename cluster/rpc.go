@@ -115,7 +115,9 @@ func (n *Node) retry(ctx context.Context, err error, f func() error) error {
 	for pause := retryPause; errs.Is(err, errs.Unavailable); pause = min(2*pause, maxRetryPause) {
 		select {
 		case <-time.After(pause):
-			err = f()
+			if next := f(); ctx.Err() == nil || !errs.Is(next, errs.KindOf(ctx.Err())) {
+				err = next // that time is up tells less than what took it
+			}
 		case <-patience.C:
 			return err
 		case <-ctx.Done():
