@@ -68,8 +68,8 @@ func WithReading(ctx context.Context, r *Reading) context.Context {
 	return context.WithValue(ctx, readingKey{}, r)
 }
 
-// readingOf returns the context's Reading, nil if it has none.
-func readingOf(ctx context.Context) *Reading {
+// ReadingOf returns the context's Reading, nil if it has none.
+func ReadingOf(ctx context.Context) *Reading {
 	r, _ := ctx.Value(readingKey{}).(*Reading)
 	return r
 }

@@ -84,7 +84,7 @@ func (n *Node) gather(ctx context.Context, ix *Index, asked partitionsVerb) (all
 	shards := n.meta.state().shards
 	answers, faults := make([]partitionsVerb, len(shards)), make([]error, len(shards))
 	readings := make([]Reading, len(shards))
-	reading := readingOf(ctx)
+	reading := ReadingOf(ctx)
 	var wg sync.WaitGroup
 	for i, id := range shards {
 		answers[i] = asked

@@ -53,7 +53,7 @@ func (n *Node) reroute(r *route) {
 // read returns the home of a namespace for a read; false if there is nothing to read. A tenant may have been made through
 // another node a moment ago, so a name that is not known is looked up in newer metadata.
 func (n *Node) read(ctx context.Context, ix *Index, namespace string) (route, bool, error) {
-	if r, ok := n.route(ix, namespace); ok || readingOf(ctx).level() == Any {
+	if r, ok := n.route(ix, namespace); ok || ReadingOf(ctx).level() == Any {
 		return r, ok, nil
 	}
 	if err := n.Refresh(ctx); err != nil {

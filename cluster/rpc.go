@@ -133,7 +133,7 @@ func (n *Node) retry(ctx context.Context, err error, f func() error) error {
 
 // attempt does v here, or asks one node and then the one that it takes for the leader.
 func (n *Node) attempt(ctx context.Context, r *route, v verb) error {
-	reading := readingOf(ctx)
+	reading := ReadingOf(ctx)
 	var refused error
 	if sh := n.replica(r.shard); sh != nil {
 		refused = n.here(ctx, sh, r.key, v, reading)

@@ -124,7 +124,6 @@ type Handler struct {
 	promReg http.Handler
 	tokens  tokenKey
 	advert  *advertiser
-	lsns    lsnTable
 	places  [3]chan struct{} // by cost
 	slow    slowLog
 }
@@ -145,7 +144,6 @@ func New(opts Options) (*Handler, error) {
 		tokens: newTokenKey(opts.TokenSecret, info.ClusterID, opts.Auth.Admin),
 		advert: newAdvertiser(opts.Advertise), slow: slowLog{threshold: opts.SlowLog, logger: opts.Logger},
 	}
-	h.lsns.seed(info.Shards)
 	for c, l := range h.classes() {
 		h.places[c] = make(chan struct{}, l.InFlight)
 	}
@@ -187,6 +185,7 @@ type call struct {
 	principal tenancy.Principal
 	ix        cluster.Index // that the request means
 	params    params
+	reading   cluster.Reading
 	body      []byte
 	namespace string // for the log
 	sent      bool
@@ -229,6 +228,9 @@ func (c *call) serve() (reply, error) {
 	if c.params, err = parseParams(c.r.URL.RawQuery, c.route.query); err != nil {
 		return nil, err
 	}
+	if err := c.readConsistency(); err != nil {
+		return nil, err
+	}
 	if c.route.index {
 		if err := c.resolve(prefixIndex); err != nil {
 			return nil, err
@@ -247,7 +249,7 @@ func (c *call) serve() (reply, error) {
 // run waits for a place among the requests of the route's class and calls its handler. The place is taken after the
 // body has arrived, so that slow senders hold none.
 func (c *call) run() (reply, error) {
-	ctx, cancel := context.WithTimeout(c.r.Context(), c.h.classes()[c.route.cost].Deadline)
+	ctx, cancel := context.WithTimeout(cluster.WithReading(c.r.Context(), &c.reading), c.h.classes()[c.route.cost].Deadline)
 	defer cancel()
 	c.ctx = ctx
 	leave, err := c.h.enter(ctx, c.route.cost)
@@ -314,6 +316,7 @@ func (c *call) finish(rep reply, err error) int {
 	if err != nil {
 		return c.fail(err)
 	}
+	c.tellStaleness()
 	if rep == nil {
 		return c.send(c.route.status, nil)
 	}

@@ -62,12 +62,15 @@ func listIndexes(c *call) (reply, error) {
 
 // named finds the index in the path.
 func (c *call) named() (cluster.Index, error) {
-	ix, ok := c.h.node.Index(c.args[0])
-	if !ok {
-		return ix, errNoSuchIndex(c.args[0])
-	}
-	c.ix = ix
-	return ix, nil
+	err := c.find(func() error {
+		ix, ok := c.h.node.Index(c.args[0])
+		if !ok {
+			return errNoSuchIndex(c.args[0])
+		}
+		c.ix = ix
+		return nil
+	})
+	return c.ix, err
 }
 
 func describeIndex(c *call) (reply, error) {

@@ -1,40 +1,11 @@
 package api
 
 import (
+	"fmt"
 	"strconv"
-	"sync"
-	"sync/atomic"
 
 	"github.com/croftdb/croft/cluster"
 )
-
-// lsnTable keeps, per shard, the newest log index whose write this node has acknowledged. Since an acknowledged write
-// is visible to the next query, that is what a reader may be told as indexed.
-type lsnTable struct{ shards sync.Map } // int → *atomic.Uint64
-
-// seed starts each shard at what it has applied, so that clients that wait for an index of before a restart go on.
-func (t *lsnTable) seed(shards []cluster.ShardInfo) {
-	for _, s := range shards {
-		t.note(s.ID, s.Stats.AppliedIndex)
-	}
-}
-
-func (t *lsnTable) of(shard int) *atomic.Uint64 {
-	if v, ok := t.shards.Load(shard); ok {
-		return v.(*atomic.Uint64)
-	}
-	v, _ := t.shards.LoadOrStore(shard, new(atomic.Uint64))
-	return v.(*atomic.Uint64)
-}
-
-func (t *lsnTable) note(shard int, lsn uint64) {
-	for v := t.of(shard); ; {
-		old := v.Load()
-		if lsn <= old || v.CompareAndSwap(old, lsn) {
-			return
-		}
-	}
-}
 
 // wrote tells a client under which log index its write was committed.
 func (c *call) wrote(w cluster.Written) {
@@ -44,17 +15,38 @@ func (c *call) wrote(w cluster.Written) {
 	if w.LSN == 0 {
 		return // nothing had to be written
 	}
-	c.h.lsns.note(w.Shard, w.LSN)
 	lsn := strconv.FormatUint(w.LSN, 10)
 	c.w.Header().Set("X-Pinecone-Lsn-Committed", lsn)
 	c.w.Header().Set("X-Pinecone-Request-Lsn", lsn)
 }
 
-// read tells a client up to which log index the shard that answered has its writes.
-func (c *call) read(shard int) {
-	if shard == cluster.NoShard {
+// read tells a client up to which log index the replica that answered has its writes: what was acknowledged up to there,
+// through whatever node, was in sight of the read.
+func (c *call) read() {
+	if c.reading.Applied == 0 {
 		return // a missing namespace has no shard
 	}
-	lsn := c.h.lsns.of(shard).Load()
-	c.w.Header().Set("X-Pinecone-Max-Indexed-Lsn", strconv.FormatUint(lsn, 10))
+	c.w.Header().Set("X-Pinecone-Max-Indexed-Lsn", strconv.FormatUint(c.reading.Applied, 10))
+}
+
+// readConsistency takes in how fresh a read's answer must be.
+func (c *call) readConsistency() (err error) {
+	c.reading.Consistency, err = cluster.ParseConsistency(c.r.Header.Get("X-Croft-Consistency"))
+	if err != nil {
+		return fmt.Errorf("header X-Croft-Consistency: %w", err)
+	}
+	return nil
+}
+
+// tellStaleness says how old an answer of any replica may be.
+func (c *call) tellStaleness() {
+	s := &c.reading.Staleness
+	if c.reading.Consistency != cluster.Any || s.Applied == 0 {
+		return
+	}
+	age := "unknown"
+	if s.Age >= 0 {
+		age = strconv.FormatFloat(s.Age.Seconds(), 'f', 3, 64)
+	}
+	c.w.Header().Set("X-Croft-Staleness", fmt.Sprintf("applied=%d, behind=%d, age=%s", s.Applied, s.Behind, age))
 }

@@ -119,12 +119,12 @@ func (c *call) query(q *queryRequest) error {
 			return err
 		}
 	}
-	shard, err := c.h.node.Query(c.ctx, c.ix, ns, &q.Query, &q.res)
+	_, err = c.h.node.Query(c.ctx, c.ix, ns, &q.Query, &q.res)
 	if errors.Is(err, engine.ErrAnswerTooLarge) {
 		return errResultTooLarge(q.limit)
 	}
 	if err == nil {
-		c.read(shard)
+		c.read()
 	}
 	return err
 }

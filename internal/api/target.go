@@ -37,7 +37,31 @@ func cutIndexPrefix(path string) (index, rest string) {
 
 // resolve finds the index that a request means: the one of its own port, else the one that Host names, else the one
 // in its path, else the only one there is. A path that contradicts the port or Host is refused, not outvoted.
+//
+// One that is not found may have been made through another node a moment ago, and is looked up in newer metadata.
 func (c *call) resolve(inPath string) error {
+	return c.find(func() error { return c.lookUp(inPath) })
+}
+
+// find looks for something in this node's metadata, and once more in newer metadata where that may help. At level strong
+// it looks in no older than the request.
+func (c *call) find(look func() error) error {
+	level := c.reading.Consistency
+	if level != cluster.Strong {
+		if err := look(); level == cluster.Any || !errs.Is(err, errs.NotFound) {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), c.h.opts.Limits.Light.Deadline)
+	defer cancel()
+	if err := c.h.node.Refresh(ctx); err != nil {
+		return err
+	}
+	return look()
+}
+
+// lookUp finds the index in this node's metadata.
+func (c *call) lookUp(inPath string) error {
 	ix, way, err := c.h.byConnection(c.r)
 	switch {
 	case err != nil:
