@@ -44,6 +44,8 @@ type groupLog struct {
 	synced  uint64     // last durable entry
 	buf     []byte     // encoded entries, reused
 
+	holds logHolds // entries kept for other replicas
+
 	mu    sync.Mutex // guards sizes
 	sizes logSizes
 }

@@ -75,7 +75,7 @@ func (g *group) trim(retain uint64) error {
 		return err
 	}
 	err = g.raft.ReloadConfig(raft.ReloadableConfig{
-		TrailingLogs:     last - min(last, g.log.indexBehind(retain)),
+		TrailingLogs:     last - min(last, g.log.holds.before(g.log.indexBehind(retain))),
 		SnapshotInterval: never, SnapshotThreshold: math.MaxUint64,
 		HeartbeatTimeout: g.tick, ElectionTimeout: g.tick,
 	})

@@ -1,0 +1,179 @@
+package cluster
+
+import (
+	"errors"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/croftdb/croft/internal/codec"
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// checkpointMark is where a checkpoint stands in its group's log: what a replica that starts from it must know.
+type checkpointMark struct {
+	applied            uint64 // last command in the files
+	index, term        uint64 // the log continues behind this entry; no command lies between it and applied
+	configuration      raft.Configuration
+	configurationIndex uint64
+}
+
+// markPoint is what markFor has to know from before the checkpoint was made.
+type markPoint struct{ index, term uint64 } // of the newest marker; zero: none
+
+func (g *group) markPoint() (p markPoint, err error) {
+	metas, err := g.snaps.List()
+	if err == nil && len(metas) > 0 {
+		p = markPoint{metas[0].Index, metas[0].Term}
+	}
+	return p, err
+}
+
+// markFor finds the place of a checkpoint that holds the commands up to applied. before is the group's markPoint from
+// before it was made: a marker beyond applied then means that what lies between are no commands.
+func (g *group) markFor(applied uint64, before markPoint) (m checkpointMark, err error) {
+	m = checkpointMark{applied: applied, index: before.index, term: before.term}
+	if applied > before.index {
+		m.index = applied
+		m.term, err = g.termOf(applied)
+	}
+	switch {
+	case errors.Is(err, raft.ErrLogNotFound):
+		return m, errs.New(errs.Unavailable, "the log of %s was trimmed while the checkpoint was made", g.name).WithRetryAfter(retryLeader)
+	case err != nil:
+		return m, err
+	case m.index == 0:
+		return m, errs.New(errs.FailedPrecondition, "%s has nothing in it yet: its log is all there is", g.name)
+	}
+	return m, g.settledConfiguration(&m)
+}
+
+func (g *group) termOf(index uint64) (uint64, error) {
+	var e raft.Log
+	err := g.log.GetLog(index, &e)
+	return e.Term, err
+}
+
+// settledConfiguration adds the group's configuration, once it is committed. It may be younger than the files: as its
+// entry is committed, it comes with the log behind them.
+func (g *group) settledConfiguration(m *checkpointMark) error {
+	f := g.raft.GetConfiguration()
+	if err := f.Error(); err != nil {
+		return errs.Wrap(errs.Unavailable, err, "read the configuration of %s", g.name)
+	}
+	if at := g.raft.CommitIndex(); f.Index() > at {
+		return errs.New(errs.Unavailable, "the configuration of %s is being changed", g.name).WithRetryAfter(retryLeader)
+	}
+	m.configuration, m.configurationIndex = f.Configuration(), f.Index()
+	return nil
+}
+
+func (m *checkpointMark) append(b []byte) []byte {
+	for _, v := range [...]uint64{m.applied, m.index, m.term, m.configurationIndex, uint64(len(m.configuration.Servers))} {
+		b = codec.AppendUvarint(b, v)
+	}
+	for _, s := range m.configuration.Servers {
+		b = append(b, byte(s.Suffrage))
+		b = codec.AppendString(codec.AppendString(b, string(s.ID)), string(s.Address))
+	}
+	return b
+}
+
+func readMark(r *codec.Reader) (m checkpointMark) {
+	m.applied, m.index, m.term, m.configurationIndex = r.Uvarint(), r.Uvarint(), r.Uvarint(), r.Uvarint()
+	m.configuration.Servers = make([]raft.Server, r.Count(3))
+	for i := range m.configuration.Servers {
+		s := &m.configuration.Servers[i]
+		s.Suffrage = raft.ServerSuffrage(r.Byte())
+		s.ID, s.Address = raft.ServerID(r.String()), raft.ServerAddress(r.String())
+		if s.Suffrage > raft.Staging {
+			r.Fail(errs.New(errs.Corrupt, "server %q has suffrage %d", s.ID, s.Suffrage))
+		}
+	}
+	if m.index < m.applied || m.index == 0 || m.term == 0 {
+		r.Fail(errs.New(errs.Corrupt, "checkpoint of entry %d at entry %d of term %d", m.applied, m.index, m.term))
+	}
+	return m
+}
+
+// hardState is what a replica must never forget, whatever becomes of its files: the term that it is in and its vote.
+type hardState struct {
+	term, voteTerm uint64
+	candidate      []byte
+}
+
+// The keys of raft's stable store.
+var (
+	keyTerm      = []byte("CurrentTerm")
+	keyVoteTerm  = []byte("LastVoteTerm")
+	keyCandidate = []byte("LastVoteCand")
+)
+
+// hardState reads what raft has stored. The group's raft must have stopped.
+func (l *groupLog) hardState() (h hardState, err error) {
+	var errTerm, errVote, errCandidate error
+	h.term, errTerm = l.GetUint64(keyTerm)
+	h.voteTerm, errVote = l.GetUint64(keyVoteTerm)
+	h.candidate, errCandidate = l.Get(keyCandidate)
+	return h, errors.Join(errTerm, errVote, errCandidate)
+}
+
+// write makes the raft files of a replica that continues behind the mark: no entries, one marker, the term and vote of h.
+// All is durable on return.
+func (m *checkpointMark) write(o groupOptions, h hardState) (err error) {
+	o.fail = newFailure(o.logger) // a disk that fails here fails the transfer, not yet the node
+	log, err := openLog(logOptions{
+		dir: o.dir, name: o.name, segmentSize: o.segmentSize, fail: o.fail, append: o.append, grown: func() {},
+		logger: raftLogger(o.logger, o.name),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	snaps, err := openSnapshots(o.dir, raftLogger(o.logger, o.name))
+	if err != nil {
+		return err
+	}
+	if err := m.writeState(log, o.identity, h); err != nil {
+		return err
+	}
+	return m.writeMarker(snaps, o.node)
+}
+
+func (m *checkpointMark) writeState(log *groupLog, identity string, h hardState) error {
+	err := errors.Join(log.Set(identityKey, []byte(identity)), log.SetUint64(keyTerm, max(h.term, m.term)))
+	if h.voteTerm > 0 {
+		err = errors.Join(err, log.SetUint64(keyVoteTerm, h.voteTerm), log.Set(keyCandidate, h.candidate))
+	}
+	return err
+}
+
+func (m *checkpointMark) writeMarker(snaps snapshots, node raft.ServerID) error {
+	trans := loopback{node}.open("") // only asked how to write an address
+	sink, err := snaps.Create(1, m.index, m.term, m.configuration, m.configurationIndex, trans)
+	if err != nil {
+		return err
+	}
+	if _, err := sink.Write(appendMarker(nil, m.applied)); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+// supersedes reports whether a replica may be replaced by a checkpoint at the mark: never by an older state, and never
+// when its own log goes on behind the mark, since what it has acknowledged from there would be forgotten.
+func (m *checkpointMark) supersedes(old *shard) error {
+	if applied, marked := old.engine.AppliedIndex(), old.group.marked.Load(); m.applied < applied || m.index <= marked {
+		return errs.New(errs.FailedPrecondition, "the checkpoint ends at entry %d, the replica of %s is at entry %d",
+			m.index, old.group.name, max(applied, marked))
+	}
+	switch term, err := old.group.termOf(m.index); {
+	case errors.Is(err, raft.ErrLogNotFound):
+		return nil
+	case err != nil:
+		return err
+	case term == m.term:
+		return errs.New(errs.FailedPrecondition, "the replica of %s has entry %d of the checkpoint in its log: nothing is lacking",
+			old.group.name, m.index)
+	}
+	return nil // entries of a leader that was deposed
+}
