@@ -117,14 +117,38 @@ func (l *groupLog) hardState() (h hardState, err error) {
 	return h, errors.Join(errTerm, errVote, errCandidate)
 }
 
+// noteHardState gives a replica that does not run yet the term and vote of the one that it takes the place of. Those were
+// read once more since its files were written, after that one's raft had stopped.
+func noteHardState(o groupOptions, h hardState) (err error) {
+	o.fail = newFailure(o.logger)
+	log, err := openLog(o.logOptions())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	return h.write(log)
+}
+
+// write stores a term, unless the log is in a later one, and the vote.
+func (h *hardState) write(log *groupLog) error {
+	term, err := log.GetUint64(keyTerm)
+	if err != nil {
+		return err
+	}
+	if h.term > term {
+		err = log.SetUint64(keyTerm, h.term)
+	}
+	if h.voteTerm > 0 {
+		err = errors.Join(err, log.SetUint64(keyVoteTerm, h.voteTerm), log.Set(keyCandidate, h.candidate))
+	}
+	return err
+}
+
 // write makes the raft files of a replica that continues behind the mark: no entries, one marker, the term and vote of h.
 // All is durable on return.
 func (m *checkpointMark) write(o groupOptions, h hardState) (err error) {
 	o.fail = newFailure(o.logger) // a disk that fails here fails the transfer, not yet the node
-	log, err := openLog(logOptions{
-		dir: o.dir, name: o.name, segmentSize: o.segmentSize, fail: o.fail, append: o.append, grown: func() {},
-		logger: raftLogger(o.logger, o.name),
-	})
+	log, err := openLog(o.logOptions())
 	if err != nil {
 		return err
 	}
@@ -133,18 +157,11 @@ func (m *checkpointMark) write(o groupOptions, h hardState) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := m.writeState(log, o.identity, h); err != nil {
+	err = errors.Join(log.Set(identityKey, []byte(o.identity)), log.SetUint64(keyTerm, m.term), h.write(log))
+	if err != nil {
 		return err
 	}
 	return m.writeMarker(snaps, o.node)
-}
-
-func (m *checkpointMark) writeState(log *groupLog, identity string, h hardState) error {
-	err := errors.Join(log.Set(identityKey, []byte(identity)), log.SetUint64(keyTerm, max(h.term, m.term)))
-	if h.voteTerm > 0 {
-		err = errors.Join(err, log.SetUint64(keyVoteTerm, h.voteTerm), log.Set(keyCandidate, h.candidate))
-	}
-	return err
 }
 
 func (m *checkpointMark) writeMarker(snaps snapshots, node raft.ServerID) error {

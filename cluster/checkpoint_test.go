@@ -249,10 +249,9 @@ func TestLaggingFollowerKeepsItsVote(t *testing.T) {
 	require.NoError(t, a.shard.Load().group.trim(64<<10))
 	staged, err = b.fetch.fetch(t.Context(), "a", testShard, 0, stagingDir(b.dir, testShard, 2))
 	require.NoError(t, err)
-	log, err := openLog(logOptions{
-		dir: raftDir(shardDir(b.dir, testShard, 1)), segmentSize: 64 << 10, fail: newFailure(testLogger()), append: &observed{},
-		grown: func() {}, logger: raftLogger(testLogger(), ""),
-	})
+	o := b.options(false)
+	o.dir = raftDir(shardDir(b.dir, testShard, 1))
+	log, err := openLog(o.logOptions())
 	require.NoError(t, err)
 	require.NoError(t, log.SetUint64(keyTerm, 77))
 	require.NoError(t, log.SetUint64(keyVoteTerm, 77))
@@ -261,7 +260,9 @@ func TestLaggingFollowerKeepsItsVote(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, hardState{77, 77, []byte("z")}, h)
 	require.NoError(t, log.Close())
-	require.NoError(t, staged.install(t.Context(), b.options(false), h, shardDir(b.dir, testShard, 2)))
+	require.NoError(t, staged.install(t.Context(), b.options(false), hardState{term: 5}, shardDir(b.dir, testShard, 2)))
+	o.dir = raftDir(shardDir(b.dir, testShard, 2))
+	require.NoError(t, noteHardState(o, h), "it has voted while it was replaced")
 	b.open(false)
 	again, err := b.shard.Load().group.log.hardState()
 	require.NoError(t, err)

@@ -53,6 +53,13 @@ type groupOptions struct {
 	logger      *slog.Logger
 }
 
+func (o *groupOptions) logOptions() logOptions {
+	return logOptions{
+		dir: o.dir, name: o.name, segmentSize: o.segmentSize, fail: o.fail, append: o.append, grown: o.grown,
+		logger: raftLogger(o.logger, o.name),
+	}
+}
+
 // retryLeader is the advice to a caller who found no leader: an election takes less.
 const retryLeader = time.Second
 
@@ -85,10 +92,7 @@ var identityKey = []byte("croft/identity")
 
 // openGroup starts the replica. It has no leader yet; see awaitLeader.
 func openGroup(o groupOptions) (_ *group, err error) {
-	log, err := openLog(logOptions{
-		dir: o.dir, name: o.name, segmentSize: o.segmentSize, fail: o.fail, append: o.append, grown: o.grown,
-		logger: raftLogger(o.logger, o.name),
-	})
+	log, err := openLog(o.logOptions())
 	if err != nil {
 		return nil, err
 	}
