@@ -40,7 +40,7 @@ const (
 func newCheckpointNode(t testing.TB, network *memoryNetwork, id string) *checkpointNode {
 	n := &checkpointNode{t: t, id: id, dir: t.TempDir(), peers: network.peers(id)}
 	var err error
-	n.engine, err = engine.Open(engine.Options{Logger: testLogger(), GraphAbove: 100, FlatBelow: 50})
+	n.engine, err = engine.Open(engine.Options{Logger: testLogger(), GraphAbove: 1 << 20}) // a graph that grows would differ between checkpoints
 	require.NoError(t, err)
 	n.server = newCheckpointServer(testCluster, func(uint16) *shard { return n.shard.Load() }, 0, testLogger())
 	n.fetch = newCheckpointFetcher(testCluster, n.peers, 0)
