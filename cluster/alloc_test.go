@@ -27,3 +27,22 @@ func TestQueryAllocatesNothing(t *testing.T) {
 	run()
 	require.Zero(t, testing.AllocsPerRun(200, run))
 }
+
+// TestForwardedQueryAllocatesItsIDs: asking another node over TCP costs, on both sides together, the memory of the ids.
+func TestForwardedQueryAllocatesItsIDs(t *testing.T) {
+	link := tcpLink(t, nil)
+	home := openNode(t, testOptions(t.TempDir()))
+	plugIn(t, home, link(home.id.NodeID))
+	ix := createIndex(t, home, "i")
+	away := gateway(t, home, link)
+	upsert(t, away, ix, "ns", 1, 2, 3)
+	q := engine.Query{Vector: []float32{1, 0}, K: 2}
+	var res engine.Result
+	run := func() {
+		if _, err := away.Query(t.Context(), ix, "ns", &q, &res); err != nil || len(res.Matches) != 2 {
+			t.Fatal(err, res)
+		}
+	}
+	run()
+	require.LessOrEqual(t, testing.AllocsPerRun(500, run), 2.0, "elections and timers of the nodes may add to it")
+}
