@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +21,7 @@ import (
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/faultdisk"
 )
 
 // checkpointNode is a node with one replica of shard 3, or the place for one, on a network of its own.
@@ -271,6 +276,67 @@ func TestLaggingFollowerKeepsItsVote(t *testing.T) {
 	left, err := incarnations(b.dir, testShard)
 	require.NoError(t, err)
 	require.Equal(t, []uint64{2}, left, "the old one is gone")
+}
+
+// TestInstallSurvivesPowerCuts cuts the power while checkpoints are fetched and installed one after the other. What the disk
+// then holds is the last replica that was in place, or a later one: it opens at the checkpoint's entry and has its digest.
+func TestInstallSurvivesPowerCuts(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	network := newMemoryNetwork()
+	a := newLeader(t, network, "a", 300)
+	want, applied := a.digest()
+	disk := faultdisk.Mount(t, faultdisk.Options{})
+	b := newCheckpointNode(t, network, "b")
+	b.dir = disk.Dir()
+	ctx, stop := context.WithCancel(t.Context())
+	var installed atomic.Uint64
+	var work sync.WaitGroup
+	work.Go(func() {
+		for next := uint64(1); ctx.Err() == nil; next++ {
+			staged, err := b.fetch.fetch(ctx, "a", testShard, 0, stagingDir(b.dir, testShard, next))
+			if err == nil {
+				err = staged.install(ctx, b.options(false), hardState{}, shardDir(b.dir, testShard, next))
+			}
+			if err == nil {
+				installed.Store(next)
+				err = removeOldIncarnations(b.dir, testShard, next)
+			}
+			if err != nil && ctx.Err() == nil {
+				t.Errorf("install %d: %v", next, err)
+				return
+			}
+		}
+	})
+	opened := 0
+	for i := range 12 {
+		for target := installed.Load() + uint64(rng.IntN(2)); installed.Load() < target && !t.Failed(); {
+			runtime.Gosched()
+		}
+		least := installed.Load()
+		dst := filepath.Join(t.TempDir(), strconv.Itoa(i))
+		disk.Cut(rng, dst)
+		current, err := currentIncarnation(dst, testShard)
+		require.NoError(t, err)
+		found, err := incarnations(dst, testShard)
+		require.NoError(t, err)
+		if least == 0 && len(found) == 0 {
+			continue
+		}
+		require.GreaterOrEqual(t, current, least)
+		c := newCheckpointNode(t, newMemoryNetwork(), "b")
+		c.dir = dst
+		c.open(false)
+		d, at := c.digest()
+		require.Equal(t, applied, at)
+		require.Equal(t, want, d)
+		c.close()
+		opened++
+	}
+	require.Positive(t, opened)
+	stop()
+	work.Wait()
 }
 
 var errKilled = errors.New("killed")

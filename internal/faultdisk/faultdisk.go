@@ -68,8 +68,9 @@ type Disk struct {
 	proc *exec.Cmd
 }
 
-// TestMain runs the tests, or serves a disk when Mount started this process for that. It does not return.
-func TestMain(m *testing.M) {
+// TestMain runs the tests, a *testing.M or what wraps one, or serves a disk when Mount started this process for that. It
+// does not return.
+func TestMain(m interface{ Run() int }) {
 	if work := os.Getenv(serveEnv); work != "" {
 		if err := serve(work); err != nil {
 			fmt.Fprintln(os.Stderr, "faultdisk:", err)
