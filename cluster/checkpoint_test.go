@@ -38,8 +38,8 @@ type checkpointNode struct {
 }
 
 const (
-	testShard   = 3
-	testCluster = "test-cluster"
+	checkpointShard   = 3
+	checkpointCluster = "test-cluster"
 )
 
 func newCheckpointNode(t testing.TB, network *memoryNetwork, id string) *checkpointNode {
@@ -47,8 +47,8 @@ func newCheckpointNode(t testing.TB, network *memoryNetwork, id string) *checkpo
 	var err error
 	n.engine, err = engine.Open(engine.Options{Logger: testLogger(), GraphAbove: 1 << 20}) // a graph that grows would differ between checkpoints
 	require.NoError(t, err)
-	n.server = newCheckpointServer(testCluster, func(uint16) *shard { return n.shard.Load() }, 0, testLogger())
-	n.fetch = newCheckpointFetcher(testCluster, n.peers, 0)
+	n.server = newCheckpointServer(checkpointCluster, func(uint16) *shard { return n.shard.Load() }, 0, testLogger())
+	n.fetch = newCheckpointFetcher(checkpointCluster, n.peers, 0)
 	n.fetch.pause = time.Millisecond
 	n.peers.handle(methodCheckpoint, func(ctx context.Context, from string, request, dst []byte) ([]byte, error) {
 		if n.spoil != nil {
@@ -65,7 +65,7 @@ func newCheckpointNode(t testing.TB, network *memoryNetwork, id string) *checkpo
 
 func (n *checkpointNode) options(create bool) groupOptions {
 	return groupOptions{
-		name: shardName(testShard), identity: checkpointOwner(testCluster, testShard), node: raft.ServerID(n.id), create: create,
+		name: shardName(checkpointShard), identity: checkpointOwner(checkpointCluster, checkpointShard), node: raft.ServerID(n.id), create: create,
 		tick: 100 * time.Millisecond, segmentSize: 64 << 10, transports: n.peers, fail: newFailure(testLogger()),
 		append: &observed{}, grown: func() {}, logger: testLogger(),
 	}
@@ -73,10 +73,10 @@ func (n *checkpointNode) options(create bool) groupOptions {
 
 // open starts the current incarnation of the replica.
 func (n *checkpointNode) open(create bool) {
-	current, err := currentIncarnation(n.dir, testShard)
+	current, err := currentIncarnation(n.dir, checkpointShard)
 	require.NoError(n.t, err)
-	require.NoError(n.t, removeOldIncarnations(n.dir, testShard, current))
-	sh, err := openShard(context.Background(), n.engine, testShard, shardDir(n.dir, testShard, current), n.options(create))
+	require.NoError(n.t, removeOldIncarnations(n.dir, checkpointShard, current))
+	sh, err := openShard(context.Background(), n.engine, checkpointShard, shardDir(n.dir, checkpointShard, current), n.options(create))
 	require.NoError(n.t, err)
 	n.shard.Store(sh)
 }
@@ -101,7 +101,7 @@ func (n *checkpointNode) stop() {
 
 // next is the incarnation that a checkpoint would become.
 func (n *checkpointNode) next() uint64 {
-	found, err := incarnations(n.dir, testShard)
+	found, err := incarnations(n.dir, checkpointShard)
 	require.NoError(n.t, err)
 	if len(found) == 0 {
 		return 1
@@ -112,11 +112,11 @@ func (n *checkpointNode) next() uint64 {
 // adopt fetches a checkpoint and starts from it.
 func (n *checkpointNode) adopt(from string) error {
 	next := n.next()
-	staged, err := n.fetch.fetch(n.t.Context(), from, testShard, 0, stagingDir(n.dir, testShard, next))
+	staged, err := n.fetch.fetch(n.t.Context(), from, checkpointShard, 0, stagingDir(n.dir, checkpointShard, next))
 	if err != nil {
 		return err
 	}
-	if err := staged.install(n.t.Context(), n.options(false), hardState{}, shardDir(n.dir, testShard, next)); err != nil {
+	if err := staged.install(n.t.Context(), n.options(false), hardState{}, shardDir(n.dir, checkpointShard, next)); err != nil {
 		return err
 	}
 	n.open(false)
@@ -228,7 +228,7 @@ func TestFollowerWipedComesBack(t *testing.T) {
 	require.NoError(t, b.adopt("a"))
 	b.join(a, false)
 	b.close()
-	require.NoError(t, os.RemoveAll(shardDir(b.dir, testShard, 1)))
+	require.NoError(t, os.RemoveAll(shardDir(b.dir, checkpointShard, 1)))
 	a.write(300, 900)
 	require.NoError(t, a.shard.Load().group.trim(64<<10))
 	require.NoError(t, b.adopt("a"))
@@ -245,17 +245,17 @@ func TestLaggingFollowerKeepsItsVote(t *testing.T) {
 	require.NoError(t, b.adopt("a"))
 	b.join(a, false)
 	old := b.shard.Load()
-	staged, err := b.fetch.fetch(t.Context(), "a", testShard, 0, stagingDir(b.dir, testShard, 2))
+	staged, err := b.fetch.fetch(t.Context(), "a", checkpointShard, 0, stagingDir(b.dir, checkpointShard, 2))
 	require.NoError(t, err)
 	require.Equal(t, errs.FailedPrecondition, errs.KindOf(staged.mark.supersedes(old)), "its log reaches as far")
 
 	b.close()
 	a.write(300, 900)
 	require.NoError(t, a.shard.Load().group.trim(64<<10))
-	staged, err = b.fetch.fetch(t.Context(), "a", testShard, 0, stagingDir(b.dir, testShard, 2))
+	staged, err = b.fetch.fetch(t.Context(), "a", checkpointShard, 0, stagingDir(b.dir, checkpointShard, 2))
 	require.NoError(t, err)
 	o := b.options(false)
-	o.dir = raftDir(shardDir(b.dir, testShard, 1))
+	o.dir = raftDir(shardDir(b.dir, checkpointShard, 1))
 	log, err := openLog(o.logOptions())
 	require.NoError(t, err)
 	require.NoError(t, log.SetUint64(keyTerm, 77))
@@ -265,15 +265,15 @@ func TestLaggingFollowerKeepsItsVote(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, hardState{77, 77, []byte("z")}, h)
 	require.NoError(t, log.Close())
-	require.NoError(t, staged.install(t.Context(), b.options(false), hardState{term: 5}, shardDir(b.dir, testShard, 2)))
-	o.dir = raftDir(shardDir(b.dir, testShard, 2))
+	require.NoError(t, staged.install(t.Context(), b.options(false), hardState{term: 5}, shardDir(b.dir, checkpointShard, 2)))
+	o.dir = raftDir(shardDir(b.dir, checkpointShard, 2))
 	require.NoError(t, noteHardState(o, h), "it has voted while it was replaced")
 	b.open(false)
 	again, err := b.shard.Load().group.log.hardState()
 	require.NoError(t, err)
 	require.Equal(t, []byte("z"), again.candidate)
 	require.EqualValues(t, 77, again.voteTerm)
-	left, err := incarnations(b.dir, testShard)
+	left, err := incarnations(b.dir, checkpointShard)
 	require.NoError(t, err)
 	require.Equal(t, []uint64{2}, left, "the old one is gone")
 }
@@ -295,13 +295,13 @@ func TestInstallSurvivesPowerCuts(t *testing.T) {
 	var work sync.WaitGroup
 	work.Go(func() {
 		for next := uint64(1); ctx.Err() == nil; next++ {
-			staged, err := b.fetch.fetch(ctx, "a", testShard, 0, stagingDir(b.dir, testShard, next))
+			staged, err := b.fetch.fetch(ctx, "a", checkpointShard, 0, stagingDir(b.dir, checkpointShard, next))
 			if err == nil {
-				err = staged.install(ctx, b.options(false), hardState{}, shardDir(b.dir, testShard, next))
+				err = staged.install(ctx, b.options(false), hardState{}, shardDir(b.dir, checkpointShard, next))
 			}
 			if err == nil {
 				installed.Store(next)
-				err = removeOldIncarnations(b.dir, testShard, next)
+				err = removeOldIncarnations(b.dir, checkpointShard, next)
 			}
 			if err != nil && ctx.Err() == nil {
 				t.Errorf("install %d: %v", next, err)
@@ -317,9 +317,9 @@ func TestInstallSurvivesPowerCuts(t *testing.T) {
 		least := installed.Load()
 		dst := filepath.Join(t.TempDir(), strconv.Itoa(i))
 		disk.Cut(rng, dst)
-		current, err := currentIncarnation(dst, testShard)
+		current, err := currentIncarnation(dst, checkpointShard)
 		require.NoError(t, err)
-		found, err := incarnations(dst, testShard)
+		found, err := incarnations(dst, checkpointShard)
 		require.NoError(t, err)
 		if least == 0 && len(found) == 0 {
 			continue
@@ -347,7 +347,7 @@ func TestTransferIsKilled(t *testing.T) {
 	network := newMemoryNetwork()
 	a := newLeader(t, network, "a", 6000) // 6 MiB of rows
 	b := newCheckpointNode(t, network, "b")
-	target := stagingDir(b.dir, testShard, 1)
+	target := stagingDir(b.dir, checkpointShard, 1)
 	reads, attempts, answered := 0, 0, 0
 	a.spoil = func(request []byte) error {
 		if request[0] != checkpointRead {
@@ -363,7 +363,7 @@ func TestTransferIsKilled(t *testing.T) {
 	for {
 		attempts++
 		reads = 0
-		got, err := b.fetch.fetch(t.Context(), "a", testShard, 0, target)
+		got, err := b.fetch.fetch(t.Context(), "a", checkpointShard, 0, target)
 		if err == nil {
 			chunks := 0
 			for i := range got.manifest.Files {
@@ -378,10 +378,10 @@ func TestTransferIsKilled(t *testing.T) {
 		switch attempts % 3 {
 		case 0:
 			a.server.close()
-			a.server = newCheckpointServer(testCluster, func(uint16) *shard { return a.shard.Load() }, 0, testLogger())
+			a.server = newCheckpointServer(checkpointCluster, func(uint16) *shard { return a.shard.Load() }, 0, testLogger())
 		case 1:
 			network.cutBoth("a", "b")
-			_, err := b.fetch.fetch(t.Context(), "a", testShard, 0, target)
+			_, err := b.fetch.fetch(t.Context(), "a", checkpointShard, 0, target)
 			require.Equal(t, errs.Unavailable, errs.KindOf(err), "%v", err)
 			network.heal("a", "b")
 		}
@@ -398,7 +398,7 @@ func TestCheckpointLeases(t *testing.T) {
 	network := newMemoryNetwork()
 	a := newLeader(t, network, "a", 200)
 	open := func(from string) (uint64, error) {
-		b, err := a.server.answer(t.Context(), from, codec.AppendUvarint(codec.AppendUvarint([]byte{checkpointOpen}, testShard), 0), nil)
+		b, err := a.server.answer(t.Context(), from, codec.AppendUvarint(codec.AppendUvarint([]byte{checkpointOpen}, checkpointShard), 0), nil)
 		if err != nil {
 			return 0, err
 		}
@@ -451,22 +451,22 @@ func TestFetchRefuses(t *testing.T) {
 	network := newMemoryNetwork()
 	a := newLeader(t, network, "a", 200)
 	b := newCheckpointNode(t, network, "b")
-	dir := stagingDir(b.dir, testShard, 1)
-	_, err := b.fetch.fetch(t.Context(), "a", testShard, 1<<40, dir)
+	dir := stagingDir(b.dir, checkpointShard, 1)
+	_, err := b.fetch.fetch(t.Context(), "a", checkpointShard, 1<<40, dir)
 	require.Equal(t, errs.Unavailable, errs.KindOf(err), "the source is not that far: %v", err)
 	b.fetch.cluster = "another"
-	_, err = b.fetch.fetch(t.Context(), "a", testShard, 0, dir)
+	_, err = b.fetch.fetch(t.Context(), "a", checkpointShard, 0, dir)
 	require.Equal(t, errs.Corrupt, errs.KindOf(err), "%v", err)
-	b.fetch.cluster = testCluster
+	b.fetch.cluster = checkpointCluster
 	b.fetch.spare = 1 << 60
-	_, err = b.fetch.fetch(t.Context(), "a", testShard, 0, dir)
+	_, err = b.fetch.fetch(t.Context(), "a", checkpointShard, 0, dir)
 	require.Equal(t, errs.StorageFull, errs.KindOf(err), "%v", err)
 	a.close()
-	_, err = b.fetch.fetch(t.Context(), "a", testShard, 0, dir)
+	_, err = b.fetch.fetch(t.Context(), "a", checkpointShard, 0, dir)
 	require.Equal(t, errs.Unavailable, errs.KindOf(err), "%v", err)
 
 	empty := newCheckpointNode(t, network, "empty")
-	_, err = empty.fetch.fetch(t.Context(), "nobody", testShard, 0, dir)
+	_, err = empty.fetch.fetch(t.Context(), "nobody", checkpointShard, 0, dir)
 	require.Equal(t, errs.Unavailable, errs.KindOf(err), "%v", err)
 }
 
