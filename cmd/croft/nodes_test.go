@@ -19,7 +19,7 @@ func threeNodes(t *testing.T) (url string, changes *[]string) {
 		{"id":"aa22","address":"127.0.0.1:5380","url":"http://127.0.0.1:5280","zone":"b","state":"active","alive":true,"meta_voter":true,"replicas":2,"leaders":1},
 		{"id":"bb33","address":"127.0.0.1:5580","state":"active","replicas":2}],
 		"shards":[
-		{"id":0,"kind":"shared","leader":"aa11","tenants":1200,"vectors":1000000,"bytes":2048,"utilisation":0.55,"replicas":[
+		{"id":0,"kind":"shared","leader":"aa11","tenants":1200,"vectors":1000000,"bytes":2048,"utilisation":0.55,"queries_per_second":41.5,"latency_ms":{"p50":1,"p95":2,"p99":3.14},"replicas":[
 			{"node":"aa11","role":"leader","applied":100},{"node":"aa22","role":"voter","applied":98,"lag":2},{"node":"bb33","role":"missing","lag":1100}]},
 		{"id":1,"kind":"shared","leader":"","tenants":0,"vectors":0,"bytes":0,"utilisation":0,"replicas":[{"node":"aa22","role":"voter"}]}]}`
 	said := []string{}
@@ -48,8 +48,8 @@ func TestNodesAndShards(t *testing.T) {
 	require.Contains(t, nodes, "aa11,active,yes,http://127.0.0.1:5080,127.0.0.1:5180,-,leader,2,1\n")
 	require.Contains(t, nodes, "bb33,active,no,-,127.0.0.1:5580,-,-,2,0\n")
 	shards := run(exitOK, "shards", "list", "-o", "csv").out.String()
-	require.Contains(t, shards, `0,shared,"1,200","1,000,000",2.0 KiB,55.0 %,aa11,2 of 3: missing,"1,100"`)
-	require.Contains(t, shards, "1,shared,0,0,0 B,0.0 %,-,1,0\n")
+	require.Contains(t, shards, `0,shared,"1,200","1,000,000",2.0 KiB,55.0 %,41.5,3.1 ms,aa11,2 of 3: missing,"1,100"`)
+	require.Contains(t, shards, "1,shared,0,0,0 B,0.0 %,0.0,-,-,1,0\n")
 	require.Contains(t, run(exitOK, "shards", "get", "0").out.String(), "aa11    leader    1,234")
 	require.Contains(t, run(exitOK, "shards", "get", "0").err.String(), "1 tenant, 2 vectors")
 

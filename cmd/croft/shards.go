@@ -44,14 +44,22 @@ func (a *app) shardsListCommand() *cobra.Command {
 
 func shardsListing(shards []client.Shard) listing {
 	l := listing{value: map[string]any{"shards": shards}, items: itemsOf(shards),
-		header: []string{"SHARD", "KIND", "TENANTS", "VECTORS", "SIZE", "USED", "LEADER", "REPLICAS", "LAG"}}
+		header: []string{"SHARD", "KIND", "TENANTS", "VECTORS", "SIZE", "USED", "QPS", "P99", "LEADER", "REPLICAS", "LAG"}}
 	for _, s := range shards {
 		l.rows = append(l.rows, []string{
 			strconv.Itoa(s.ID), s.Kind, thousands(s.Tenants), thousands(s.Vectors), bytesText(int64(s.Bytes)),
-			fmt.Sprintf("%.1f %%", 100*s.Utilisation), dash(s.Leader), replicasText(s.Replicas), thousands(greatestLag(s.Replicas)),
+			fmt.Sprintf("%.1f %%", 100*s.Utilisation),
+			fmt.Sprintf("%.1f", s.QueriesPerSecond), latencyText(s.Latency), dash(s.Leader), replicasText(s.Replicas), thousands(greatestLag(s.Replicas)),
 		})
 	}
 	return l
+}
+
+func latencyText(l *client.Latency) string {
+	if l == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f ms", l.P99)
 }
 
 // replicasText counts replicas that have a say, and names what the others are: "2 of 3: 1 learner".

@@ -45,43 +45,48 @@ type shardShown struct {
 	AppliedIndex  uint64                `json:"applied_index"`
 	FlushedIndex  uint64                `json:"flushed_index"`
 	Replicas      []cluster.ReplicaInfo `json:"replicas"`
+
+	QueriesPerSecond float64       `json:"queries_per_second"` // of the last minute, of those that came in here
+	Latency          *latencyShown `json:"latency_ms,omitzero"`
 }
 
 func clusterInfo(c *call) (reply, error) {
 	info := c.h.node.Info(c.ctx)
 	return document{clusterShown{
-		ClusterID: info.ClusterID, Version: c.h.opts.Version, Epoch: info.Epoch, Nodes: info.Nodes, Shards: showShards(info.Shards),
+		ClusterID: info.ClusterID, Version: c.h.opts.Version, Epoch: info.Epoch, Nodes: info.Nodes, Shards: c.h.showShards(info.Shards),
 	}}, nil
 }
 
 func shards(c *call) (reply, error) {
-	return document{map[string]any{"shards": showShards(c.h.node.Info(c.ctx).Shards)}}, nil
+	return document{map[string]any{"shards": c.h.showShards(c.h.node.Info(c.ctx).Shards)}}, nil
 }
 
 func describeShard(c *call) (reply, error) {
 	for _, s := range c.h.node.Info(c.ctx).Shards {
 		if c.args[0] == strconv.Itoa(s.ID) {
-			return document{showShard(s)}, nil
+			return document{c.h.showShard(s)}, nil
 		}
 	}
 	return nil, errs.New(errs.NotFound, "there is no shard %s", clip(c.args[0])).WithHint("`croft shards list` shows those that are there")
 }
 
-func showShards(infos []cluster.ShardInfo) []shardShown {
+func (h *Handler) showShards(infos []cluster.ShardInfo) []shardShown {
 	shown := make([]shardShown, len(infos))
 	for i, s := range infos {
-		shown[i] = showShard(s)
+		shown[i] = h.showShard(s)
 	}
 	return shown
 }
 
-func showShard(s cluster.ShardInfo) shardShown {
+func (h *Handler) showShard(s cluster.ShardInfo) shardShown {
+	perSecond, latency := h.meters.of(s.ID, time.Now())
 	return shardShown{
 		ID: s.ID, Kind: s.Kind, Leader: s.Leader, State: s.State, Tenants: s.Tenants, Vectors: s.Stats.Records, Bytes: s.Stats.Bytes,
 		Utilisation: utilisation(s.Tenants, s.Stats.Records), Partitions: s.Stats.Partitions, Loaded: s.Stats.Loaded,
 		Records: s.Stats.Records, Indexed: s.Stats.Indexed, Segments: s.Stats.Segments, SegmentBytes: s.Stats.SegmentBytes,
 		ResidentBytes: s.Stats.ResidentBytes, BufferBytes: s.Stats.BufferBytes, AppliedIndex: s.Stats.AppliedIndex,
 		FlushedIndex: s.Stats.FlushedIndex, Replicas: append([]cluster.ReplicaInfo{}, s.Replicas...),
+		QueriesPerSecond: perSecond, Latency: latency,
 	}
 }
 

@@ -124,6 +124,7 @@ type Handler struct {
 	promReg http.Handler
 	tokens  tokenKey
 	advert  *advertiser
+	meters  meters
 	places  [3]chan struct{} // by cost
 	slow    slowLog
 }
@@ -144,6 +145,7 @@ func New(opts Options) (*Handler, error) {
 		tokens: newTokenKey(opts.TokenSecret, info.ClusterID, opts.Auth.Admin),
 		advert: newAdvertiser(opts.Advertise), slow: slowLog{threshold: opts.SlowLog, logger: opts.Logger},
 	}
+	h.meters.started = time.Now()
 	for c, l := range h.classes() {
 		h.places[c] = make(chan struct{}, l.InFlight)
 	}

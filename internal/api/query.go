@@ -2,8 +2,8 @@ package api
 
 import (
 	"errors"
-
 	"sync"
+	"time"
 
 	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/cluster"
@@ -119,12 +119,14 @@ func (c *call) query(q *queryRequest) error {
 			return err
 		}
 	}
-	_, err = c.h.node.Query(c.ctx, c.ix, ns, &q.Query, &q.res)
+	begun := time.Now()
+	shard, err := c.h.node.Query(c.ctx, c.ix, ns, &q.Query, &q.res)
 	if errors.Is(err, engine.ErrAnswerTooLarge) {
 		return errResultTooLarge(q.limit)
 	}
 	if err == nil {
 		c.read()
+		c.h.meters.observe(shard, begun, time.Since(begun))
 	}
 	return err
 }

@@ -41,6 +41,16 @@ type Shard struct {
 	Utilisation  float64   `json:"utilisation"` // mean of tenants and vectors against capacity
 	AppliedIndex uint64    `json:"applied_index"`
 	Replicas     []Replica `json:"replicas"`
+
+	QueriesPerSecond float64  `json:"queries_per_second"` // of the last minute, of those that came in at the node that was asked
+	Latency          *Latency `json:"latency_ms,omitzero"`
+}
+
+// Latency are percentiles in milliseconds.
+type Latency struct {
+	P50 float64 `json:"p50"`
+	P95 float64 `json:"p95"`
+	P99 float64 `json:"p99"`
 }
 
 // Replica is a shard's copy on a node.
