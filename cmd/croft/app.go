@@ -79,7 +79,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkFormat() }
 	root.AddCommand(a.serveCommand(), a.demoCommand(), a.healthCommand(), a.versionCommand(),
 		a.indexCommand(), a.upsertCommand(), a.queryCommand(), a.fetchCommand(), a.updateCommand(), a.deleteCommand(),
-		a.listCommand(), a.statsCommand(), a.namespacesCommand(), a.importCommand(),
+		a.certsCommand(), a.listCommand(), a.statsCommand(), a.namespacesCommand(), a.importCommand(),
 		a.nodesCommand(), a.shardsCommand(), a.benchCommand())
 	addCompletion(root)
 	return group(root)
