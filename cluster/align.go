@@ -53,11 +53,13 @@ func (a *aligner) run(ctx context.Context) {
 	}
 }
 
-// alignAll returns once every shard knows the indexes and tombstones that the metadata plane holds now.
+// alignAll returns once every shard led here knows the indexes and tombstones that the metadata plane holds now.
 func (a *aligner) alignAll(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, sh := range a.shards() {
-		g.Go(func() error { return a.align(ctx, sh) })
+		if sh.group.leads() { // others are told by the nodes that lead them
+			g.Go(func() error { return a.align(ctx, sh) })
+		}
 	}
 	return g.Wait()
 }

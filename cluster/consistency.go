@@ -2,11 +2,8 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
-
-	"github.com/hashicorp/raft"
 
 	"github.com/croftdb/croft/internal/errs"
 )
@@ -115,11 +112,10 @@ func (s *shard) readableAt(ctx context.Context, level Consistency) error {
 // verify asks the other voters whether this replica leads. A write that was acknowledged before is then applied here:
 // readable has seen to those of earlier terms, and those of this one are applied before they are acknowledged.
 func (g *group) verify(ctx context.Context) error {
-	_, err := g.await(ctx, func() (any, error) { return nil, g.raft.VerifyLeader().Error() })
-	if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost) || errors.Is(err, raft.ErrRaftShutdown) {
-		return newNotLeaderError(g.name, g.leader())
+	if g.sole.Load() {
+		return g.readable(ctx)
 	}
-	return err
+	return g.confirm(ctx)
 }
 
 // filled says whether a replica has anything to tell: a new one has not.
@@ -136,10 +132,10 @@ func (s *shard) staleness(level Consistency) Staleness {
 	if level != Any || s.group.leads() {
 		return st
 	}
-	committed, applied := s.group.raft.CommitIndex(), s.group.raft.AppliedIndex()
+	committed, applied := s.group.raft().CommitIndex(), s.group.raft().AppliedIndex()
 	st.Behind = committed - min(committed, applied)
 	st.Age = -1
-	if last := s.group.raft.LastContact(); !last.IsZero() {
+	if last := s.group.raft().LastContact(); !last.IsZero() {
 		st.Age = time.Since(last)
 	}
 	return st

@@ -23,6 +23,9 @@ func newMetaFSM() *metaFSM {
 
 // Apply implements raft.FSM; the answer is a metaResult.
 func (f *metaFSM) Apply(l *raft.Log) any {
+	if l.Index <= f.state.Load().index {
+		return metaResult{at: l.Index} // raft was restarted and replays its log
+	}
 	next, res := executeMeta(f.state.Load(), l.Index, l.Data)
 	f.publish(next)
 	return res

@@ -20,12 +20,19 @@ import (
 
 // group is this node's replica of one raft group.
 type group struct {
-	name  string
-	log   *groupLog
-	raft  *raft.Raft
-	snaps raft.SnapshotStore
-	fail  *failure
-	tick  time.Duration
+	name   string
+	opts   groupOptions
+	log    *groupLog
+	snaps  raft.SnapshotStore
+	fail   *failure
+	logger *slog.Logger
+
+	instance    atomic.Pointer[raft.Raft] // replaced by restart
+	reloading   sync.Mutex                // held while raft's settings are changed
+	sole        atomic.Bool               // this node is the only voter; cleared before another gets a vote
+	transferred atomic.Int64              // when leadership was last handed on, in nanoseconds since 1970; 0: settled since
+	leases      leases
+	behind      sync.Map // nodes (string) that the log does not reach back to
 
 	marked atomic.Uint64 // index of the newest snapshot
 	quiet  atomic.Bool   // nothing is sent, see watchdog
@@ -41,6 +48,10 @@ type groupOptions struct {
 	identity    string // what the stable store must say it belongs to
 	node        raft.ServerID
 	create      bool // the group may be new
+	learner     bool // a new one begins with an empty log and waits for a leader to fill it
+	markers     bool // snapshots hold no data, so they are not sent to other replicas
+	ctx         context.Context
+	call        func(ctx context.Context, to string, m method, request, dst []byte) ([]byte, error)
 	restore     bool // load the newest snapshot into the state machine on start
 	tick        time.Duration
 	segmentSize int
@@ -66,19 +77,19 @@ const retryLeader = time.Second
 // never is an interval for what raft shall not do by itself.
 const never = 10 * 365 * 24 * time.Hour
 
-// config is tuned for groups with a single voter; each deviation from raft's defaults says why.
+// config deviates from raft's defaults where it says why. A single voter gets shorter timeouts, see retime.
 func (o *groupOptions) config() *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = o.node
 	c.Logger = raftLogger(o.logger, o.name)
-	// With nobody to hear from, these only delay the election at start.
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = o.tick, o.tick, o.tick
-	c.CommitTimeout = min(o.tick, c.CommitTimeout)
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = o.tick, o.tick, o.lease()
+	// How late an idle follower learns what is committed; it costs a message per follower.
+	c.CommitTimeout = min(o.tick, 100*time.Millisecond)
 	// Unbuffered: a proposal still in the buffer at shutdown would never be answered. Each proposal has a goroutine
 	// of its own, so those that wait are group-committed all the same.
 	c.BatchApplyCh = false
 	c.MaxAppendEntries = 64
-	c.ShutdownOnRemove = true
+	c.ShutdownOnRemove = false // the reconciler closes what is not wanted
 	c.NoLegacyTelemetry = true
 	c.NoSnapshotRestoreOnStart = !o.restore
 	// Snapshots are triggered by bytes, see trimmer; raft would count entries.
@@ -101,7 +112,7 @@ func openGroup(o groupOptions) (_ *group, err error) {
 			err = errors.Join(fmt.Errorf("start %s: %w", o.name, err), log.Close())
 		}
 	}()
-	g := &group{name: o.name, log: log, fail: o.fail, tick: o.tick}
+	g := &group{name: o.name, opts: o, log: log, fail: o.fail, logger: o.logger}
 	if g.snaps, err = openSnapshots(o.dir, raftLogger(o.logger, o.name)); err != nil {
 		return nil, err
 	}
@@ -116,9 +127,21 @@ func openGroup(o groupOptions) (_ *group, err error) {
 			return nil, err
 		}
 	}
-	g.raft, err = startRaft(&o, g)
-	return g, err
+	return g, g.run(&o)
 }
+
+// run starts a raft instance. A replica that is the only voter elects itself at once.
+func (g *group) run(o *groupOptions) error {
+	r, err := startRaft(o, g)
+	if err != nil {
+		return err
+	}
+	g.instance.Store(r)
+	return g.retime(soleVoter(g.servers(), o.node))
+}
+
+// raft is the present instance.
+func (g *group) raft() *raft.Raft { return g.instance.Load() }
 
 // bootstrap makes a new group with this node as its only voter, or checks that an existing one is the one meant: a
 // directory put in another's place, or one that lost its files, must not start to vote.
@@ -128,6 +151,9 @@ func (g *group) bootstrap(o *groupOptions) error {
 		return err
 	}
 	if !exists && !o.create {
+		if heard, err := g.log.Get(identityKey); err == nil && string(heard) == o.identity {
+			return nil // a learner that no leader has found yet
+		}
 		return errs.New(errs.Corrupt, "the raft state in %s is gone", o.dir).
 			WithHint("restore the directory from a backup")
 	}
@@ -142,8 +168,12 @@ func (g *group) bootstrap(o *groupOptions) error {
 	if err := g.log.Set(identityKey, []byte(o.identity)); err != nil {
 		return err
 	}
-	trans := o.transports.open(o.name)
-	servers := []raft.Server{{ID: o.node, Address: trans.LocalAddr()}}
+	if o.learner {
+		return nil
+	}
+	// The address is the id: peers know where it is.
+	servers := []raft.Server{{ID: o.node, Address: raft.ServerAddress(o.node)}}
+	trans := loopback{o.node}.open(o.name) // only asked how to write an address
 	return raft.BootstrapCluster(o.config(), g.log, g.log, g.snaps, trans, raft.Configuration{Servers: servers})
 }
 
@@ -184,7 +214,7 @@ func startRaft(o *groupOptions, g *group) (r *raft.Raft, err error) {
 			}
 		}()
 		store := raftStore{g.log}
-		r, err = raft.NewRaft(o.config(), o.fsm, store, store, g.snaps, quieten(o.transports.open(o.name), &g.quiet))
+		r, err = raft.NewRaft(o.config(), o.fsm, store, store, g.snaps, guardTransport(o, g))
 		returned = true
 	}()
 	<-done
@@ -202,7 +232,7 @@ func (g *group) awaitLeader(ctx context.Context) error {
 			return errs.Wrap(errs.KindOf(err), err, "wait for a leader of %s", g.name)
 		}
 		select {
-		case <-g.raft.LeaderCh():
+		case <-g.raft().LeaderCh():
 		case <-g.fail.done():
 			return g.fail.cause()
 		case <-ctx.Done():
@@ -212,12 +242,12 @@ func (g *group) awaitLeader(ctx context.Context) error {
 }
 
 func (g *group) barrier(ctx context.Context) error {
-	_, err := g.await(ctx, func() (any, error) { return nil, g.raft.Barrier(0).Error() })
+	_, err := g.await(ctx, func() (any, error) { return nil, g.raft().Barrier(0).Error() })
 	return err
 }
 
 // leads reports whether this replica is the leader, by its own view.
-func (g *group) leads() bool { return g.raft.State() == raft.Leader }
+func (g *group) leads() bool { return g.raft().State() == raft.Leader }
 
 // propose commits cmd and returns what the state machine answered. Errors are of kind Unavailable when nothing was
 // done, StorageFull when the log had no room, OutcomeUnknown when cmd may yet be committed.
@@ -226,7 +256,7 @@ func (g *group) propose(ctx context.Context, cmd []byte) (any, error) {
 		return nil, err
 	}
 	answer, err := g.await(ctx, func() (any, error) {
-		f := g.raft.Apply(cmd, 0)
+		f := g.raft().Apply(cmd, 0)
 		if err := f.Error(); err != nil {
 			return nil, err
 		}
@@ -286,8 +316,9 @@ func (g *group) proposalError(err error) error {
 	switch {
 	case errs.Is(err, errs.StorageFull), errs.Is(err, errs.Unavailable):
 		return err
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout),
-		errors.Is(err, raft.ErrLeadershipTransferInProgress):
+	case errors.Is(err, raft.ErrNotLeader):
+		return g.errNotLed()
+	case errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return errs.New(errs.Unavailable, "%s has no leader here: %w", g.name, err).WithRetryAfter(retryLeader)
 	}
 	// ErrLeadershipLost, ErrRaftShutdown, a poisoned store, the end of the caller's patience.
@@ -306,7 +337,7 @@ func (g *group) beginShutdown() raft.Future {
 	case <-idle:
 	case <-g.fail.done():
 	}
-	return g.raft.Shutdown()
+	return g.raft().Shutdown()
 }
 
 // readMarker notes the index of the newest snapshot.
@@ -327,11 +358,11 @@ func (g *group) ready() error {
 }
 
 // stateName is this replica's role in lower case.
-func (g *group) stateName() string { return strings.ToLower(g.raft.State().String()) }
+func (g *group) stateName() string { return strings.ToLower(g.raft().State().String()) }
 
 // leader is the node id of the leader, empty if none is known.
 func (g *group) leader() string {
-	_, id := g.raft.LeaderWithID()
+	_, id := g.raft().LeaderWithID()
 	return string(id)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
 
 	"github.com/croftdb/croft/internal/errs"
@@ -14,7 +15,7 @@ import (
 // dataFormat is the version of the data directory's layout.
 const dataFormat = 1
 
-// identity is node.json: who this node is. It never changes once complete.
+// identity is node.json: who this node is, and which replicas it has. Who it is never changes once complete.
 type identity struct {
 	ClusterID string `json:"cluster_id"`
 	NodeID    string `json:"node_id"`
@@ -23,15 +24,59 @@ type identity struct {
 	// Complete is false while the directory is being made. From then on a group without files has lost them, and the
 	// node refuses to start instead of making an empty one in its place.
 	Complete bool `json:"complete"`
+	// Joining is set until a cluster has let this node in.
+	Joining bool `json:"joining,omitempty"`
+	// Replicas that are or were on this node. Nil in the directory of a node that has always been alone: then it has all
+	// shards, in their first incarnation.
+	Replicas map[uint16]incarnation `json:"replicas,omitempty"`
+}
+
+// incarnation is one life of a replica on this node.
+type incarnation struct {
+	Number uint64 `json:"number"` // of its directory, never used twice
+	State  string `json:"state"`
+}
+
+const (
+	replicaMaking = "making" // its directory may be missing or half made
+	replicaOpen   = "open"
+	replicaGone   = "gone" // its directory may be removed
+)
+
+// replicas returns the incarnations of this node, all shards of it.
+func (id *identity) replicas() map[uint16]incarnation {
+	if id.Replicas != nil || id.Joining {
+		return id.Replicas
+	}
+	state := replicaMaking
+	if id.Complete {
+		state = replicaOpen
+	}
+	all := make(map[uint16]incarnation, id.Shards)
+	for i := range uint16(id.Shards) {
+		all[i] = incarnation{1, state}
+	}
+	return all
+}
+
+// with returns a copy that notes an incarnation.
+func (id identity) with(shard uint16, i incarnation) identity {
+	all := maps.Clone(id.replicas())
+	if all == nil {
+		all = map[uint16]incarnation{}
+	}
+	all[shard] = i
+	id.Replicas = all
+	return id
 }
 
 func identityPath(dir string) string { return filepath.Join(dir, "node.json") }
 
 // loadIdentity reads node.json, or draws an identity for a directory without data.
-func loadIdentity(dir string, shards int) (identity, error) {
+func loadIdentity(dir string, shards int, join bool) (identity, error) {
 	b, err := vfs.ReadFile(dataFS, identityPath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
-		return newIdentity(dir, shards)
+		return newIdentity(dir, shards, join)
 	}
 	if err != nil {
 		return identity{}, err
@@ -44,13 +89,13 @@ func loadIdentity(dir string, shards int) (identity, error) {
 		return identity{}, errs.New(errs.FailedPrecondition, "the data directory has format %d, this version reads %d", id.Format, dataFormat).
 			WithHint("start the version of croft that wrote it")
 	}
-	if id.ClusterID == "" || id.NodeID == "" || id.Shards < 1 || id.Shards > maxShards {
+	if id.NodeID == "" || !id.Joining && (id.ClusterID == "" || id.Shards < 1 || id.Shards > maxShards) {
 		return identity{}, errs.New(errs.Corrupt, "%s is incomplete", identityPath(dir))
 	}
 	return id, nil
 }
 
-func newIdentity(dir string, shards int) (identity, error) {
+func newIdentity(dir string, shards int, join bool) (identity, error) {
 	for _, name := range []string{"meta", "shards"} {
 		there, err := vfs.Exists(dataFS, filepath.Join(dir, name))
 		if err != nil {
@@ -62,6 +107,9 @@ func newIdentity(dir string, shards int) (identity, error) {
 		}
 	}
 	id := identity{ClusterID: newName(16), NodeID: newName(8), Format: dataFormat, Shards: shards}
+	if join {
+		id = identity{NodeID: id.NodeID, Format: dataFormat, Joining: true}
+	}
 	return id, id.save(dir)
 }
 

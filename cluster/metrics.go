@@ -84,13 +84,13 @@ func (c *groupCollector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), g.name)
 		}
 		leads := uint64(0)
-		if g.raft.State() == raft.Leader {
+		if g.raft().State() == raft.Leader {
 			leads = 1
 		}
 		send(leaderDesc, leads)
-		send(termDesc, g.raft.CurrentTerm())
-		send(commitDesc, g.raft.CommitIndex())
-		send(appliedDesc, g.raft.AppliedIndex())
+		send(termDesc, g.raft().CurrentTerm())
+		send(commitDesc, g.raft().CommitIndex())
+		send(appliedDesc, g.raft().AppliedIndex())
 		send(markedDesc, g.marked.Load())
 		send(bytesDesc, g.log.bytes())
 	}

@@ -182,7 +182,7 @@ func TestInterruptedCreation(t *testing.T) {
 func TestHalfBootstrapped(t *testing.T) {
 	opts := testOptions(t.TempDir())
 	require.NoError(t, dataFS.MkdirAll(opts.Dir))
-	_, err := loadIdentity(opts.Dir, opts.Shards)
+	_, err := loadIdentity(opts.Dir, opts.Shards, false)
 	require.NoError(t, err)
 	l, err := testLog(t, raftDir(shardDir(opts.Dir, 1, 1)))
 	require.NoError(t, err)
@@ -597,8 +597,8 @@ func TestPoisonedStoreFailsTheNode(t *testing.T) {
 	// raft meets the poisoned store itself: it steps down, cannot save the term of its next election, and must end
 	// neither in a panic nor in a hang of Close.
 	g := n.replica(uint16(w.Shard)).group
-	require.Error(t, g.raft.Apply(nil, 0).Error())
-	require.Eventually(t, func() bool { return g.raft.State() == raft.Candidate }, 5*time.Second, time.Millisecond)
+	require.Error(t, g.raft().Apply(nil, 0).Error())
+	require.Eventually(t, func() bool { return g.raft().State() == raft.Candidate }, 5*time.Second, time.Millisecond)
 	require.NoError(t, n.Close())
 }
 

@@ -26,7 +26,7 @@ type Options struct {
 	Registerer  prometheus.Registerer
 	SegmentSize int           // of raft logs in bytes; 0: 8 MiB
 	LogRetain   int64         // bytes of log kept per group before a marker is set; 0: 64 MiB
-	RaftTick    time.Duration // heartbeat and election timeout of single-voter groups; 0: 100 ms
+	RaftTick    time.Duration // after which silence voters elect another leader; a single voter takes half of it; 0: 600 ms
 
 	PeerListen    string        // host:port for other nodes; empty: this node stays alone
 	PeerAdvertise string        // host:port where others reach it; empty: where it listens
@@ -37,6 +37,8 @@ type Options struct {
 	Zone          string        // replicas of a shard are kept in different zones
 	Replicas      int           // of each shard: 1, 3 or 5; 0: 3 when there are three nodes, else 1. Noted by the first node of a cluster
 	ReplaceAfter  time.Duration // how long a node may be gone before its replicas are made elsewhere; 0: 10 min; negative: for ever
+
+	network func(node string) peers // links of tests; nil: over TCP
 }
 
 func (o Options) withDefaults() Options {
@@ -44,7 +46,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.DiskReserve, 256<<20)
 	setDefault(&o.SegmentSize, 8<<20)
 	setDefault(&o.LogRetain, 64<<20)
-	setDefault(&o.RaftTick, 100*time.Millisecond)
+	setDefault(&o.RaftTick, 600*time.Millisecond)
 	setDefault(&o.ReplaceAfter, 10*time.Minute)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -57,6 +59,9 @@ func (o Options) withDefaults() Options {
 	}
 	return o
 }
+
+// pace is how often a node looks whether the cluster is as it should be.
+func (o *Options) pace() time.Duration { return max(o.RaftTick, 50*time.Millisecond) }
 
 func setDefault[T ~int | ~int64 | ~float32](p *T, v T) {
 	if *p == 0 {
@@ -77,6 +82,6 @@ func (o *Options) validate() error {
 	check(o.LogRetain > 0, "%d bytes of log retained, must be positive", o.LogRetain)
 	check(o.RaftTick >= 5*time.Millisecond, "raft tick of %s, must be at least 5ms", o.RaftTick)
 	check(o.Replicas == 0 || o.Replicas == 1 || o.Replicas == 3 || o.Replicas == 5, "%d replicas, must be 1, 3 or 5, or 0 to follow the number of nodes", o.Replicas)
-	check(o.Join == "" || o.PeerListen != "", "a node that joins needs an address for its peers")
+	check(o.Join == "" || o.PeerListen != "" || o.network != nil, "a node that joins needs an address for its peers")
 	return errs.Wrap(errs.Invalid, errors.Join(faults...), "options of a node")
 }

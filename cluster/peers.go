@@ -24,6 +24,7 @@ const (
 	methodCreate                       // makes a partition that must not exist
 	methodCheckpoint                   // a shard's files, for a replica that lacks them
 	methodRefresh                      // tells how new the metadata of the plane's leader is
+	methodConfirm                      // whether a node still follows a leader
 )
 
 // handler answers the calls of a method: it appends its answer to dst. request is the handler's until it returns, and from

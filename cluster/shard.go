@@ -38,7 +38,7 @@ func openShard(ctx context.Context, e *engine.Engine, id uint16, dir string, o g
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", o.name, err)
 	}
-	o.dir = raftDir(dir)
+	o.dir, o.markers = raftDir(dir), true
 	o.fsm = &shardFSM{engine: es, ctx: ctx, fail: o.fail, name: o.name}
 	o.check = func(g *group) error {
 		last, err := g.log.LastIndex()
@@ -54,18 +54,9 @@ func openShard(ctx context.Context, e *engine.Engine, id uint16, dir string, o g
 	return &shard{id: id, group: g, engine: es}, nil
 }
 
-// readable says whether local state may answer a read. With a single voter, leading is enough: nobody else can have
-// committed anything.
-func (s *shard) readable(context.Context) error {
-	if s.group.leads() {
-		return nil
-	}
-	return s.errNoLeader()
-}
-
-func (s *shard) errNoLeader() error {
-	return errs.New(errs.Unavailable, "%s has no leader here", s.group.name).WithRetryAfter(retryLeader)
-}
+// readable says whether local state may answer a read: this replica leads and has applied all that was committed before.
+// With a single voter, leading is enough: nobody else can have committed anything.
+func (s *shard) readable(ctx context.Context) error { return s.group.readable(ctx) }
 
 // propose commits a command and returns what it did. The error is the command's own refusal, or as group.propose.
 func (s *shard) propose(ctx context.Context, c *engine.Command) (Written, error) {

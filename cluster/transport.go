@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"io"
 
 	"github.com/hashicorp/raft"
 
@@ -44,3 +45,29 @@ func (l loopback) callAddr(ctx context.Context, addr string, m method, request, 
 func (l loopback) addr() string { return "" }
 
 func (l loopback) close() error { return nil }
+
+// guarded keeps raft from two things. Heartbeats go through its main loop like everything else: a second goroutine that
+// changed the term under a leader's loop would let logs diverge (hashicorp/raft #695). And a snapshot that is only a
+// marker is not sent: a replica that the log does not reach back to needs the files themselves.
+type guarded struct {
+	fullTransport
+	group *group
+}
+
+// guardTransport opens the transport of a group.
+func guardTransport(o *groupOptions, g *group) raft.Transport {
+	t := quieten(o.transports.open(o.name), &g.quiet)
+	return &guarded{t.(fullTransport), g}
+}
+
+// SetHeartbeatHandler implements raft.Transport.
+func (*guarded) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// InstallSnapshot implements raft.Transport.
+func (t *guarded) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if !t.group.opts.markers {
+		return t.fullTransport.InstallSnapshot(id, target, args, resp, data)
+	}
+	t.group.behind.Store(string(id), true)
+	return errs.New(errs.FailedPrecondition, "node %s needs a checkpoint of %s: the log does not reach back far enough", id, t.group.name)
+}

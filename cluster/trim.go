@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -74,15 +73,12 @@ func (g *group) trim(retain uint64) error {
 	if err != nil {
 		return err
 	}
-	err = g.raft.ReloadConfig(raft.ReloadableConfig{
-		TrailingLogs:     last - min(last, g.log.holds.before(g.log.indexBehind(retain))),
-		SnapshotInterval: never, SnapshotThreshold: math.MaxUint64,
-		HeartbeatTimeout: g.tick, ElectionTimeout: g.tick,
-	})
+	trailing := last - min(last, g.log.holds.before(g.log.indexBehind(retain)))
+	err = g.reload(func(rc *raft.ReloadableConfig) { rc.TrailingLogs = trailing })
 	if err != nil {
 		return err
 	}
-	if err := g.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+	if err := g.raft().Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
 		return err
 	}
 	return g.readMarker()

@@ -1,0 +1,163 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// joinRequest is what a new node sends to a member.
+type joinRequest struct {
+	ClusterID string `json:"cluster_id,omitempty"` // of a node that has been let in before
+	ID        string `json:"id"`
+	Address   string `json:"address"`
+	URL       string `json:"url"`
+	Zone      string `json:"zone"`
+	Token     string `json:"token"`
+}
+
+// joinAnswer tells a new node what it needs to find the cluster.
+type joinAnswer struct {
+	ClusterID string            `json:"cluster_id"`
+	Shards    int               `json:"shards"`
+	Addresses map[string]string `json:"addresses"` // by node id
+}
+
+const (
+	joinRetry   = time.Second
+	joinTimeout = 5 * time.Second // of one attempt
+)
+
+// hashToken is what the metadata plane keeps of a token.
+func hashToken(token string) [32]byte { return sha256.Sum256([]byte(token)) }
+
+// NewJoinToken makes a token that lets nodes in until ttl has passed. Only its hash is stored.
+func (n *Node) NewJoinToken(ctx context.Context, ttl time.Duration) (string, error) {
+	if ttl <= 0 || ttl > 30*24*time.Hour {
+		return "", errs.New(errs.Invalid, "a join token lives %s, must be up to 30 days", ttl)
+	}
+	var secret [24]byte
+	rand.Read(secret[:])
+	token := "croft-join-" + hex.EncodeToString(secret[:])
+	now := time.Now()
+	_, err := n.proposeMeta(ctx, &metaCommand{op: metaAddToken, memberCommand: memberCommand{
+		token: hashToken(token), expires: now.Add(ttl), now: now,
+	}})
+	if err != nil {
+		return "", err
+	}
+	return token, nil
+}
+
+// join asks the member at opts.Join to be let in, until it is, is refused, or ctx ends, and notes the cluster's name.
+func (n *Node) join(ctx context.Context) error {
+	req := joinRequest{
+		ID: n.id.NodeID, Address: n.peers.addr(), URL: n.opts.URL, Zone: n.opts.Zone, Token: n.opts.JoinToken,
+	}
+	for {
+		answer, err := n.askToJoin(ctx, req)
+		if err == nil {
+			return n.joined(answer)
+		}
+		if kind := errs.KindOf(err); kind != errs.Unavailable && kind != errs.OutcomeUnknown && kind != errs.DeadlineExceeded || ctx.Err() != nil {
+			return errs.Wrap(errs.KindOf(err), err, "join the cluster of %s", n.opts.Join)
+		}
+		n.logger.Warn("joining the cluster failed, trying again", "member", n.opts.Join, "err", err)
+		select {
+		case <-time.After(joinRetry):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (n *Node) askToJoin(ctx context.Context, req joinRequest) (joinAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	b, err := json.Marshal(req)
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	b, err = n.peers.callAddr(ctx, n.opts.Join, methodJoin, b, nil)
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	var answer joinAnswer
+	if err := json.Unmarshal(b, &answer); err != nil || answer.ClusterID == "" || answer.Shards < 1 || answer.Shards > maxShards {
+		return joinAnswer{}, errs.New(errs.Corrupt, "the member's answer makes no sense: %v", err)
+	}
+	return answer, nil
+}
+
+// joined makes the node a member in its own books, before it holds anything of the cluster.
+func (n *Node) joined(a joinAnswer) error {
+	if err := n.book.note(a.Addresses); err != nil {
+		return err
+	}
+	name := a.ClusterID
+	n.cluster.Store(&name)
+	n.id.ClusterID, n.id.Shards, n.id.Joining = a.ClusterID, a.Shards, false
+	n.id.Replicas = map[uint16]incarnation{}
+	return n.id.save(n.opts.Dir)
+}
+
+// checkJoined is for a node that is told to join and has data: it must be of that cluster. A cluster that cannot be reached
+// does not keep a member from starting.
+func (n *Node) checkJoined(ctx context.Context) error {
+	_, err := n.askToJoin(ctx, joinRequest{
+		ClusterID: n.id.ClusterID, ID: n.id.NodeID, Address: n.peers.addr(), URL: n.opts.URL, Zone: n.opts.Zone,
+	})
+	if kind := errs.KindOf(err); err != nil && (kind == errs.FailedPrecondition || kind == errs.PermissionDenied) {
+		return errs.Wrap(kind, err, "join the cluster of %s", n.opts.Join)
+	}
+	return nil
+}
+
+// answerJoin lets a node in, or asks the metadata plane's leader to.
+func (n *Node) answerJoin(ctx context.Context, _ string, request, dst []byte) ([]byte, error) {
+	var req joinRequest
+	if err := json.Unmarshal(request, &req); err != nil {
+		return dst, errs.Wrap(errs.Invalid, err, "read a request to join")
+	}
+	if req.ClusterID != "" && req.ClusterID != n.id.ClusterID {
+		return dst, errs.New(errs.FailedPrecondition, "the node has data of cluster %s, this is cluster %s", req.ClusterID, n.id.ClusterID).
+			WithHint("start it with an empty directory to join")
+	}
+	_, err := n.proposeMeta(ctx, &metaCommand{op: metaJoin, memberCommand: memberCommand{
+		member: member{id: req.ID, address: req.Address, url: req.URL, zone: req.Zone},
+		token:  hashToken(req.Token), now: time.Now(),
+	}})
+	if err != nil {
+		return dst, err
+	}
+	s := n.meta.state()
+	answer := joinAnswer{ClusterID: n.id.ClusterID, Shards: len(s.shards), Addresses: s.addresses()}
+	b, err := json.Marshal(answer)
+	return append(dst, b...), err
+}
+
+// DrainNode asks for all replicas of a node to be moved elsewhere. NotFound if there is no such node.
+func (n *Node) DrainNode(ctx context.Context, id string) error {
+	return n.setMember(ctx, id, memberDraining, false)
+}
+
+// RemoveNode takes a node out for ever; its identity is refused from then on. FailedPrecondition while shards are placed on
+// it, unless force is set: then its replicas are given up, but never the last one of a shard.
+func (n *Node) RemoveNode(ctx context.Context, id string, force bool) error {
+	if id == n.meta.group.leader() && !force && n.meta.group.sole.Load() {
+		return errs.New(errs.FailedPrecondition, "node %s has the only vote in the metadata plane", id).
+			WithHint("wait until another node has joined")
+	}
+	return n.setMember(ctx, id, memberRemoved, force)
+}
+
+func (n *Node) setMember(ctx context.Context, id string, to memberState, force bool) error {
+	_, err := n.proposeMeta(ctx, &metaCommand{op: metaSetMember, memberCommand: memberCommand{
+		member: member{id: id, state: to}, force: force,
+	}})
+	return err
+}

@@ -1,0 +1,279 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// simCluster is some nodes in one process, inside a bubble of its own time.
+type simCluster struct {
+	t     *testing.T
+	net   *memoryNetwork
+	dirs  []string
+	nodes []*Node // nil: closed
+	opts  func(*Options)
+}
+
+// inCluster runs test with a cluster of n nodes on which all shards have settled.
+func inCluster(t *testing.T, n int, test func(*simCluster)) {
+	dirs := make([]string, n+2)
+	for i := range dirs {
+		dirs[i] = t.TempDir()
+	}
+	synctest.Test(t, func(t *testing.T) {
+		c := &simCluster{t: t, net: newMemoryNetwork(), dirs: dirs, nodes: make([]*Node, len(dirs))}
+		defer c.close()
+		for i := range n {
+			c.start(i)
+		}
+		c.settle()
+		test(c)
+	})
+}
+
+func clusterLogger() *slog.Logger {
+	var w io.Writer = io.Discard
+	if os.Getenv("CROFT_TEST_LOG") != "" {
+		w = os.Stderr
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+func (c *simCluster) options(i int) Options {
+	o := Options{
+		Dir: c.dirs[i], Shards: 3, DiskReserve: -1, Logger: clusterLogger().With("node", i), SegmentSize: 64 << 10,
+		Engine: engine.Options{BuildThreads: 1}, URL: fmt.Sprint("http://node", i),
+		network: func(node string) peers { return c.net.peers(node) },
+	}
+	if c.opts != nil {
+		c.opts(&o)
+	}
+	return o
+}
+
+// start opens a node. A new one other than the first joins.
+func (c *simCluster) start(i int) *Node {
+	o := c.options(i)
+	if _, err := os.Stat(identityPath(o.Dir)); err != nil && i > 0 {
+		member := c.any()
+		token, err := member.NewJoinToken(c.t.Context(), time.Hour)
+		require.NoError(c.t, err)
+		o.Join, o.JoinToken = member.id.NodeID, token
+	}
+	n, err := Open(c.t.Context(), o)
+	require.NoError(c.t, err)
+	c.nodes[i] = n
+	return n
+}
+
+func (c *simCluster) stop(i int) {
+	require.NoError(c.t, c.nodes[i].Close())
+	c.nodes[i] = nil
+}
+
+// kill closes a node that nobody hears any more: it cannot hand anything over.
+func (c *simCluster) kill(i int) {
+	c.net.drop(c.nodes[i].id.NodeID)
+	c.stop(i)
+}
+
+func (c *simCluster) close() {
+	for i, n := range c.nodes {
+		if n != nil {
+			c.stop(i)
+		}
+	}
+}
+
+func (c *simCluster) any() *Node {
+	for _, n := range c.nodes {
+		if n != nil {
+			return n
+		}
+	}
+	return nil
+}
+
+// until waits for a condition, for up to two minutes of the bubble's time.
+func (c *simCluster) until(what string, ready func() bool) {
+	c.t.Helper()
+	for range 1200 {
+		if ready() {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	c.dump()
+	c.t.Fatalf("never came: %s", what)
+}
+
+func (c *simCluster) dump() {
+	for i, n := range c.nodes {
+		if n == nil {
+			continue
+		}
+		c.t.Logf("node %d %s: %v %v", i, n.id.NodeID, n.meta.state().members, n.meta.state().placed)
+		st := n.status(statusRequest{All: true})
+		c.t.Logf("  meta %+v", st.Meta)
+		for _, g := range st.Groups {
+			c.t.Logf("  shard %+v", g)
+		}
+	}
+}
+
+// settle waits until all shards have the wanted replicas and leaders, and nothing more is wanted.
+func (c *simCluster) settle() {
+	c.t.Helper()
+	c.until("all settled", func() bool { return c.settled() })
+}
+
+func (c *simCluster) settled() bool {
+	leader := c.metaLeader()
+	if leader == nil {
+		return false
+	}
+	s := leader.meta.state()
+	w := newSteward(leader)
+	w.seen = map[string]time.Time{}
+	for _, m := range s.members {
+		w.seen[m.id] = time.Now()
+		if m.state == memberJoining {
+			return false
+		}
+	}
+	if _, more := w.layout(s).next(); more {
+		return false
+	}
+	for _, p := range s.placed {
+		sh := c.leader(p.shard)
+		if sh == nil || string(sh.group.opts.node) != p.replicas[0] {
+			return false
+		}
+		st := sh.group.status()
+		if !settled(&st, p.replicas) {
+			return false
+		}
+	}
+	return len(leader.meta.group.status().Voters) == metaTarget(len(c.active(s)))
+}
+
+func (c *simCluster) active(s *state) (nodes []string) {
+	for _, m := range s.members {
+		if m.state == memberActive {
+			nodes = append(nodes, m.id)
+		}
+	}
+	return nodes
+}
+
+func (c *simCluster) metaLeader() *Node {
+	for _, n := range c.nodes {
+		if n != nil && n.meta.group.leads() {
+			return n
+		}
+	}
+	return nil
+}
+
+func (c *simCluster) leader(id uint16) *shard {
+	for _, n := range c.nodes {
+		if n == nil {
+			continue
+		}
+		if sh := n.replica(id); sh != nil && sh.group.leads() {
+			return sh
+		}
+	}
+	return nil
+}
+
+func (c *simCluster) index(node string) int {
+	return slices.IndexFunc(c.nodes, func(n *Node) bool { return n != nil && n.id.NodeID == node })
+}
+
+// write writes records until they are acknowledged, through any node.
+func (c *simCluster) write(ix Index, ns string, xs ...int) {
+	recs := make([]engine.Record, len(xs))
+	for i, x := range xs {
+		recs[i] = record(c.t, x)
+	}
+	c.until("a write is acknowledged", func() bool {
+		ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+		defer cancel()
+		_, err := c.any().Upsert(ctx, ix, ns, recs)
+		if err != nil && !errs.Is(err, errs.Unavailable) && !errs.Is(err, errs.OutcomeUnknown) && !errs.Is(err, errs.DeadlineExceeded) {
+			require.NoError(c.t, err)
+		}
+		return err == nil
+	})
+}
+
+// caughtUp waits until all replicas have applied the same, and compares what they hold.
+func (c *simCluster) caughtUp(records uint64) {
+	c.t.Helper()
+	c.until("replicas are equal", func() bool {
+		var sum uint64
+		for _, p := range c.any().meta.state().placed {
+			var first *engine.Stats
+			for _, id := range p.replicas {
+				i := c.index(id)
+				if i < 0 || c.nodes[i].replica(p.shard) == nil {
+					return false
+				}
+				sh := c.nodes[i].replica(p.shard)
+				st := sh.engine.Stats()
+				if first == nil {
+					first = &st
+					sum += st.Records
+				}
+				if st.AppliedIndex != first.AppliedIndex || st.Records != first.Records || st.Partitions != first.Partitions {
+					return false
+				}
+			}
+		}
+		return sum == records
+	})
+}
+
+func TestClusterGrowsAndSurvivesALeader(t *testing.T) {
+	inCluster(t, 1, func(c *simCluster) {
+		ix := createIndex(c.t, c.nodes[0], "i")
+		for i := range 6 {
+			c.write(ix, fmt.Sprint("ns", i), 1, 2, 3)
+		}
+		c.start(1)
+		c.start(2)
+		c.settle()
+		s := c.nodes[2].meta.state()
+		for _, p := range s.placed {
+			require.Len(c.t, p.replicas, 3)
+		}
+		leads := map[string]int{}
+		for _, p := range s.placed {
+			leads[p.replicas[0]]++
+		}
+		require.Len(c.t, leads, 3, "leaders are spread")
+		c.caughtUp(18)
+
+		first := c.index(s.placed[0].replicas[0])
+		c.kill(first)
+		for i := range 6 {
+			c.write(ix, fmt.Sprint("ns", i), 4)
+		}
+		c.start(first)
+		c.settle()
+		c.caughtUp(24)
+	})
+}

@@ -1,0 +1,264 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/croftdb/croft/internal/errs"
+)
+
+const (
+	// changesAtOnce bounds the groups whose configuration a node changes at the same time.
+	changesAtOnce = 8
+	// retireAfter is how long a replica that was closed is kept for the reads that still hold it. No request lives as long.
+	retireAfter = 2 * time.Minute
+	// handEvery is the least time between two transfers of a shard's leadership, in election timeouts.
+	handEvery = 10
+)
+
+// reconciler brings what this node has to what the metadata plane wants: its replicas, and the configuration and the
+// leader of the groups that it leads. It compares anew with each look, so whatever failed or was cut short is tried again.
+type reconciler struct {
+	node   *Node
+	pace   time.Duration
+	logger *slog.Logger
+
+	led    map[uint16]bool      // shards that were led at the last look
+	told   uint64               // state.indexesAt of the last look
+	handed map[uint16]time.Time // when leadership of a shard was last handed on
+}
+
+func newReconciler(n *Node) *reconciler {
+	return &reconciler{
+		node: n, pace: n.opts.pace(), logger: n.logger, led: map[uint16]bool{}, handed: map[uint16]time.Time{},
+	}
+}
+
+// run looks when the metadata plane changes and, unless the node is alone, at its pace.
+func (c *reconciler) run(ctx context.Context) {
+	for n := c.node; ; {
+		s := n.meta.state()
+		var tick <-chan time.Time
+		var grown <-chan struct{}
+		if s.alone() && n.meta.group.sole.Load() {
+			grown = s.superseded
+		} else {
+			tick = time.After(c.pace)
+			if err := c.step(ctx, s); err != nil && ctx.Err() == nil {
+				c.logger.Warn("bringing replicas to what is wanted failed, it goes on", "err", err)
+			}
+		}
+		select {
+		case <-tick:
+		case <-grown:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// step looks once.
+func (c *reconciler) step(ctx context.Context, s *state) error {
+	if s.clusterID == "" {
+		return nil // nothing is known yet
+	}
+	n := c.node
+	return errors.Join(
+		n.book.noteMembers(s),
+		n.register(ctx),
+		c.openWanted(s),
+		c.closeUnwanted(ctx, s),
+		c.settle(ctx, s),
+	)
+}
+
+// openWanted opens the replicas that are wanted here.
+func (c *reconciler) openWanted(s *state) error {
+	var errAll error
+	for _, p := range s.placed {
+		if slices.Contains(p.replicas, c.node.id.NodeID) && c.node.replica(p.shard) == nil {
+			c.logger.Info("opening replica", "shard", p.shard)
+			errAll = errors.Join(errAll, c.node.openReplica(p.shard))
+		}
+	}
+	return errAll
+}
+
+// closeUnwanted closes the replicas that are not wanted here, once their group does without them.
+func (c *reconciler) closeUnwanted(ctx context.Context, s *state) error {
+	n := c.node
+	var errAll error
+	for _, sh := range n.replicas().sorted() {
+		wanted := s.replicas(sh.id)
+		if len(wanted) == 0 || slices.Contains(wanted, n.id.NodeID) {
+			continue
+		}
+		for _, st := range n.statuses(ctx, wanted, statusRequest{Shards: []uint16{sh.id}}) {
+			g, ok := st.shard(sh.id)
+			if ok && g.leads() && !slices.Contains(g.Voters, n.id.NodeID) && !slices.Contains(g.Learners, n.id.NodeID) {
+				c.logger.Info("closing replica", "shard", sh.id)
+				errAll = errors.Join(errAll, n.closeReplica(sh))
+			}
+		}
+	}
+	return errAll
+}
+
+// settle takes the next step for each group led here that is not as wanted.
+func (c *reconciler) settle(ctx context.Context, s *state) error {
+	var due []*shard
+	for _, sh := range c.node.replicas().sorted() {
+		leads := sh.group.leads()
+		if leads && !c.led[sh.id] {
+			c.node.aligner.wake() // the leader before may not have got round to it
+		}
+		c.led[sh.id] = leads
+		if leads && !c.asWanted(s, sh) {
+			due = append(due, sh)
+		}
+	}
+	if s.indexesAt != c.told {
+		c.told = s.indexesAt
+		c.node.aligner.wake()
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(changesAtOnce)
+	g.Go(func() error { return c.unstick(gctx) })
+	if len(due) > 0 {
+		all := c.ask(ctx, s, due)
+		var handing sync.Mutex // one leadership at a time, so that not all of a node's shards pause at once
+		for _, sh := range due {
+			g.Go(func() error { return c.change(gctx, s, sh, all, &handing) })
+		}
+	}
+	return g.Wait()
+}
+
+// asWanted reports whether a group led here has the wanted voters and leader.
+func (c *reconciler) asWanted(s *state, sh *shard) bool {
+	wanted := s.replicas(sh.id)
+	st := sh.group.status()
+	return len(wanted) == 0 || settled(&st, wanted) && wanted[0] == c.node.id.NodeID
+}
+
+// ask gets the status of all replicas of some shards, those that are wanted and those that are there.
+func (c *reconciler) ask(ctx context.Context, s *state, due []*shard) map[string]*nodeStatus {
+	var nodes []string
+	var req statusRequest
+	for _, sh := range due {
+		req.Shards = append(req.Shards, sh.id)
+		st := sh.group.status()
+		nodes = slices.Concat(nodes, s.replicas(sh.id), st.Voters, st.Learners)
+	}
+	slices.Sort(nodes)
+	return c.node.statuses(ctx, slices.Compact(nodes), req)
+}
+
+// change takes one group's next step.
+func (c *reconciler) change(ctx context.Context, s *state, sh *shard, all map[string]*nodeStatus, handing *sync.Mutex) error {
+	now := situation{self: c.node.id.NodeID, wanted: s.replicas(sh.id), own: sh.group.status(), others: map[string]groupStatus{}}
+	for id, st := range all {
+		if g, ok := st.shard(sh.id); ok && id != now.self {
+			now.others[id] = g
+		}
+	}
+	next := now.next()
+	if next.op == changeTransfer {
+		handing.Lock()
+		defer handing.Unlock()
+		if !c.mayHand(sh) {
+			return nil
+		}
+	}
+	if next.op > changeWait {
+		c.logger.Info("changing group", "shard", sh.id, "change", next.op.String(), "node", next.node)
+	}
+	return sh.group.carryOut(ctx, next)
+}
+
+// mayHand bounds how often a shard changes its leader on purpose.
+func (c *reconciler) mayHand(sh *shard) bool {
+	if time.Since(c.handed[sh.id]) < handEvery*c.node.opts.RaftTick {
+		return false
+	}
+	c.handed[sh.id] = time.Now()
+	return true
+}
+
+// unstick restarts the raft instances that a transfer of leadership has left refusing all writes.
+func (c *reconciler) unstick(ctx context.Context) error {
+	var errAll error
+	for _, g := range c.node.groups() {
+		if g.stuck(ctx) {
+			errAll = errors.Join(errAll, g.restart(ctx, func() error { return nil }))
+		}
+	}
+	return errAll
+}
+
+// openReplica opens a new incarnation of a shard's replica, with an empty log for the leader to fill. It is noted before
+// its directory is made, so that a start finds what a crash left.
+func (n *Node) openReplica(id uint16) error {
+	i := n.id.replicas()[id]
+	if i.State != replicaMaking {
+		i = incarnation{i.Number + 1, replicaMaking}
+		if err := n.noteReplica(id, i); err != nil {
+			return err
+		}
+	}
+	o := n.groupOptions(shardName(id))
+	o.create, o.learner = true, true
+	sh, err := openShard(n.ctx, n.engine, id, shardDir(n.opts.Dir, id, i.Number), o)
+	if err != nil {
+		return err
+	}
+	n.local.put(id, sh)
+	return n.noteReplica(id, incarnation{i.Number, replicaOpen})
+}
+
+func (n *Node) noteReplica(id uint16, i incarnation) error {
+	next := n.id.with(id, i)
+	if err := next.save(n.opts.Dir); err != nil {
+		return err
+	}
+	n.id.Replicas = next.Replicas
+	return nil
+}
+
+// closeReplica stops a replica for good. Its engine and its files stay for a while, for reads under way.
+func (n *Node) closeReplica(sh *shard) error {
+	i := n.id.replicas()[sh.id]
+	if err := n.noteReplica(sh.id, incarnation{i.Number, replicaGone}); err != nil {
+		return err
+	}
+	n.local.put(sh.id, nil)
+	err := errors.Join(sh.group.beginShutdown().Error(), sh.group.log.Close())
+	dir := shardDir(n.opts.Dir, sh.id, i.Number)
+	n.background.Go(func() {
+		select {
+		case <-time.After(retireAfter):
+		case <-n.ctx.Done():
+			return // the next start removes the files
+		}
+		if err := errors.Join(sh.engine.Close(), removeReplica(dir)); err != nil {
+			n.logger.Warn("removing a replica's files failed, the next start tries again", "shard", sh.id, "err", err)
+		}
+	})
+	return errs.Wrap(errs.KindOf(err), err, "close replica of shard %d", sh.id)
+}
+
+// removeReplica removes a replica's directory. It is renamed first: half a directory must not look like one.
+func removeReplica(dir string) error {
+	aside := dir + ".gone"
+	if err := dataFS.Rename(dir, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return dataFS.RemoveAll(aside)
+}
