@@ -150,6 +150,9 @@ func (n *Node) attempt(ctx context.Context, r *route, v verb) error {
 	}
 	err := n.forward(ctx, to, r, v, reading)
 	if !errs.Is(err, errs.Unavailable) {
+		if r.turn > 0 && reading.level() != Any {
+			n.noteLeader(r.shard, to) // the next request need not search
+		}
 		return err
 	}
 	hint := leaderHint(err)
