@@ -56,11 +56,11 @@ func (g *group) termOf(index uint64) (uint64, error) {
 // settledConfiguration adds the group's configuration, once it is committed. It may be younger than the files: as its
 // entry is committed, it comes with the log behind them.
 func (g *group) settledConfiguration(m *checkpointMark) error {
-	f := g.raft.GetConfiguration()
+	f := g.raft().GetConfiguration()
 	if err := f.Error(); err != nil {
 		return errs.Wrap(errs.Unavailable, err, "read the configuration of %s", g.name)
 	}
-	if at := g.raft.CommitIndex(); f.Index() > at {
+	if at := g.raft().CommitIndex(); f.Index() > at {
 		return errs.New(errs.Unavailable, "the configuration of %s is being changed", g.name).WithRetryAfter(retryLeader)
 	}
 	m.configuration, m.configurationIndex = f.Configuration(), f.Index()

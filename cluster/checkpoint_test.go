@@ -168,7 +168,7 @@ func newLeader(t testing.TB, network *memoryNetwork, id string, records int) *ch
 
 // join adds a replica to the leader's group and waits until it has applied what the leader has.
 func (n *checkpointNode) join(leader *checkpointNode, vote bool) {
-	r := leader.shard.Load().group.raft
+	r := leader.shard.Load().group.raft()
 	add := r.AddNonvoter
 	if vote {
 		add = r.AddVoter
@@ -208,7 +208,7 @@ func TestReplicaByCheckpoint(t *testing.T) {
 	b.join(a, true)
 	requireEqualReplicas(t, a, b)
 
-	require.NoError(t, a.shard.Load().group.raft.LeadershipTransferToServer("b", "b").Error())
+	require.NoError(t, a.shard.Load().group.raft().LeadershipTransferToServer("b", "b").Error())
 	require.NoError(t, b.shard.Load().group.awaitLeader(t.Context()))
 	b.write(1300, 1400)
 	a.catchUp(b)
