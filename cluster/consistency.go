@@ -118,9 +118,9 @@ func (g *group) verify(ctx context.Context) error {
 	return g.confirm(ctx)
 }
 
-// filled says whether a replica has anything to tell: a new one has not.
+// filled says whether a replica has anything to tell: a new one has no log yet.
 func (s *shard) filled() error {
-	if s.engine.AppliedIndex() > 0 || s.group.leads() {
+	if s.group.raft().LastIndex() > 0 {
 		return nil
 	}
 	return newNotLeaderError(s.group.name, s.group.leader())

@@ -97,12 +97,9 @@ func (n *Node) metaIndex(ctx context.Context) (uint64, error) {
 	return at, r.Done()
 }
 
-// metaIndexHere commits an entry of its own, which proves leadership and waits for all entries before it.
+// metaIndexHere is the last entry applied here, if this node leads the metadata plane.
 func (n *Node) metaIndexHere(ctx context.Context) (uint64, error) {
-	if !n.meta.group.leads() {
-		return 0, newNotLeaderError(metaName, n.meta.group.leader())
-	}
-	if err := n.meta.group.barrier(ctx); err != nil {
+	if err := n.meta.group.readable(ctx); err != nil {
 		return 0, err
 	}
 	return n.meta.state().index, nil
