@@ -63,7 +63,7 @@ func newRaftTransport(p *tcpPeers, group string) safeTrans {
 	s := &raftStream{peers: p, group: group, accepted: make(chan net.Conn, raftBacklog)}
 	s.ctx, s.cancel = context.WithCancel(p.ctx)
 	return safeTrans{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Logger: raftLogger(p.opts.logger, group), Stream: s, MaxPool: raftPool, MaxRPCsInFlight: raftInFlight, Timeout: raftPatience,
+		Logger: raftLogger(p.opts.logger, group), Stream: s, MaxPool: raftPool, MaxRPCsInFlight: p.inFlight, Timeout: raftPatience,
 	}), s}
 }
 

@@ -56,6 +56,7 @@ type tcpOptions struct {
 type tcpPeers struct {
 	opts     tcpOptions
 	listener net.Listener
+	inFlight int // requests of raft to a node at once, see raftInFlight
 	handlers [256]handler
 	ctx      context.Context // ends with close
 	cancel   context.CancelFunc
@@ -91,7 +92,7 @@ func newTCPPeers(o tcpOptions) (*tcpPeers, error) {
 	if err != nil {
 		return nil, errs.Wrap(errs.FailedPrecondition, err, "listen for peers")
 	}
-	p := &tcpPeers{opts: o, listener: listener, groups: map[string]safeTrans{}, pools: map[callTarget]*callPool{}}
+	p := &tcpPeers{opts: o, listener: listener, inFlight: raftInFlight, groups: map[string]safeTrans{}, pools: map[callTarget]*callPool{}}
 	p.inbound.max = maxInbound
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
