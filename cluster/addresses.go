@@ -40,6 +40,9 @@ func openAddressBook(dir string) (*addressBook, error) {
 // address returns where a node is reached, empty if that is unknown.
 func (a *addressBook) address(node string) string { return (*a.known.Load())[node] }
 
+// nodes lists whom it knows, in order.
+func (a *addressBook) nodes() []string { return sortedKeys(*a.known.Load()) }
+
 // note replaces the book if it is another.
 func (a *addressBook) note(known map[string]string) error {
 	a.writing.Lock()

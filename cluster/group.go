@@ -349,9 +349,9 @@ func (g *group) readMarker() error {
 	return err
 }
 
-// ready says what keeps the group from serving.
+// ready says what keeps the group from serving: it has no leader that this replica knows of.
 func (g *group) ready() error {
-	if g.leads() {
+	if g.leads() || g.leader() != "" {
 		return nil
 	}
 	return errs.New(errs.Unavailable, "%s is %s", g.name, g.stateName())

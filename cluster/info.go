@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"slices"
 
 	"github.com/croftdb/croft/engine"
 )
@@ -82,32 +83,109 @@ type ShardInfo struct {
 // kindShared is a shard on the ring.
 const kindShared = "shared"
 
-// Info describes the cluster for /v1/cluster.
+// Info describes the cluster for /v1/cluster. It asks all nodes at once; those that do not answer within a second are not
+// alive. A node alone asks nobody.
 func (n *Node) Info(ctx context.Context) Info {
 	s := n.meta.state()
+	var nodes []string
+	for _, m := range s.members {
+		if m.state != memberRemoved {
+			nodes = append(nodes, m.id)
+		}
+	}
+	all := n.statuses(ctx, nodes, statusRequest{All: true, Stats: true})
+	info := Info{ClusterID: n.id.ClusterID, NodeID: n.id.NodeID, Epoch: s.epoch}
+	for _, m := range s.members {
+		info.Nodes = append(info.Nodes, n.nodeInfo(s, m, all))
+	}
 	tenants := make(map[uint16]int)
 	for t := range s.byName.all() {
 		tenants[s.home(t)]++
 	}
-	info := Info{ClusterID: n.id.ClusterID, NodeID: n.id.NodeID, Epoch: s.epoch}
-	for _, m := range s.members {
-		self := m.id == n.id.NodeID
-		info.Nodes = append(info.Nodes, NodeInfo{
-			ID: m.id, Address: m.address, URL: m.url, Zone: m.zone, State: m.state.String(), Self: self, Alive: self,
-			MetaVoter: self, MetaLeader: self, Replicas: len(s.shards), Leaders: len(s.shards),
-		})
-	}
 	for _, id := range s.shards {
-		sh := n.replica(id)
-		if sh == nil {
-			continue
-		}
-		stats := sh.engine.Stats()
-		info.Shards = append(info.Shards, ShardInfo{
-			ID: int(id), Kind: kindShared, Leader: sh.group.leader(), State: sh.group.stateName(),
-			Stats: stats, Tenants: tenants[id],
-			Replicas: []ReplicaInfo{{Node: n.id.NodeID, Role: RoleLeader, Applied: stats.AppliedIndex}},
-		})
+		info.Shards = append(info.Shards, n.shardInfo(id, tenants[id], s.replicas(id), all))
 	}
 	return info
+}
+
+func (n *Node) nodeInfo(s *state, m member, all map[string]*nodeStatus) NodeInfo {
+	i := NodeInfo{
+		ID: m.id, Address: m.address, URL: m.url, Zone: m.zone, State: m.state.String(),
+		Self: m.id == n.id.NodeID, Alive: all[m.id] != nil, MetaVoter: slices.Contains(n.meta.group.status().Voters, m.id),
+	}
+	for _, p := range s.placed {
+		if slices.Contains(p.replicas, m.id) {
+			i.Replicas++
+		}
+	}
+	if st := all[m.id]; st != nil {
+		i.MetaLeader = st.Meta.leads()
+		for _, g := range st.Groups {
+			if g.leads() {
+				i.Leaders++
+			}
+		}
+	}
+	return i
+}
+
+func (n *Node) shardInfo(id uint16, tenants int, wanted []string, all map[string]*nodeStatus) ShardInfo {
+	info := ShardInfo{ID: int(id), Kind: kindShared, State: RoleMissing, Tenants: tenants}
+	leader := leaderAmong(id, all)
+	if leader != nil {
+		info.Leader, info.Stats = leader.Leader, *leader.Stats
+	}
+	if own, ok := all[n.id.NodeID].shard(id); ok {
+		info.State, info.Stats = own.State, *own.Stats
+	}
+	for _, node := range replicaNodes(wanted, leader) {
+		g, there := all[node].shard(id)
+		info.Replicas = append(info.Replicas, replicaInfo(node, g, there, leader))
+	}
+	return info
+}
+
+// leaderAmong finds the replica that leads a shard. Of two that say so, one has not heard yet that it was deposed.
+func leaderAmong(id uint16, all map[string]*nodeStatus) (leader *groupStatus) {
+	for _, st := range all {
+		if g, ok := st.shard(id); ok && g.leads() && (leader == nil || g.Term > leader.Term) {
+			leader = &g
+		}
+	}
+	return leader
+}
+
+// replicaNodes lists the nodes that are to have a replica, and those that have one still.
+func replicaNodes(wanted []string, leader *groupStatus) []string {
+	nodes := slices.Clone(wanted)
+	if leader == nil {
+		return nodes
+	}
+	for _, node := range slices.Concat(leader.Voters, leader.Learners) {
+		if !slices.Contains(nodes, node) {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
+}
+
+func replicaInfo(node string, g groupStatus, there bool, leader *groupStatus) ReplicaInfo {
+	r := ReplicaInfo{Node: node, Role: RoleMissing}
+	if !there {
+		return r
+	}
+	r.Applied = g.Applied
+	switch {
+	case leader == nil && slices.Contains(g.Voters, node), leader != nil && slices.Contains(leader.Voters, node):
+		r.Role = RoleVoter
+	default:
+		r.Role = RoleLearner
+	}
+	if leader != nil {
+		r.Lag = leader.Commit - min(leader.Commit, g.Applied)
+		if leader.Leader == node {
+			r.Role = RoleLeader
+		}
+	}
+	return r
 }

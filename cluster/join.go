@@ -117,6 +117,29 @@ func (n *Node) checkJoined(ctx context.Context) error {
 	return nil
 }
 
+// announce tells a member where this node is now. The metadata plane's leader finds a node only where it was last said to
+// be, and who is not found does not hear who leads. FailedPrecondition: the node was removed.
+func (n *Node) announce(ctx context.Context) error {
+	b, err := json.Marshal(joinRequest{
+		ClusterID: n.id.ClusterID, ID: n.id.NodeID, Address: n.peers.addr(), URL: n.opts.URL, Zone: n.opts.Zone,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	err = errs.New(errs.Unavailable, "no other node is known")
+	for _, node := range n.book.nodes() {
+		if node == n.id.NodeID {
+			continue
+		}
+		if _, err = n.peers.call(ctx, node, methodJoin, b, nil); err == nil || errs.Is(err, errs.FailedPrecondition) {
+			return err
+		}
+	}
+	return err
+}
+
 // answerJoin lets a node in, or asks the metadata plane's leader to.
 func (n *Node) answerJoin(ctx context.Context, _ string, request, dst []byte) ([]byte, error) {
 	var req joinRequest
@@ -127,12 +150,16 @@ func (n *Node) answerJoin(ctx context.Context, _ string, request, dst []byte) ([
 		return dst, errs.New(errs.FailedPrecondition, "the node has data of cluster %s, this is cluster %s", req.ClusterID, n.id.ClusterID).
 			WithHint("start it with an empty directory to join")
 	}
-	_, err := n.proposeMeta(ctx, &metaCommand{op: metaJoin, memberCommand: memberCommand{
-		member: member{id: req.ID, address: req.Address, url: req.URL, zone: req.Zone},
-		token:  hashToken(req.Token), now: time.Now(),
-	}})
-	if err != nil {
-		return dst, err
+	m := member{id: req.ID, address: req.Address, url: req.URL, zone: req.Zone}
+	known, _ := n.meta.state().member(m.id)
+	m.state = known.state
+	if known != m || known.state == memberRemoved || known.id == "" {
+		_, err := n.proposeMeta(ctx, &metaCommand{op: metaJoin, memberCommand: memberCommand{
+			member: m, token: hashToken(req.Token), now: time.Now(),
+		}})
+		if err != nil {
+			return dst, err
+		}
 	}
 	s := n.meta.state()
 	answer := joinAnswer{ClusterID: n.id.ClusterID, Shards: len(s.shards), Addresses: s.addresses()}
@@ -159,5 +186,20 @@ func (n *Node) setMember(ctx context.Context, id string, to memberState, force b
 	_, err := n.proposeMeta(ctx, &metaCommand{op: metaSetMember, memberCommand: memberCommand{
 		member: member{id: id, state: to}, force: force,
 	}})
+	return err
+}
+
+// setReplication notes how many replicas the node was told to keep of each shard. Only a node that has the metadata plane
+// to itself does: later it is the cluster's business.
+func (n *Node) setReplication(ctx context.Context) error {
+	if n.opts.Replicas == 0 || n.opts.Replicas == n.meta.state().wanted {
+		return nil
+	}
+	return n.SetReplicas(ctx, n.opts.Replicas)
+}
+
+// SetReplicas says how many replicas each shard is to have: 1, 3 or 5, or 0 for 3 when there are three nodes and 1 before.
+func (n *Node) SetReplicas(ctx context.Context, wanted int) error {
+	_, err := n.proposeMeta(ctx, &metaCommand{op: metaReplication, memberCommand: memberCommand{wanted: wanted}})
 	return err
 }

@@ -236,7 +236,7 @@ func (n *Node) awaitMeta(ctx context.Context) error {
 		if err := n.meta.init(ctx, n.id.ClusterID, n.id.Shards); err != nil {
 			return err
 		}
-		return n.register(ctx)
+		return errors.Join(n.register(ctx), n.setReplication(ctx))
 	}
 	if err := n.freshMeta(ctx); err != nil {
 		if s := n.meta.state(); s.clusterID == "" || errs.Is(err, errs.FailedPrecondition) {
@@ -256,8 +256,11 @@ const metaPatience = 5 * time.Second
 func (n *Node) freshMeta(ctx context.Context) error {
 	patience := time.After(metaPatience)
 	for {
-		err := n.Refresh(ctx)
-		if err == nil {
+		err := n.announce(ctx)
+		if errs.Is(err, errs.FailedPrecondition) {
+			return err
+		}
+		if err = n.Refresh(ctx); err == nil {
 			err = n.register(ctx)
 		}
 		if err == nil || !errs.Is(err, errs.Unavailable) {

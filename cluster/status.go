@@ -24,6 +24,7 @@ type groupStatus struct {
 	Shard    uint16   `json:"shard"`
 	State    string   `json:"state"`
 	Leader   string   `json:"leader,omitempty"`
+	Term     uint64   `json:"term"`
 	Last     uint64   `json:"last"`    // entry in the log
 	Commit   uint64   `json:"commit"`  // entry known to be committed
 	Applied  uint64   `json:"applied"` // entry applied
@@ -34,9 +35,7 @@ type groupStatus struct {
 	Stats *engine.Stats `json:"stats,omitempty"`
 }
 
-func (g groupStatus) leads() bool { return g.State == leaderState }
-
-var leaderState = "leader"
+func (g *groupStatus) leads() bool { return g.State == "leader" }
 
 // statusRequest asks for the replicas of some shards, or of all.
 type statusRequest struct {
@@ -49,7 +48,7 @@ func (g *group) status() groupStatus {
 	r := g.raft()
 	servers := g.servers()
 	st := groupStatus{
-		State: g.stateName(), Leader: g.leader(), Last: r.LastIndex(), Commit: r.CommitIndex(), Applied: r.AppliedIndex(),
+		State: g.stateName(), Leader: g.leader(), Term: r.CurrentTerm(), Last: r.LastIndex(), Commit: r.CommitIndex(), Applied: r.AppliedIndex(),
 		Voters: ids(servers, raft.Voter), Learners: ids(servers, raft.Nonvoter),
 	}
 	if st.leads() {
