@@ -30,6 +30,8 @@ type setup struct {
 	data    string
 	shards  int      // 0: 2
 	reserve string   // --disk-reserve; "": off
+	flags   []string // more of them
+	env     []string // more than every server has
 	wrap    []string // a command to run the server under: strace and its flags
 }
 
@@ -58,8 +60,9 @@ func launch(tb testing.TB, how setup) *server {
 	}
 	line := append(append([]string{}, how.wrap...), bin, "serve", "--data", how.data, "--listen", "127.0.0.1:0",
 		"--shards", strconv.Itoa(shards), "--disk-reserve", reserve, "--stop-with-stdin")
+	line = append(line, how.flags...)
 	s := &server{tb: tb, cmd: exec.Command(line[0], line[1:]...), ready: make(chan string, 1), exited: make(chan struct{})}
-	s.cmd.Env = append(os.Environ(), "CROFT_ADMIN_KEY="+adminKey, "CROFT_CONFIG="+os.DevNull)
+	s.cmd.Env = append(append(os.Environ(), "CROFT_ADMIN_KEY="+adminKey, "CROFT_CONFIG="+os.DevNull), how.env...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that kill reaches the server below strace
 	s.start()
 	tb.Cleanup(func() {

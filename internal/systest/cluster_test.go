@@ -1,0 +1,204 @@
+package systest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// clusterShown is what a node tells of the cluster.
+type clusterShown struct {
+	Nodes []struct {
+		ID      string
+		Self    bool
+		Alive   bool
+		Leaders int
+	}
+	Shards []struct {
+		ID       int
+		Leader   string
+		Replicas []struct {
+			Node string
+			Role string
+			Lag  uint64
+		}
+	}
+}
+
+// settled reports whether every shard has n replicas, all of them up to date and with a say.
+func (c clusterShown) settled(n int) bool {
+	for _, s := range c.Shards {
+		if s.Leader == "" || len(s.Replicas) != n {
+			return false
+		}
+		for _, r := range s.Replicas {
+			if r.Role != "leader" && r.Role != "voter" || r.Lag > 0 {
+				return false
+			}
+		}
+	}
+	return len(c.Shards) > 0
+}
+
+func (c conn) cluster(ctx context.Context) (out clusterShown, err error) {
+	err = c.call(ctx, http.MethodGet, "/v1/cluster", nil, &out)
+	return out, err
+}
+
+// nodes are the processes of a cluster, and how to start each again.
+type nodes struct {
+	servers []*server
+	how     []setup
+}
+
+// startNodes starts a first node and has others join it.
+func startNodes(t *testing.T, n int) *nodes {
+	t.Helper()
+	c := &nodes{}
+	for i := range n {
+		how := setup{data: t.TempDir(), shards: 3, flags: []string{"--peer-listen", "127.0.0.1:0"}}
+		if i > 0 {
+			var ticket struct{ Token, Join string }
+			require.NoError(t, dial(c.servers[0]).call(t.Context(), http.MethodPost, "/v1/cluster/nodes", nil, &ticket))
+			how.flags = append(how.flags, "--join", ticket.Join)
+			how.env = []string{"CROFT_JOIN_TOKEN=" + ticket.Token}
+		}
+		c.how = append(c.how, how)
+		c.servers = append(c.servers, start(t, how))
+	}
+	return c
+}
+
+// eventually repeats what may fail for a while, until it does not. The bound is against hanging, not an expectation.
+func eventually(t *testing.T, what string, try func() error) {
+	t.Helper()
+	began := time.Now()
+	pause := time.NewTicker(50 * time.Millisecond)
+	defer pause.Stop()
+	for {
+		err := try()
+		if err == nil {
+			t.Logf("%s: after %v", what, time.Since(began).Round(10*time.Millisecond))
+			return
+		}
+		if time.Since(began) > startTimeout {
+			require.NoError(t, err, "%s: not within %v", what, startTimeout)
+		}
+		<-pause.C
+	}
+}
+
+// awaitSettled waits until the node sees all replicas up to date.
+func (c *nodes) awaitSettled(t *testing.T, at, replicas int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d replicas of each shard", replicas), func() error {
+		info, err := dial(c.servers[at]).cluster(t.Context())
+		if err == nil && !info.settled(replicas) {
+			err = fmt.Errorf("shards are not settled: %+v", info.Shards)
+		}
+		return err
+	})
+}
+
+// leading returns the node that leads most shards.
+func (c *nodes) leading(t *testing.T) (at int) {
+	t.Helper()
+	most := -1
+	for i, s := range c.servers {
+		info, err := dial(s).cluster(t.Context())
+		require.NoError(t, err)
+		for _, n := range info.Nodes {
+			if n.Self && n.Leaders > most {
+				at, most = i, n.Leaders
+			}
+		}
+	}
+	require.Positive(t, most)
+	return at
+}
+
+// TestCluster has three nodes join, write and read through each other, and go on without one that is killed, which
+// then comes back.
+func TestCluster(t *testing.T) {
+	rng := seeded(t)
+	c := startNodes(t, 3)
+	c.awaitSettled(t, 0, 3)
+
+	createIndexes(t, dial(c.servers[0]))
+	fleet := newFleet(rng, 2, 0)
+	for _, s := range c.servers {
+		for _, ix := range indexes {
+			eventually(t, "index on each node", func() error { return dial(s).call(t.Context(), http.MethodGet, "/indexes/"+ix.name, nil, nil) })
+		}
+	}
+	for i, writer := range c.servers {
+		fleet.step(t, dial(writer))
+		fleet.step(t, dial(writer))
+		for j, reader := range c.servers {
+			require.NoError(t, fleet.settle(t.Context(), dial(reader)), "written through node %d, read through node %d", i+1, j+1)
+		}
+	}
+
+	killed := c.leading(t)
+	c.killWhileWriting(t, rng, fleet, killed)
+	for i, s := range c.servers {
+		if i != killed {
+			fleet.step(t, dial(s))
+		}
+	}
+
+	c.servers[killed] = start(t, c.how[killed])
+	c.awaitSettled(t, killed, 3)
+	for i, s := range c.servers {
+		require.NoError(t, fleet.settle(t.Context(), dial(s)), "read through node %d", i+1)
+	}
+	fleet.step(t, dial(c.servers[killed]))
+	for i, s := range c.servers {
+		require.NoError(t, fleet.settle(t.Context(), dial(s)), "read through node %d", i+1)
+	}
+	for _, s := range c.servers {
+		s.terminate()
+	}
+	for _, s := range c.servers {
+		require.NoError(t, s.end())
+	}
+}
+
+// killWhileWriting kills a node while clients write through the others, and returns when these take writes again.
+func (c *nodes) killWhileWriting(t *testing.T, rng *rand.Rand, fleet fleet, at int) {
+	t.Helper()
+	through := c.servers[(at+1+rng.IntN(2))%3]
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	before := fleet.acked()
+	wait := fleet.run(ctx, dial(through))
+	waitRandomly(c.servers[at], rng, 500*time.Millisecond)
+	c.servers[at].kill()
+	time.AfterFunc(time.Duration(rng.Int64N(int64(time.Second))), cancel)
+	require.NoError(t, wait())
+	t.Logf("%d writes acknowledged around the kill", fleet.acked()-before)
+	eventually(t, "all is read without the node", func() error { return fleet.settle(t.Context(), dial(through)) })
+	for _, w := range fleet {
+		eventually(t, "writes without the node", func() error { return w.tryWrite(t.Context(), dial(through)) })
+	}
+}
+
+// tryWrite looks what became of the write before, and writes once.
+func (w *writer) tryWrite(ctx context.Context, c conn) error {
+	if err := (fleet{w}).settle(ctx, c); err != nil {
+		return err
+	}
+	o := w.next()
+	path, body := o.request(w.ns)
+	w.begin(o)
+	err := c.index(w.index).call(ctx, http.MethodPost, path, body, nil)
+	if err == nil {
+		w.acknowledge()
+	}
+	return err
+}
