@@ -140,6 +140,15 @@ func TestSystemdUnit(t *testing.T) {
 	require.Equal(t, "eu-1a", cfg.peers.zone)
 }
 
+// TestDeployReadme takes the command lines of the instructions at their word.
+func TestDeployReadme(t *testing.T) {
+	lines := regexp.MustCompile(`(?m)^[$#] (?:.* )?(?:croft|run --rm (certs)) ([a-z].*?)(?: +#.*)?$`).FindAllStringSubmatch(deployed(t, "README.md"), -1)
+	require.GreaterOrEqual(t, len(lines), 5)
+	for _, l := range lines {
+		requireVerb(t, append(strings.Fields(l[1]), strings.Fields(l[2])...))
+	}
+}
+
 // environmentOf reads NAME=value lines as systemd does.
 func environmentOf(t *testing.T, text string) map[string]string {
 	t.Helper()

@@ -101,13 +101,6 @@ const (
 	longestTicketLife = 7 * 24 * time.Hour
 )
 
-func (c *call) membership() (membership, error) {
-	if m, ok := c.h.node.(membership); ok {
-		return m, nil
-	}
-	return nil, errs.New(errs.FailedPrecondition, "this node is alone, and takes no others")
-}
-
 // ticketShown is what a new node needs to join.
 type ticketShown struct {
 	Token   string `json:"token"`
@@ -126,11 +119,7 @@ func addNode(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := c.membership()
-	if err != nil {
-		return nil, err
-	}
-	token, err := m.NewJoinToken(c.ctx, life)
+	token, err := c.h.node.NewJoinToken(c.ctx, life)
 	if err != nil {
 		return nil, err
 	}
@@ -161,11 +150,7 @@ func joinCommand(join, token string) string {
 
 // drainNode has all replicas moved off a node, which goes on serving meanwhile.
 func drainNode(c *call) (reply, error) {
-	m, err := c.membership()
-	if err != nil {
-		return nil, err
-	}
-	if err := m.DrainNode(c.ctx, c.args[0]); err != nil {
+	if err := c.h.node.DrainNode(c.ctx, c.args[0]); err != nil {
 		return nil, err
 	}
 	for _, n := range c.h.node.Info(c.ctx).Nodes {
@@ -182,11 +167,7 @@ func removeNode(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := c.membership()
-	if err != nil {
-		return nil, err
-	}
-	return empty{}, m.RemoveNode(c.ctx, c.args[0], force)
+	return empty{}, c.h.node.RemoveNode(c.ctx, c.args[0], force)
 }
 
 // duration returns a parameter such as 90s or 2h, from lo to hi, or def if it is absent.

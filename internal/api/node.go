@@ -18,6 +18,7 @@ type Node interface {
 	recordWriter
 	namespaces
 	status
+	membership
 }
 
 var _ Node = (*cluster.Node)(nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -61,7 +62,7 @@ func startNodes(t *testing.T, n int) *nodes {
 	t.Helper()
 	c := &nodes{}
 	for i := range n {
-		how := setup{data: t.TempDir(), shards: 3, flags: []string{"--peer-listen", "127.0.0.1:0"}}
+		how := setup{data: t.TempDir(), shards: 3, flags: []string{"--peer-listen", freeAddress(t)}}
 		if i > 0 {
 			var ticket struct{ Token, Join string }
 			require.NoError(t, dial(c.servers[0]).call(t.Context(), http.MethodPost, "/v1/cluster/nodes", nil, &ticket))
@@ -72,6 +73,15 @@ func startNodes(t *testing.T, n int) *nodes {
 		c.servers = append(c.servers, start(t, how))
 	}
 	return c
+}
+
+// freeAddress is one where nobody listens now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // eventually repeats what may fail for a while, until it does not. The bound is against hanging, not an expectation.
