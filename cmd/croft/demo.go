@@ -27,7 +27,7 @@ type demo struct {
 	keep     string
 }
 
-func defaultDemo() demo { return demo{nodes: 1, shards: 5, listen: "127.0.0.1:5080"} }
+func defaultDemo() demo { return demo{nodes: 3, shards: 5, listen: "127.0.0.1:5080"} }
 
 func (a *app) demoCommand() *cobra.Command {
 	d := defaultDemo()
@@ -121,7 +121,7 @@ func (a *app) runDemo(ctx context.Context, d demo) (err error) {
 	if err := a.settleDemo(ctx, c); err != nil {
 		return demoStopped(ctx, err)
 	}
-	a.say("  starting   %-50s%9s", strings.Repeat("ready  ", d.nodes), seconds(begun))
+	a.say("  starting   %-50s%9s", c.readyText(), seconds(begun))
 	for _, url := range c.urls() {
 		if err := a.saveKey(url, key); err != nil {
 			a.note("  the key is not saved for other terminals: %v", err)

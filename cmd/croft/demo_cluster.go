@@ -298,6 +298,15 @@ func (c *demoCluster) settle(ctx context.Context) error {
 	}
 }
 
+// readyText names the nodes that have served.
+func (c *demoCluster) readyText() string {
+	var b strings.Builder
+	for i := range c.urls() {
+		fmt.Fprintf(&b, "%s ready  ", c.nodes[i].name())
+	}
+	return strings.TrimSpace(b.String())
+}
+
 // listText names the nodes and their addresses.
 func (c *demoCluster) listText() string {
 	var b strings.Builder

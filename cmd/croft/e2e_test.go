@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -494,29 +495,70 @@ func (w *world) lastEnv(name string) (value string) {
 	return value
 }
 
+// demoAddress is one from which on the ports of three nodes are free, below those that systems hand out by themselves.
+func demoAddress(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		d := defaultDemo()
+		d.listen = fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
+		c, err := newDemoCluster(d, t.TempDir(), "")
+		require.NoError(t, err)
+		if c.probe() == nil {
+			return d.listen
+		}
+	}
+	require.FailNow(t, "no ports are free")
+	return ""
+}
+
+// TestDemo has three nodes, kills one, asks the others, starts it again, and leaves nothing behind.
 func TestDemo(t *testing.T) {
 	t.Parallel()
-	w, address := newWorld(t), freeAddress(t)
-	p := w.start("demo", "--listen", address, "--shards", "2")
+	w, address := newWorld(t), demoAddress(t)
+	p := w.start("demo", "--listen", address, "--shards", "3")
 	p.stdout.await(t, "Ctrl-C stops and cleans up")
-	url := "http://" + address
-	require.Contains(t, w.must("query", demoIndex, "-n", "tenant-0001", "--id", "doc-1", "-k", "3", "--url", url), "doc-1 ")
-	require.Contains(t, w.must("stats", demoIndex, "--top", "1", "--url", url), "tenant-0001    4,4")
-	said := w.fails(exitConflict, "demo", "--listen", address)
-	require.Contains(t, said, address+" is in use by pid")
-
-	require.Equal(t, exitOK, p.end(syscall.SIGINT), p.stderr.text())
-	left, err := filepath.Glob(w.path("croft-demo-*"))
+	require.Contains(t, p.stdout.text(), "node-1 ready  node-2 ready  node-3 ready")
+	require.Regexp(t, `(?m)^  API        http://`+address+`  +key: croft_\S+$`, p.stdout.text())
+	dirs, err := filepath.Glob(w.path("croft-demo-*"))
 	require.NoError(t, err)
-	require.Empty(t, left, "the data are deleted")
-	w.fails(exitUnavailable, "health", "--url", url)
-	require.NoFileExists(t, w.path("config", "croft", "keys", strings.ReplaceAll(address, ":", "_")+".json"))
+	require.Len(t, dirs, 1)
+	nodes := w.demoNodes(dirs[0])
+	require.Len(t, nodes, 3)
+	nearest := func(url string) string {
+		return w.must("query", demoIndex, "-n", "tenant-0001", "--id", "doc-1", "-k", "3", "--url", url)
+	}
+	first := nearest(nodes[0].URL)
+	require.Contains(t, first, "doc-1 ")
+	for _, n := range nodes[1:] {
+		require.Equal(t, first, nearest(n.URL), n.Name)
+		require.Contains(t, w.must("stats", demoIndex, "--top", "1", "--url", n.URL), "tenant-0001    4,4", n.Name)
+	}
+	require.Equal(t, 3, strings.Count(w.must("nodes", "list", "-o", "csv", "--url", nodes[2].URL), ",active,yes,"))
+	require.Contains(t, w.fails(exitConflict, "demo", "--listen", address), address+" is in use by pid")
+
+	w.must("demo", "kill", "1", "--listen", address)
+	require.Equal(t, first, nearest(nodes[1].URL))
+	require.Equal(t, 2, strings.Count(w.must("nodes", "list", "-o", "csv", "--url", nodes[2].URL), ",active,yes,"))
+	w.must("demo", "start", "1", "--listen", address)
+	require.Equal(t, first, nearest(nodes[0].URL))
+
+	nodes = w.demoNodes(dirs[0])
+	require.Equal(t, exitOK, p.end(syscall.SIGINT), p.stderr.text())
+	require.NoDirExists(t, dirs[0], "the data are deleted")
+	for _, n := range nodes {
+		require.ErrorIs(t, syscall.Kill(n.PID, 0), syscall.ESRCH, n.Name)
+		w.fails(exitUnavailable, "health", "--url", n.URL)
+		require.NoFileExists(t, w.path("config", "croft", "keys", strings.ReplaceAll(strings.TrimPrefix(n.URL, "http://"), ":", "_")+".json"))
+	}
+	left, err := filepath.Glob(w.path("state", "croft", "demo", "*"))
+	require.NoError(t, err)
+	require.Empty(t, left)
 }
 
 func TestDemoMayBeStoppedWhileItStarts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	p := w.start("demo", "--listen", freeAddress(t), "--shards", "2")
+	p := w.start("demo", "--listen", demoAddress(t), "--shards", "2")
 	p.stdout.await(t, "data in")
 	require.Equal(t, exitOK, p.end(syscall.SIGINT), p.stderr.text())
 	left, err := filepath.Glob(w.path("croft-demo-*"))
