@@ -143,9 +143,10 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 	return nil
 }
 
-// warnOfShards tells of a setting without effect: how many shards a data directory has is settled when it is made.
+// warnOfShards tells of a setting without effect: how many shards a data directory has is settled when it is made. A node
+// that joins takes the cluster's number, and may be started with the others' settings.
 func (c *config) warnOfShards(log *slog.Logger, have int) {
-	if c.shardsGiven && c.shards != have {
+	if c.shardsGiven && c.shards != have && c.peers.join == "" {
 		log.Warn("--shards has no effect on a data directory that exists", "asked", c.shards, "shards", have)
 	}
 }
