@@ -153,7 +153,7 @@ func (s *state) join(m member, token [32]byte, now time.Time) error {
 	switch {
 	case !valid:
 		return errs.New(errs.PermissionDenied, "the join token is wrong or has expired").
-			WithHint("make another one with `croft nodes token`")
+			WithHint("make another one with `croft nodes add`")
 	case m.id == "" || m.address == "":
 		return errs.New(errs.Invalid, "a node needs an id and an address to join")
 	case len(s.members) >= maxMembers:
