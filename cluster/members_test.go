@@ -277,3 +277,124 @@ func TestClusterGrowsAndSurvivesALeader(t *testing.T) {
 		c.caughtUp(24)
 	})
 }
+
+// TestDeposedLeaderReadsNothing cuts a leader off that goes on believing in itself for a while: from the moment somebody
+// else could have been elected, it answers no read.
+func TestDeposedLeaderReadsNothing(t *testing.T) {
+	inCluster(t, 3, func(c *simCluster) {
+		p := c.nodes[0].meta.state().placed[0]
+		old := c.nodes[c.index(p.replicas[0])]
+		sh := old.replica(p.shard)
+		require.NoError(c.t, sh.readable(c.t.Context()))
+		l := sh.group.leases.current.Load()
+		require.NotNil(c.t, l)
+		require.NoError(c.t, sh.readable(c.t.Context()))
+		require.Same(c.t, l, sh.group.leases.current.Load(), "a lease spares the next read the question")
+
+		c.net.isolate(old.id.NodeID)
+		elected := func() *shard {
+			for _, n := range c.nodes[:3] {
+				if other := n.replica(p.shard); n != old && other.group.leads() {
+					return other
+				}
+			}
+			return nil
+		}
+		for elected() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		require.True(c.t, time.Now().After(l.until), "nobody is elected while the lease holds")
+		ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
+		defer cancel()
+		require.Error(c.t, sh.readable(ctx), "although it may not have noticed")
+		c.until("the new leader reads", func() bool { sh := elected(); return sh != nil && sh.readable(ctx) == nil })
+		c.net.rejoin(old.id.NodeID)
+		c.settle() // leadership comes back to where it is wanted
+		c.until("the old one leads again", func() bool { return sh.readable(c.t.Context()) == nil })
+	})
+}
+
+// TestLeaseEndsWithATransfer: the candidate of a transfer is elected while its voters still follow the old leader.
+func TestLeaseEndsWithATransfer(t *testing.T) {
+	inCluster(t, 3, func(c *simCluster) {
+		p := c.nodes[0].meta.state().placed[0]
+		old := c.nodes[c.index(p.replicas[0])].replica(p.shard).group
+		require.NoError(c.t, old.readable(c.t.Context()))
+		require.NoError(c.t, old.transfer(c.t.Context(), p.replicas[1]))
+		require.Nil(c.t, old.leases.current.Load())
+		require.Error(c.t, old.readable(c.t.Context()))
+	})
+}
+
+// TestGoneNodeIsReplaced waits out ReplaceAfter, and finds the node on its return without the replicas that others got.
+func TestGoneNodeIsReplaced(t *testing.T) {
+	inCluster(t, 4, func(c *simCluster) {
+		ix := createIndex(c.t, c.nodes[0], "i")
+		for i := range 4 {
+			c.write(ix, fmt.Sprint("ns", i), 1, 2)
+		}
+		c.settle()
+		gone := c.nodes[3].id.NodeID
+		c.kill(3)
+		time.Sleep(11 * time.Minute)
+		c.until("others have its replicas", func() bool {
+			s := c.nodes[0].meta.state()
+			for _, p := range s.placed {
+				if slices.Contains(p.replicas, gone) || len(p.replicas) != 3 {
+					return false
+				}
+			}
+			return true
+		})
+		c.caughtUp(8)
+		for _, v := range c.metaLeader().meta.group.status().Voters {
+			require.NotEqual(c.t, gone, v, "nor does it vote in the metadata plane")
+		}
+		c.start(3)
+		c.settle()
+		c.caughtUp(8)
+	})
+}
+
+// TestRaftIsRestarted replaces raft instances under load: nothing is lost or doubled, and the metadata never goes back.
+func TestRaftIsRestarted(t *testing.T) {
+	inCluster(t, 3, func(c *simCluster) {
+		ix := createIndex(c.t, c.nodes[0], "i")
+		c.write(ix, "ns", 1, 2)
+		before := c.nodes[1].meta.state().index
+		for _, n := range c.nodes[:3] {
+			for _, g := range n.groups() {
+				require.NoError(c.t, g.restart(c.t.Context(), func() error { return nil }))
+			}
+			require.GreaterOrEqual(c.t, n.meta.state().index, before)
+		}
+		c.settle()
+		c.write(ix, "ns", 3)
+		c.caughtUp(3)
+	})
+}
+
+// TestWholeClusterRestarts stops all nodes and starts them again: addresses must be known before anybody has a leader.
+func TestWholeClusterRestarts(t *testing.T) {
+	inCluster(t, 3, func(c *simCluster) {
+		ix := createIndex(c.t, c.nodes[0], "i")
+		c.write(ix, "ns", 1, 2, 3)
+		for i := range 3 {
+			c.kill(i)
+		}
+		done := make(chan error, 3)
+		for i := range 3 {
+			go func() {
+				n, err := Open(c.t.Context(), c.options(i))
+				c.nodes[i] = n
+				done <- err
+			}()
+		}
+		for range 3 {
+			require.NoError(c.t, <-done)
+		}
+		c.settle()
+		c.write(ix, "ns", 4)
+		c.caughtUp(4)
+	})
+}

@@ -1,0 +1,179 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// run makes single changes until none is left, and checks each.
+func (l *layout) run(t *rapid.T) (moved int) {
+	for range 40 * (len(l.placed) + 1) {
+		p, ok := l.next()
+		if !ok {
+			return moved
+		}
+		i := slices.IndexFunc(l.placed, func(o placement) bool { return o.shard == p.shard })
+		before := l.placed[i].replicas
+		require.NotEmpty(t, p.replicas)
+		require.Len(t, slices.Compact(slices.Sorted(slices.Values(p.replicas))), len(p.replicas), "one replica a node")
+		var added, removed int
+		for _, id := range p.replicas {
+			if !slices.Contains(before, id) {
+				added++
+				require.True(t, l.node(id).takes, "%s gets a replica", id)
+			}
+		}
+		for _, id := range before {
+			if !slices.Contains(p.replicas, id) {
+				removed++
+			}
+		}
+		require.LessOrEqual(t, max(added, removed), 1, "%v to %v", before, p.replicas)
+		l.placed = slices.Clone(l.placed)
+		l.placed[i] = p
+		moved += added
+	}
+	t.Fatalf("no end: %+v", l)
+	return 0
+}
+
+func (l *layout) spreadOf(figure func(string) int) int {
+	lowest, highest := 1<<30, 0
+	for _, n := range l.nodes {
+		if n.takes {
+			lowest, highest = min(lowest, figure(n.id)), max(highest, figure(n.id))
+		}
+	}
+	return highest - lowest
+}
+
+func drawLayout(t *rapid.T, zones int) *layout {
+	l := &layout{wanted: rapid.SampledFrom([]int{0, 1, 3, 5}).Draw(t, "wanted")}
+	for i := range rapid.IntRange(1, 9).Draw(t, "nodes") {
+		n := candidate{id: fmt.Sprint("n", i), takes: true}
+		n.zone = n.id
+		if zones > 0 {
+			n.zone = fmt.Sprint("z", i%zones)
+		}
+		l.nodes = append(l.nodes, n)
+	}
+	for i := range rapid.IntRange(1, 12).Draw(t, "shards") {
+		l.placed = append(l.placed, placement{uint16(i), []string{"n0"}})
+	}
+	return l
+}
+
+// TestPlacement grows layouts from one node on, loses nodes and gets others.
+func TestPlacement(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := drawLayout(t, 0)
+		l.run(t)
+		check := func() {
+			for _, p := range l.placed {
+				require.Len(t, p.replicas, l.target(), "%+v", l)
+			}
+			require.LessOrEqual(t, l.spreadOf(l.load), 1, "replicas are even: %+v", l)
+			require.LessOrEqual(t, l.spreadOf(l.leads), 1, "leaders are even: %+v", l)
+		}
+		check()
+
+		// A node that joins gets its share and nothing else moves.
+		before := l.placed
+		l.nodes = append(l.nodes, candidate{id: "new", zone: "new", takes: true})
+		target := len(before[0].replicas)
+		slices.SortFunc(l.nodes, func(a, b candidate) int {
+			if a.id < b.id {
+				return -1
+			}
+			return 1
+		})
+		moved := l.run(t)
+		if l.target() == target {
+			check()
+			require.LessOrEqual(t, moved, l.load("new"), "only to the new node")
+		}
+
+		// One that is drained ends without replicas, if others can take them.
+		i := rapid.IntRange(0, len(l.nodes)-1).Draw(t, "drained")
+		n := &l.nodes[i]
+		n.takes, n.leave, n.drop = false, true, true
+		l.run(t)
+		require.Zero(t, l.load(n.id), "%+v", l)
+	})
+}
+
+// TestPlacementInZones keeps replicas of a shard in different zones where there are enough of them.
+func TestPlacementInZones(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		zones := rapid.IntRange(2, 4).Draw(t, "zones")
+		l := drawLayout(t, zones)
+		l.run(t)
+		there := min(zones, len(l.nodes))
+		for _, p := range l.placed {
+			used := map[string]bool{}
+			for _, id := range p.replicas {
+				used[l.node(id).zone] = true
+			}
+			require.Len(t, used, min(there, len(p.replicas)), "%+v", l)
+		}
+	})
+}
+
+func TestPlacementLeavesTheLastReplica(t *testing.T) {
+	l := &layout{
+		nodes:  []candidate{{id: "a", zone: "a", leave: true, drop: true}},
+		placed: []placement{{0, []string{"a"}}},
+	}
+	_, ok := l.next()
+	require.False(t, ok, "nobody else has it")
+	l.nodes = append(l.nodes, candidate{id: "b", zone: "b", takes: true})
+	l.busy = map[uint16]bool{0: true}
+	_, ok = l.next()
+	require.False(t, ok, "the change before is not carried out yet")
+	l.busy = nil
+	p, ok := l.next()
+	require.True(t, ok)
+	require.Equal(t, []string{"b"}, p.replicas)
+}
+
+// TestChanges is the way of a group from one set of replicas to another.
+func TestChanges(t *testing.T) {
+	status := func(voters, learners string, last uint64) groupStatus {
+		return groupStatus{State: "leader", Last: last, Commit: last, Applied: last, Voters: letters(voters), Learners: letters(learners)}
+	}
+	for _, c := range []struct {
+		name             string
+		wanted           string
+		voters, learners string
+		others           map[string]groupStatus
+		want             change
+	}{
+		{"a learner first", "abc", "a", "", nil, change{changeLearner, "b"}},
+		{"not heard of", "abc", "a", "bc", nil, change{op: changeWait}},
+		{"behind", "abc", "a", "bc", map[string]groupStatus{"b": status("a", "bc", 100)}, change{op: changeWait}},
+		{"caught up", "abc", "a", "bc", map[string]groupStatus{"c": status("a", "bc", 950)}, change{changeVoter, "c"}},
+		{"voter does not know yet", "abc", "ab", "c", map[string]groupStatus{"b": status("a", "bc", 1000), "c": status("ab", "c", 1000)}, change{op: changeWait}},
+		{"done", "abc", "abc", "", nil, change{}},
+		{"the one to go is needed", "acd", "abc", "", nil, change{changeLearner, "d"}},
+		{"others must be there", "acd", "abcd", "", map[string]groupStatus{"c": status("abcd", "", 1000)}, change{changeRemove, "b"}},
+		{"others are not there", "acd", "abcd", "", nil, change{op: changeWait}},
+		{"leader last", "bc", "abc", "", map[string]groupStatus{"b": status("abc", "", 1000)}, change{changeTransfer, "b"}},
+		{"leader has nobody", "bc", "abc", "", nil, change{op: changeWait}},
+		{"preferred", "bac", "abc", "", map[string]groupStatus{"b": status("abc", "", 990)}, change{changeTransfer, "b"}},
+		{"preferred lags", "bac", "abc", "", map[string]groupStatus{"b": status("abc", "", 90)}, change{}},
+	} {
+		s := situation{self: "a", wanted: letters(c.wanted), own: status(c.voters, c.learners, 1000), others: c.others}
+		require.Equal(t, c.want, s.next(), c.name)
+	}
+}
+
+func letters(s string) (all []string) {
+	for _, r := range s {
+		all = append(all, string(r))
+	}
+	return all
+}
