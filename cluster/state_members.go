@@ -181,7 +181,7 @@ func (s *state) setMember(id string, to memberState, force bool) error {
 	switch {
 	case m.state == memberRemoved:
 		return errRemoved(id)
-	case to == memberJoining || to > memberRemoved:
+	case to <= memberJoining || to > memberRemoved:
 		return errs.New(errs.Invalid, "node %s cannot become %s", id, to)
 	case to == memberRemoved:
 		if err := s.displace(id, force); err != nil {
