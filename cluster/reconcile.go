@@ -141,11 +141,11 @@ func (c *reconciler) settle(ctx context.Context, s *state) error {
 	return g.Wait()
 }
 
-// asWanted reports whether a group led here has the wanted voters and leader.
+// asWanted reports whether a group led here has the wanted voters and leader, and nobody whom its log cannot help.
 func (c *reconciler) asWanted(s *state, sh *shard) bool {
 	wanted := s.replicas(sh.id)
 	st := sh.group.status()
-	return len(wanted) == 0 || settled(&st, wanted) && wanted[0] == c.node.id.NodeID
+	return len(wanted) == 0 || settled(&st, wanted) && wanted[0] == c.node.id.NodeID && len(st.Behind) == 0
 }
 
 // ask gets the status of all replicas of some shards, those that are wanted and those that are there.
@@ -167,6 +167,11 @@ func (c *reconciler) change(ctx context.Context, s *state, sh *shard, all map[st
 	for id, st := range all {
 		if g, ok := st.shard(sh.id); ok && id != now.self {
 			now.others[id] = g
+		}
+	}
+	for _, node := range now.own.Behind {
+		if now.caughtUp(node) || !slices.Contains(slices.Concat(now.own.Voters, now.own.Learners), node) {
+			sh.group.behind.Delete(node)
 		}
 	}
 	next := now.next()
