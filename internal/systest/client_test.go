@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -17,6 +18,7 @@ import (
 type conn struct {
 	url       string
 	requestID string // "": the server's choice
+	headers   map[string]string
 	http      *http.Client
 }
 
@@ -33,6 +35,21 @@ func (c conn) index(name string) conn {
 // as gives the conn's calls an id, which the server repeats in its answers.
 func (c conn) as(requestID string) conn {
 	c.requestID = requestID
+	return c
+}
+
+// reading gives the conn's reads a level of consistency.
+func (c conn) reading(level string) conn { return c.with("X-Croft-Consistency", level) }
+
+// once gives the conn's writes an idempotency key.
+func (c conn) once(key string) conn { return c.with("Idempotency-Key", key) }
+
+func (c conn) with(header, value string) conn {
+	c.headers = maps.Clone(c.headers)
+	if c.headers == nil {
+		c.headers = map[string]string{}
+	}
+	c.headers[header] = value
 	return c
 }
 
@@ -63,6 +80,9 @@ func (c conn) call(ctx context.Context, method, path string, in, out any) error 
 		return err
 	}
 	req.Header.Set("Api-Key", adminKey)
+	for name, value := range c.headers {
+		req.Header.Set(name, value)
+	}
 	if c.requestID != "" {
 		req.Header.Set("X-Request-Id", c.requestID)
 	}

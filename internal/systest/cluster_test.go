@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,14 +32,14 @@ type clusterShown struct {
 	}
 }
 
-// settled reports whether every shard has n replicas, all of them up to date and with a say.
-func (c clusterShown) settled(n int) bool {
+// settled reports whether every shard has n replicas, all of them with a say and at most so many entries behind.
+func (c clusterShown) settled(n int, lag uint64) bool {
 	for _, s := range c.Shards {
 		if s.Leader == "" || len(s.Replicas) != n {
 			return false
 		}
 		for _, r := range s.Replicas {
-			if r.Role != "leader" && r.Role != "voter" || r.Lag > 0 {
+			if r.Role != "leader" && r.Role != "voter" || r.Lag > lag {
 				return false
 			}
 		}
@@ -53,6 +54,7 @@ func (c conn) cluster(ctx context.Context) (out clusterShown, err error) {
 
 // nodes are the processes of a cluster, and how to start each again.
 type nodes struct {
+	mu      sync.Mutex // while a node is started again under load
 	servers []*server
 	how     []setup
 }
@@ -104,11 +106,16 @@ func eventually(t *testing.T, what string, try func() error) {
 }
 
 // awaitSettled waits until the node sees all replicas up to date.
-func (c *nodes) awaitSettled(t *testing.T, at, replicas int) {
+func (c *nodes) awaitSettled(t *testing.T, at, replicas int) { c.awaitNear(t, at, replicas, 0) }
+
+// awaitNear waits until no replica is more than so many entries behind, by the node's word: under load there is always one
+// that is a little.
+func (c *nodes) awaitNear(t *testing.T, at, replicas int, lag uint64) {
 	t.Helper()
+	to := dial(c.servers[at])
 	eventually(t, fmt.Sprintf("%d replicas of each shard", replicas), func() error {
-		info, err := dial(c.servers[at]).cluster(t.Context())
-		if err == nil && !info.settled(replicas) {
+		info, err := to.cluster(t.Context())
+		if err == nil && !info.settled(replicas, lag) {
 			err = fmt.Errorf("shards are not settled: %+v", info.Shards)
 		}
 		return err

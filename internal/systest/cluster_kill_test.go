@@ -1,0 +1,241 @@
+package systest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestClusterKills kills nodes at random moments under writes and queries, starts them again, and looks each time whether all
+// that was acknowledged is there, on every node's own replica. It tells for how long writes and queries were held up.
+func TestClusterKills(t *testing.T) {
+	rng := seeded(t)
+	kills := setting(t, "CROFT_CLUSTER_KILLS", 2)
+	c := startNodes(t, 3)
+	c.awaitSettled(t, 0, 3)
+	createIndexes(t, dial(c.servers[0]))
+	fleet := newFleet(rng, 2, 0)
+	fleet.step(t, dial(c.servers[0]))
+	for _, s := range c.servers {
+		eventually(t, "what was made is on each node", func() error { return fleet.settle(t.Context(), dial(s)) })
+	}
+
+	load := startPulses(t, c, setting(t, "CROFT_CLUSTER_WRITES", 300))
+	for kill := range kills {
+		at := rng.IntN(len(c.servers))
+		c.killWhileWriting(t, rng, fleet, at)
+		c.restart(t, at)
+		c.awaitNear(t, at, 3, 100)
+		for i, s := range c.servers {
+			to := dial(s).reading("any")
+			eventually(t, fmt.Sprintf("kill %d: all is on node %d", kill+1, i+1), func() error { return fleet.settle(t.Context(), to) })
+		}
+		load.lap()
+	}
+	load.stop(t)
+	c.awaitSettled(t, 0, 3)
+	for i, s := range c.servers {
+		require.NoError(t, load.check(t.Context(), dial(s).reading("any")), "replicas of node %d", i+1)
+	}
+	load.report(t)
+}
+
+// restart starts a node that was killed.
+func (c *nodes) restart(t *testing.T, at int) {
+	t.Helper()
+	s := start(t, c.how[at])
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.servers[at] = s
+}
+
+// server returns the process that a node is at the moment.
+func (c *nodes) server(at int) *server {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.servers[at%len(c.servers)]
+}
+
+// pulses write and read without a pause, each in a namespace of its own so that all shards are met, and go to another node
+// when one does not answer.
+type pulses struct {
+	nodes  *nodes
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	mu     sync.Mutex
+	acked  map[string][]string // ids by namespace
+	faults []error
+	writes gaps
+	reads  gaps
+}
+
+// gaps are the longest times without a success, by namespace, of laps.
+type gaps struct {
+	last map[string]time.Time
+	lap  map[string]time.Duration
+	all  []time.Duration
+}
+
+func newGaps() gaps { return gaps{last: map[string]time.Time{}, lap: map[string]time.Duration{}} }
+
+func (g *gaps) note(ns string, now time.Time) {
+	if last, ok := g.last[ns]; ok {
+		g.lap[ns] = max(g.lap[ns], now.Sub(last))
+	}
+	g.last[ns] = now
+}
+
+func (g *gaps) end() {
+	for ns, gap := range g.lap {
+		g.all = append(g.all, gap)
+		g.lap[ns] = 0
+	}
+}
+
+// String gives quantiles of the longest gap of each namespace and lap.
+func (g *gaps) String() string {
+	all := slices.Sorted(slices.Values(g.all))
+	if len(all) == 0 {
+		return "none"
+	}
+	at := func(q float64) time.Duration { return all[int(q*float64(len(all)-1))].Round(time.Millisecond) }
+	return fmt.Sprintf("P50 %v, P90 %v, P99 %v, longest %v, of %d", at(0.5), at(0.9), at(0.99), at(1), len(all))
+}
+
+const pulsing = 6 // namespaces
+
+// startPulses begins to write so many records a second.
+func startPulses(t *testing.T, c *nodes, rate int) *pulses {
+	ctx, cancel := context.WithCancel(t.Context())
+	p := &pulses{nodes: c, cancel: cancel, acked: map[string][]string{}, writes: newGaps(), reads: newGaps()}
+	t.Cleanup(func() { cancel(); p.done.Wait() })
+	for i := range pulsing {
+		ns := fmt.Sprintf("pulse-%d", i)
+		p.done.Go(func() { p.write(ctx, ns, i, time.Second*pulsing/time.Duration(rate)) })
+		p.done.Go(func() { p.read(ctx, ns, i) })
+	}
+	return p
+}
+
+// write stores one record after the other. A write without an answer is repeated under its key until it has one.
+func (p *pulses) write(ctx context.Context, ns string, at int, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		id := fmt.Sprintf("%s-%d", ns, n)
+		body := map[string]any{"namespace": ns, "vectors": []record{{ID: id, Values: make8(n), Metadata: map[string]any{"n": float64(n)}}}}
+		for ctx.Err() == nil {
+			err := dialShortly(p.nodes.server(at)).once(id).index("l2").call(ctx, http.MethodPost, "/vectors/upsert", body, nil)
+			if err == nil {
+				p.ackedOne(ns, id)
+				break
+			}
+			p.fault(err)
+			at++
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func make8(n int) []float32 { return []float32{float32(n + 1), 1, 1, 1, 1, 1, 1, 1} }
+
+func (p *pulses) ackedOne(ns, id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.acked[ns] = append(p.acked[ns], id)
+	p.writes.note(ns, time.Now())
+}
+
+// fault keeps refusals that no fault explains.
+func (p *pulses) fault(err error) {
+	var no *refused
+	if errors.As(err, &no) && !no.unknown() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.faults = append(p.faults, err)
+	}
+}
+
+// read asks again and again, of whatever replica.
+func (p *pulses) read(ctx context.Context, ns string, at int) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	body := map[string]any{"namespace": ns, "topK": 3, "vector": make8(1)}
+	for {
+		err := dialShortly(p.nodes.server(at)).reading("any").index("l2").call(ctx, http.MethodPost, "/query", body, nil)
+		if err == nil {
+			p.mu.Lock()
+			p.reads.note(ns, time.Now())
+			p.mu.Unlock()
+		} else {
+			p.fault(err)
+			at++
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// dialShortly is dial for a client that soon asks elsewhere.
+func dialShortly(s *server) conn {
+	return conn{url: s.url, http: pulseClient}
+}
+
+var pulseClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}, Timeout: 5 * time.Second}
+
+// lap ends the time around one kill.
+func (p *pulses) lap() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.writes.end()
+	p.reads.end()
+}
+
+func (p *pulses) stop(t *testing.T) {
+	t.Helper()
+	p.cancel()
+	p.done.Wait()
+	require.Empty(t, p.faults)
+}
+
+// check looks whether each acknowledged record is there.
+func (p *pulses) check(ctx context.Context, c conn) error {
+	for ns, ids := range p.acked {
+		seen := state{}
+		for part := range slices.Chunk(ids, fetchMost) {
+			if err := c.index("l2").fetch(ctx, ns, part, seen); err != nil {
+				return err
+			}
+		}
+		if len(seen) != len(ids) {
+			return fmt.Errorf("%s: %d records were acknowledged, %d are there", ns, len(ids), len(seen))
+		}
+	}
+	return nil
+}
+
+func (p *pulses) report(t *testing.T) {
+	n := 0
+	for _, ids := range p.acked {
+		n += len(ids)
+	}
+	require.Greater(t, n, 20*pulsing, "so few writes prove nothing")
+	t.Logf("%d writes acknowledged beside the fleet's", n)
+	t.Logf("longest time without an acknowledged write, by namespace and kill: %v", &p.writes)
+	t.Logf("longest time without an answer at consistency any: %v", &p.reads)
+}
