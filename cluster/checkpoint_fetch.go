@@ -52,11 +52,13 @@ type stagedReplica struct {
 	dir      string
 	manifest *engine.Manifest
 	mark     checkpointMark
+	number   uint64 // of the incarnation that it has become
 }
 
 // fetch gets a checkpoint of a shard, of at least entry least, from a node that has one, into the directory dir. What an
-// earlier attempt left there is used again. After an error the same call goes on where it was.
-func (f *checkpointFetcher) fetch(ctx context.Context, from string, shard uint16, least uint64, dir string) (_ *stagedReplica, err error) {
+// earlier attempt left there is used again. accept looks at its place in the log before anything is transferred; nil: any
+// will do. After an error the same call goes on where it was.
+func (f *checkpointFetcher) fetch(ctx context.Context, from string, shard uint16, least uint64, dir string, accept func(*checkpointMark) error) (_ *stagedReplica, err error) {
 	select {
 	case f.slots <- struct{}{}:
 		defer func() { <-f.slots }()
@@ -69,10 +71,15 @@ func (f *checkpointFetcher) fetch(ctx context.Context, from string, shard uint16
 		return nil, err
 	}
 	defer t.end(ctx)
+	if accept != nil {
+		if err := accept(&t.mark); err != nil {
+			return nil, err
+		}
+	}
 	if err := t.stage(ctx, dir); err != nil {
 		return nil, err
 	}
-	return &stagedReplica{dir, t.manifest, t.mark}, nil
+	return &stagedReplica{dir: dir, manifest: t.manifest, mark: t.mark}, nil
 }
 
 // fetching is one transfer.
@@ -258,9 +265,9 @@ func removeOldIncarnations(data string, id uint16, current uint64) error {
 		return err
 	}
 	for _, name := range names {
-		number, isStaged := strings.CutSuffix(name, stagingSuffix)
+		number, suffix, _ := strings.Cut(name, ".")
 		n, err := strconv.ParseUint(number, 10, 64)
-		if err != nil || n > current || n == current && !isStaged {
+		if err != nil || n > current || n == current && suffix == "" {
 			continue
 		}
 		if err := dataFS.RemoveAll(filepath.Join(dir, name)); err != nil {

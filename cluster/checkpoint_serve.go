@@ -24,9 +24,10 @@ const (
 
 // What is asked by methodCheckpoint, the first byte of a request.
 const (
-	checkpointOpen  = 1 // shard u16, least index uv → token u64, mark, manifest
+	checkpointOpen  = 1 // shard uv, least index uv → token u64, mark, manifest
 	checkpointRead  = 2 // token u64, file uv, chunk uv → the chunk
 	checkpointClose = 3 // token u64 → nothing
+	checkpointOffer = 4 // shard uv, least index uv → nothing: the caller's log does not reach back to this node's replica
 )
 
 // checkpointServer hands out the files of this node's replicas.

@@ -112,7 +112,7 @@ func (n *checkpointNode) next() uint64 {
 // adopt fetches a checkpoint and starts from it.
 func (n *checkpointNode) adopt(from string) error {
 	next := n.next()
-	staged, err := n.fetch.fetch(n.t.Context(), from, checkpointShard, 0, stagingDir(n.dir, checkpointShard, next))
+	staged, err := n.fetch.fetch(n.t.Context(), from, checkpointShard, 0, stagingDir(n.dir, checkpointShard, next), nil)
 	if err != nil {
 		return err
 	}
@@ -245,14 +245,14 @@ func TestLaggingFollowerKeepsItsVote(t *testing.T) {
 	require.NoError(t, b.adopt("a"))
 	b.join(a, false)
 	old := b.shard.Load()
-	staged, err := b.fetch.fetch(t.Context(), "a", checkpointShard, 0, stagingDir(b.dir, checkpointShard, 2))
+	staged, err := b.fetch.fetch(t.Context(), "a", checkpointShard, 0, stagingDir(b.dir, checkpointShard, 2), nil)
 	require.NoError(t, err)
 	require.Equal(t, errs.FailedPrecondition, errs.KindOf(staged.mark.supersedes(old)), "its log reaches as far")
 
 	b.close()
 	a.write(300, 900)
 	require.NoError(t, a.shard.Load().group.trim(64<<10))
-	staged, err = b.fetch.fetch(t.Context(), "a", checkpointShard, 0, stagingDir(b.dir, checkpointShard, 2))
+	staged, err = b.fetch.fetch(t.Context(), "a", checkpointShard, 0, stagingDir(b.dir, checkpointShard, 2), nil)
 	require.NoError(t, err)
 	o := b.options(false)
 	o.dir = raftDir(shardDir(b.dir, checkpointShard, 1))
@@ -295,7 +295,7 @@ func TestInstallSurvivesPowerCuts(t *testing.T) {
 	var work sync.WaitGroup
 	work.Go(func() {
 		for next := uint64(1); ctx.Err() == nil; next++ {
-			staged, err := b.fetch.fetch(ctx, "a", checkpointShard, 0, stagingDir(b.dir, checkpointShard, next))
+			staged, err := b.fetch.fetch(ctx, "a", checkpointShard, 0, stagingDir(b.dir, checkpointShard, next), nil)
 			if err == nil {
 				err = staged.install(ctx, b.options(false), hardState{}, shardDir(b.dir, checkpointShard, next))
 			}
@@ -363,7 +363,7 @@ func TestTransferIsKilled(t *testing.T) {
 	for {
 		attempts++
 		reads = 0
-		got, err := b.fetch.fetch(t.Context(), "a", checkpointShard, 0, target)
+		got, err := b.fetch.fetch(t.Context(), "a", checkpointShard, 0, target, nil)
 		if err == nil {
 			chunks := 0
 			for i := range got.manifest.Files {
@@ -381,7 +381,7 @@ func TestTransferIsKilled(t *testing.T) {
 			a.server = newCheckpointServer(checkpointCluster, func(uint16) *shard { return a.shard.Load() }, 0, testLogger())
 		case 1:
 			network.cutBoth("a", "b")
-			_, err := b.fetch.fetch(t.Context(), "a", checkpointShard, 0, target)
+			_, err := b.fetch.fetch(t.Context(), "a", checkpointShard, 0, target, nil)
 			require.Equal(t, errs.Unavailable, errs.KindOf(err), "%v", err)
 			network.heal("a", "b")
 		}
@@ -452,21 +452,21 @@ func TestFetchRefuses(t *testing.T) {
 	a := newLeader(t, network, "a", 200)
 	b := newCheckpointNode(t, network, "b")
 	dir := stagingDir(b.dir, checkpointShard, 1)
-	_, err := b.fetch.fetch(t.Context(), "a", checkpointShard, 1<<40, dir)
+	_, err := b.fetch.fetch(t.Context(), "a", checkpointShard, 1<<40, dir, nil)
 	require.Equal(t, errs.Unavailable, errs.KindOf(err), "the source is not that far: %v", err)
 	b.fetch.cluster = "another"
-	_, err = b.fetch.fetch(t.Context(), "a", checkpointShard, 0, dir)
+	_, err = b.fetch.fetch(t.Context(), "a", checkpointShard, 0, dir, nil)
 	require.Equal(t, errs.Corrupt, errs.KindOf(err), "%v", err)
 	b.fetch.cluster = checkpointCluster
 	b.fetch.spare = 1 << 60
-	_, err = b.fetch.fetch(t.Context(), "a", checkpointShard, 0, dir)
+	_, err = b.fetch.fetch(t.Context(), "a", checkpointShard, 0, dir, nil)
 	require.Equal(t, errs.StorageFull, errs.KindOf(err), "%v", err)
 	a.close()
-	_, err = b.fetch.fetch(t.Context(), "a", checkpointShard, 0, dir)
+	_, err = b.fetch.fetch(t.Context(), "a", checkpointShard, 0, dir, nil)
 	require.Equal(t, errs.Unavailable, errs.KindOf(err), "%v", err)
 
 	empty := newCheckpointNode(t, network, "empty")
-	_, err = empty.fetch.fetch(t.Context(), "nobody", checkpointShard, 0, dir)
+	_, err = empty.fetch.fetch(t.Context(), "nobody", checkpointShard, 0, dir, nil)
 	require.Equal(t, errs.Unavailable, errs.KindOf(err), "%v", err)
 }
 

@@ -49,6 +49,9 @@ type Node struct {
 	trimmer *trimmer
 	aligner *aligner
 
+	checkpoints *checkpointServer
+	taker       *checkpointTaker
+
 	refresher refresher
 
 	ctx        context.Context // of all that runs in the background

@@ -93,6 +93,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 	n.peers.handle(methodMeta, n.whenOpen(n.answerMeta))
 	n.peers.handle(methodStatus, n.whenOpen(n.answerStatus))
 	n.peers.handle(methodConfirm, n.whenOpen(n.answerConfirm))
+	n.peers.handle(methodCheckpoint, n.whenOpen(n.answerCheckpoint))
 	n.registerVerbs()
 	switch {
 	case n.id.Joining && n.opts.Join == "":
@@ -160,6 +161,9 @@ func (n *Node) openGroups() error {
 			if i.State == replicaGone {
 				return removeReplica(dir)
 			}
+			if err := removeOldIncarnations(n.opts.Dir, id, i.Number); err != nil {
+				return err
+			}
 			o := n.groupOptions(shardName(id))
 			o.create = o.create || i.State == replicaMaking
 			sh, err := openShard(n.ctx, n.engine, id, dir, o)
@@ -189,6 +193,8 @@ func (n *Node) groupOptions(name string) groupOptions {
 func (n *Node) link(ctx context.Context, started time.Time) error {
 	n.meta.creator = newTenantCreator(n.ctx, n.changeMeta)
 	n.aligner = newAligner(n.meta.state, n.replicas, n.logger)
+	n.checkpoints = newCheckpointServer(n.id.ClusterID, n.replica, n.opts.CheckpointRate, n.logger)
+	n.taker = newCheckpointTaker(n)
 	n.opened.Store(true)
 	for _, g := range n.groups() {
 		if g.sole.Load() {
@@ -300,10 +306,16 @@ func (n *Node) Close() error {
 func (n *Node) close() error {
 	n.cancel() // no new snapshot, no flush on behalf of one
 	n.managing.Wait()
+	if n.taker != nil {
+		n.taker.close()
+	}
 	n.handOver()
 	var err error
 	if n.peers != nil {
 		err = n.peers.close()
+	}
+	if n.checkpoints != nil {
+		n.checkpoints.close()
 	}
 	groups := n.groups()
 	stopped := make([]raft.Future, len(groups))

@@ -28,15 +28,16 @@ type Options struct {
 	LogRetain   int64         // bytes of log kept per group before a marker is set; 0: 64 MiB
 	RaftTick    time.Duration // after which silence voters elect another leader; a single voter takes half of it; 0: 600 ms
 
-	PeerListen    string        // host:port for other nodes; empty: this node stays alone
-	PeerAdvertise string        // host:port where others reach it; empty: where it listens
-	PeerTLS       certs.Files   // needed where PeerListen is not loopback; zero: none
-	Join          string        // host:port of a member, for an empty directory
-	JoinToken     string        // from NewJoinToken of a member
-	URL           string        // where clients reach this node, for Info
-	Zone          string        // replicas of a shard are kept in different zones
-	Replicas      int           // of each shard: 1, 3 or 5; 0: 3 when there are three nodes, else 1. Noted by the first node of a cluster
-	ReplaceAfter  time.Duration // how long a node may be gone before its replicas are made elsewhere; 0: 10 min; negative: for ever
+	PeerListen     string        // host:port for other nodes; empty: this node stays alone
+	PeerAdvertise  string        // host:port where others reach it; empty: where it listens
+	PeerTLS        certs.Files   // needed where PeerListen is not loopback; zero: none
+	Join           string        // host:port of a member, for an empty directory
+	JoinToken      string        // from NewJoinToken of a member
+	URL            string        // where clients reach this node, for Info
+	Zone           string        // replicas of a shard are kept in different zones
+	Replicas       int           // of each shard: 1, 3 or 5; 0: 3 when there are three nodes, else 1. Noted by the first node of a cluster
+	CheckpointRate int64         // bytes per second in which this node hands out shards' files; 0: 64 MiB; negative: no limit
+	ReplaceAfter   time.Duration // how long a node may be gone before its replicas are made elsewhere; 0: 10 min; negative: for ever
 
 	network func(node string) peers // links of tests; nil: over TCP
 }
@@ -47,6 +48,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.SegmentSize, 8<<20)
 	setDefault(&o.LogRetain, 64<<20)
 	setDefault(&o.RaftTick, 600*time.Millisecond)
+	setDefault(&o.CheckpointRate, 64<<20)
 	setDefault(&o.ReplaceAfter, 10*time.Minute)
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -76,6 +76,8 @@ func (c *reconciler) step(ctx context.Context, s *state) error {
 		c.openWanted(s),
 		c.closeUnwanted(ctx, s),
 		c.settle(ctx, s),
+		n.offerCheckpoints(ctx),
+		n.taker.step(ctx),
 	)
 }
 
@@ -245,7 +247,12 @@ func (n *Node) closeReplica(sh *shard) error {
 	}
 	n.local.put(sh.id, nil)
 	err := errors.Join(sh.group.beginShutdown().Error(), sh.group.log.Close())
-	dir := shardDir(n.opts.Dir, sh.id, i.Number)
+	n.retire(sh, shardDir(n.opts.Dir, sh.id, i.Number))
+	return errs.Wrap(errs.KindOf(err), err, "close replica of shard %d", sh.id)
+}
+
+// retire closes the engine of a replica that was stopped, and removes its files, when nobody reads there any more.
+func (n *Node) retire(sh *shard, dir string) {
 	n.background.Go(func() {
 		select {
 		case <-time.After(retireAfter):
@@ -256,7 +263,6 @@ func (n *Node) closeReplica(sh *shard) error {
 			n.logger.Warn("removing a replica's files failed, the next start tries again", "shard", sh.id, "err", err)
 		}
 	})
-	return errs.Wrap(errs.KindOf(err), err, "close replica of shard %d", sh.id)
 }
 
 // removeReplica removes a replica's directory. It is renamed first: half a directory must not look like one.

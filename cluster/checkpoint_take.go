@@ -1,0 +1,239 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/croftdb/croft/internal/codec"
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// offerTimeout is how long a node may take to note an offer.
+const offerTimeout = time.Second
+
+// checkpointTaker gets the checkpoints that leaders offer to replicas of this node. Transfers run in the background; the
+// reconciler begins them and puts what they have brought into the replicas' places, since it alone opens and closes these.
+type checkpointTaker struct {
+	node    *Node
+	fetcher *checkpointFetcher
+	logger  *slog.Logger
+
+	mu      sync.Mutex
+	closed  bool
+	offers  map[uint16]offer
+	running map[uint16]bool
+	ready   map[uint16]*stagedReplica
+	work    sync.WaitGroup
+}
+
+// offer is a leader's word that its log does not reach back to a replica.
+type offer struct {
+	from  string
+	least uint64 // the entry that a checkpoint must reach
+}
+
+func newCheckpointTaker(n *Node) *checkpointTaker {
+	return &checkpointTaker{
+		node: n, fetcher: newCheckpointFetcher(n.id.ClusterID, n.peers, n.opts.DiskReserve), logger: n.logger,
+		offers: map[uint16]offer{}, running: map[uint16]bool{}, ready: map[uint16]*stagedReplica{},
+	}
+}
+
+// answerCheckpoint serves methodCheckpoint.
+func (n *Node) answerCheckpoint(ctx context.Context, from string, request, dst []byte) ([]byte, error) {
+	if err := n.checkCaller(from); err != nil {
+		return dst, err
+	}
+	if len(request) > 0 && request[0] == checkpointOffer {
+		r := codec.NewReader(request[1:])
+		id, least := uint16(r.Uvarint()), r.Uvarint()
+		if err := r.Done(); err != nil {
+			return dst, err
+		}
+		n.taker.note(id, offer{from, least})
+		return dst, nil
+	}
+	return n.checkpoints.answer(ctx, from, request, dst)
+}
+
+// note remembers an offer until the reconciler comes by. The latest one counts.
+func (t *checkpointTaker) note(id uint16, o offer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.offers[id] = o
+}
+
+// offerCheckpoints tells the nodes that the logs of groups led here do not reach back to. raft finds out again and again
+// for as long as that is so.
+func (n *Node) offerCheckpoints(ctx context.Context) error {
+	var errAll error
+	for _, sh := range n.replicas().sorted() {
+		if !sh.group.leads() {
+			continue
+		}
+		sh.group.behind.Range(func(key, _ any) bool {
+			node := key.(string)
+			sh.group.behind.Delete(node)
+			errAll = errors.Join(errAll, n.offerCheckpoint(ctx, sh, node))
+			return true
+		})
+	}
+	return errAll
+}
+
+func (n *Node) offerCheckpoint(ctx context.Context, sh *shard, node string) error {
+	first, err := sh.group.log.FirstIndex()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	defer cancel()
+	request := codec.AppendUvarint(codec.AppendUvarint([]byte{checkpointOffer}, uint64(sh.id)), first-min(first, 1))
+	_, err = n.peers.call(ctx, node, methodCheckpoint, request, nil)
+	return errs.Wrap(errs.KindOf(err), err, "offer node %s a checkpoint of %s", node, sh.group.name)
+}
+
+// step begins the transfers that were offered and puts those that have ended into place.
+func (t *checkpointTaker) step(ctx context.Context) error {
+	t.mu.Lock()
+	ready, offers := t.ready, t.offers
+	t.ready, t.offers = map[uint16]*stagedReplica{}, map[uint16]offer{}
+	t.mu.Unlock()
+	var errAll error
+	for _, id := range slices.Sorted(maps.Keys(ready)) {
+		errAll = errors.Join(errAll, t.node.adopt(ctx, id, ready[id]))
+	}
+	for id, o := range offers {
+		if sh := t.node.replica(id); sh != nil && ready[id] == nil {
+			t.begin(sh, o)
+		}
+	}
+	return errAll
+}
+
+// begin starts a transfer into the next incarnation of a replica, unless one is under way.
+func (t *checkpointTaker) begin(sh *shard, o offer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || t.running[sh.id] {
+		return
+	}
+	t.running[sh.id] = true
+	number := t.node.id.replicas()[sh.id].Number + 1
+	t.work.Go(func() {
+		r, err := t.take(t.node.ctx, sh, o, number)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.running, sh.id)
+		if err == nil {
+			t.ready[sh.id] = r
+		} else if t.node.ctx.Err() == nil {
+			t.logger.Warn("fetching a checkpoint failed, it goes on with the next offer", "shard", sh.id, "node", o.from, "err", err)
+		}
+	})
+}
+
+// take fetches a checkpoint and makes it a directory that only has to be named in node.json.
+func (t *checkpointTaker) take(ctx context.Context, sh *shard, o offer, number uint64) (*stagedReplica, error) {
+	n := t.node
+	t.logger.Info("fetching a checkpoint", "shard", sh.id, "node", o.from, "index", o.least)
+	r, err := t.fetcher.fetch(ctx, o.from, sh.id, o.least, stagingDir(n.opts.Dir, sh.id, number), func(m *checkpointMark) error { return m.supersedes(sh) })
+	if err != nil {
+		return nil, err
+	}
+	h, err := sh.group.log.hardState()
+	if err != nil {
+		return nil, err
+	}
+	dir := shardDir(n.opts.Dir, sh.id, number)
+	if err := removeReplica(dir); err != nil { // installed, and not named before a crash
+		return nil, err
+	}
+	r.number = number
+	return r, r.install(ctx, n.replicaOptions(sh.id), h, dir)
+}
+
+// replicaOptions are those of a replica that is there.
+func (n *Node) replicaOptions(id uint16) groupOptions {
+	o := n.groupOptions(shardName(id))
+	o.create = false
+	return o
+}
+
+// adopt puts an installed checkpoint into its replica's place: the old one votes until here, and from its last word on the
+// new one does. The commit point is node.json. An error after the old one has stopped poisons the node, which then starts
+// from whichever of the two is named.
+func (n *Node) adopt(ctx context.Context, id uint16, r *stagedReplica) error {
+	sh := n.replica(id)
+	if sh == nil || n.id.replicas()[id].Number+1 != r.number {
+		return nil // closed meanwhile; the next start removes the directory
+	}
+	if err := sh.group.beginShutdown().Error(); err != nil {
+		return err
+	}
+	if err := r.mark.supersedes(sh); err != nil {
+		return errors.Join(err, sh.group.resume(ctx))
+	}
+	err := n.replace(ctx, sh, r)
+	if err != nil {
+		n.fail.poison(fmt.Errorf("put a checkpoint into the place of %s: %w", sh.group.name, err))
+	}
+	return err
+}
+
+func (n *Node) replace(ctx context.Context, sh *shard, r *stagedReplica) error {
+	h, err := sh.group.log.hardState()
+	if err := errors.Join(err, sh.group.log.Close()); err != nil {
+		return err
+	}
+	old, dir := n.id.replicas()[sh.id].Number, shardDir(n.opts.Dir, sh.id, r.number)
+	o := n.replicaOptions(sh.id)
+	o.dir = raftDir(dir)
+	if err := noteHardState(o, h); err != nil {
+		return err
+	}
+	if err := n.noteReplica(sh.id, incarnation{r.number, replicaOpen}); err != nil {
+		return err
+	}
+	if err := sleep(ctx, o.lease()); err != nil {
+		return nil // the node is closing, and its next start opens the new replica
+	}
+	next, err := openShard(n.ctx, n.engine, sh.id, dir, o)
+	if err != nil {
+		return err
+	}
+	n.local.put(sh.id, next)
+	n.logger.Info("replica continues from a checkpoint", "shard", sh.id, "index", r.mark.index)
+	n.retire(sh, shardDir(n.opts.Dir, sh.id, old))
+	return nil
+}
+
+// close waits for the transfers, whose context has ended.
+func (t *checkpointTaker) close() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	t.work.Wait()
+}
+
+// resume starts raft again after it was stopped for nothing.
+func (g *group) resume(ctx context.Context) error {
+	if err := sleep(ctx, g.opts.lease()); err != nil {
+		return err
+	}
+	o := g.opts
+	o.restore = false
+	if err := g.run(&o); err != nil {
+		return fmt.Errorf("restart %s: %w", g.name, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = false
+	return nil
+}
