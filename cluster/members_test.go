@@ -27,13 +27,16 @@ type simCluster struct {
 }
 
 // inCluster runs test with a cluster of n nodes on which all shards have settled.
-func inCluster(t *testing.T, n int, test func(*simCluster)) {
+func inCluster(t *testing.T, n int, test func(*simCluster)) { inClusterWith(t, n, nil, test) }
+
+// inClusterWith is inCluster with options of its own.
+func inClusterWith(t *testing.T, n int, opts func(*Options), test func(*simCluster)) {
 	dirs := make([]string, n+2)
 	for i := range dirs {
 		dirs[i] = t.TempDir()
 	}
 	synctest.Test(t, func(t *testing.T) {
-		c := &simCluster{t: t, net: newMemoryNetwork(), dirs: dirs, nodes: make([]*Node, len(dirs))}
+		c := &simCluster{t: t, net: newMemoryNetwork(), dirs: dirs, nodes: make([]*Node, len(dirs)), opts: opts}
 		defer c.close()
 		for i := range n {
 			c.start(i)
@@ -209,6 +212,10 @@ func (c *simCluster) write(ix Index, ns string, xs ...int) {
 	for i, x := range xs {
 		recs[i] = record(c.t, x)
 	}
+	c.writeRecords(ix, ns, recs)
+}
+
+func (c *simCluster) writeRecords(ix Index, ns string, recs []engine.Record) {
 	c.until("a write is acknowledged", func() bool {
 		ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
 		defer cancel()

@@ -1,0 +1,119 @@
+package cluster
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/engine/metadata"
+)
+
+// fill writes so much that the logs of all shards are trimmed.
+func (c *simCluster) fill(ix Index, from int) (records uint64) {
+	long, err := metadata.Make(metadata.Field{Key: "text", Value: metadata.StringValue(strings.Repeat("x", 20_000))})
+	require.NoError(c.t, err)
+	before := map[uint16]uint64{}
+	for _, p := range c.any().meta.state().placed {
+		before[p.shard] = c.first(p.shard)
+	}
+	for i := range 40 {
+		for j := range 2 {
+			r := record(c.t, from+10*i+j)
+			r.Metadata = long
+			c.writeRecords(ix, fmt.Sprint("ns", i), []engine.Record{r})
+			records++
+		}
+	}
+	for id, was := range before {
+		c.until("the log is trimmed", func() bool { return c.first(id) > max(was, 2) })
+	}
+	return records
+}
+
+// first is the first entry in a shard's leader's log.
+func (c *simCluster) first(id uint16) uint64 {
+	sh := c.leader(id)
+	if sh == nil {
+		return 0
+	}
+	first, err := sh.group.log.FirstIndex()
+	require.NoError(c.t, err)
+	return first
+}
+
+// equalDigests compares all replicas by what their disks hold.
+func (c *simCluster) equalDigests(records uint64) {
+	c.t.Helper()
+	c.caughtUp(records)
+	for _, p := range c.any().meta.state().placed {
+		var want engine.Digest
+		for i, id := range p.replicas {
+			d, _, err := c.nodes[c.index(id)].replica(p.shard).engine.Digest(c.t.Context())
+			require.NoError(c.t, err)
+			if i == 0 {
+				want = d
+			}
+			require.Equal(c.t, want, d, "shard %d on node %s", p.shard, id)
+		}
+	}
+}
+
+func trimmedLogs(o *Options) { o.LogRetain = 64 << 10 }
+
+// TestNewReplicasGetCheckpoints lets nodes join a cluster whose logs no longer have everything.
+func TestNewReplicasGetCheckpoints(t *testing.T) {
+	inClusterWith(t, 1, trimmedLogs, func(c *simCluster) {
+		ix := createIndex(c.t, c.nodes[0], "i")
+		records := c.fill(ix, 0)
+		c.start(1)
+		c.start(2)
+		c.settle()
+		c.equalDigests(records)
+		for i := range 2 {
+			for id, inc := range c.nodes[1+i].id.replicas() {
+				require.EqualValues(c.t, 2, inc.Number, "shard %d came by its log: the test shows nothing", id)
+			}
+		}
+	})
+}
+
+// TestLaggingReplicasGetCheckpoints stops a node until the logs have moved on without it, twice: it comes back with what it
+// lacks, votes as before, and can be restarted.
+func TestLaggingReplicasGetCheckpoints(t *testing.T) {
+	inClusterWith(t, 3, trimmedLogs, func(c *simCluster) {
+		ix := createIndex(c.t, c.nodes[0], "i")
+		var records uint64
+		for round := range 2 {
+			c.kill(2)
+			records += c.fill(ix, 1000*round)
+			c.start(2)
+			c.settle()
+			c.equalDigests(records)
+			for id, inc := range c.nodes[2].id.replicas() {
+				require.EqualValues(c.t, 2+round, inc.Number, "shard %d", id)
+			}
+			for _, sh := range c.nodes[2].replicas() {
+				found, err := incarnations(c.dirs[2], sh.id)
+				require.NoError(c.t, err)
+				require.Contains(c.t, found, uint64(2+round))
+			}
+		}
+		c.stop(2)
+		c.start(2)
+		c.settle()
+		c.equalDigests(records)
+		for _, sh := range c.nodes[2].replicas() {
+			found, err := incarnations(c.dirs[2], sh.id)
+			require.NoError(c.t, err)
+			require.Equal(c.t, []uint64{3}, found, "what was replaced is gone")
+		}
+		c.kill(0) // the one that came back is needed now
+		c.write(ix, "ns0", 7777)
+		c.start(0)
+		c.settle()
+		c.equalDigests(records + 1)
+	})
+}
