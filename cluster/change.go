@@ -103,13 +103,13 @@ func (c *situation) known() bool {
 	return true
 }
 
-// caughtUp reports whether a replica lacks few entries.
+// caughtUp reports whether a replica lacks few entries, and those are in the leader's log.
 func (c *situation) caughtUp(node string) bool {
 	if node == c.self {
 		return true
 	}
 	o, ok := c.others[node]
-	return ok && o.Last+catchUp >= c.own.Last && o.Applied+catchUp >= c.own.Commit
+	return ok && !slices.Contains(c.own.Behind, node) && o.Last+catchUp >= c.own.Last && o.Applied+catchUp >= c.own.Commit
 }
 
 // canLose reports whether most of the voters that remain without node are there and caught up.

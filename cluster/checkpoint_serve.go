@@ -27,7 +27,7 @@ const (
 	checkpointOpen  = 1 // shard uv, least index uv → token u64, mark, manifest
 	checkpointRead  = 2 // token u64, file uv, chunk uv → the chunk
 	checkpointClose = 3 // token u64 → nothing
-	checkpointOffer = 4 // shard uv, least index uv → nothing: the caller's log does not reach back to this node's replica
+	checkpointOffer = 4 // shard uv, least index uv → where the replica stands uv (0: not so far), its term uv
 )
 
 // checkpointServer hands out the files of this node's replicas.

@@ -4,18 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"slices"
 	"sync"
-	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
 )
-
-// offerTimeout is how long a node may take to note an offer.
-const offerTimeout = time.Second
 
 // checkpointTaker gets the checkpoints that leaders offer to replicas of this node. Transfers run in the background; the
 // reconciler begins them and puts what they have brought into the replicas' places, since it alone opens and closes these.
@@ -50,16 +49,24 @@ func (n *Node) answerCheckpoint(ctx context.Context, from string, request, dst [
 	if err := n.checkCaller(from); err != nil {
 		return dst, err
 	}
-	if len(request) > 0 && request[0] == checkpointOffer {
-		r := codec.NewReader(request[1:])
-		id, least := uint16(r.Uvarint()), r.Uvarint()
-		if err := r.Done(); err != nil {
-			return dst, err
-		}
-		n.taker.note(id, offer{from, least})
-		return dst, nil
+	if len(request) == 0 || request[0] != checkpointOffer {
+		return n.checkpoints.answer(ctx, from, request, dst)
 	}
-	return n.checkpoints.answer(ctx, from, request, dst)
+	r := codec.NewReader(request[1:])
+	id, least := uint16(r.Uvarint()), r.Uvarint()
+	if err := r.Done(); err != nil {
+		return dst, err
+	}
+	sh := n.replica(id)
+	if sh == nil {
+		return dst, errs.New(errs.Unavailable, "%s has no replica here yet", shardName(id)).WithRetryAfter(retryLeader)
+	}
+	at := sh.group.marked.Load()
+	if at < least {
+		at = 0
+		n.taker.note(id, offer{from, least})
+	}
+	return codec.AppendUvarint(codec.AppendUvarint(dst, at), sh.group.raft().CurrentTerm()), nil
 }
 
 // note remembers an offer until the reconciler comes by. The latest one counts.
@@ -69,34 +76,52 @@ func (t *checkpointTaker) note(id uint16, o offer) {
 	t.offers[id] = o
 }
 
-// offerCheckpoints tells the nodes that the logs of groups led here do not reach back to. raft finds out again and again
-// for as long as that is so.
-func (n *Node) offerCheckpoints(ctx context.Context) error {
-	var errAll error
-	for _, sh := range n.replicas().sorted() {
-		if !sh.group.leads() {
-			continue
-		}
-		sh.group.behind.Range(func(key, _ any) bool {
-			node := key.(string)
-			sh.group.behind.Delete(node)
-			errAll = errors.Join(errAll, n.offerCheckpoint(ctx, sh, node))
-			return true
-		})
-	}
-	return errAll
+// openedMarker is what raft reads a marker by. It knows the place in memory where raft looks up, after it has sent the
+// marker to a replica, from which entry on that replica gets the log.
+type openedMarker struct {
+	io.ReadCloser
+	meta *raft.SnapshotMeta
 }
 
-func (n *Node) offerCheckpoint(ctx context.Context, sh *shard, node string) error {
-	first, err := sh.group.log.FirstIndex()
+// offerCheckpoint takes the place of sending a marker, which is what raft does for a replica that the log does not reach
+// back to. If the replica stands at a marker of its own that the log does reach, it has got its checkpoint, and raft is
+// told that it was installed, with that place: by itself raft would never again look where the replica is, and a marker
+// of this node's is never just where that one's is. Else the replica notes the offer, and raft asks again.
+func (g *group) offerCheckpoint(node string, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	first, err := g.log.FirstIndex()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	ctx, cancel := context.WithTimeout(g.opts.ctx, g.opts.tick)
 	defer cancel()
-	request := codec.AppendUvarint(codec.AppendUvarint([]byte{checkpointOffer}, uint64(sh.id)), first-min(first, 1))
-	_, err = n.peers.call(ctx, node, methodCheckpoint, request, nil)
-	return errs.Wrap(errs.KindOf(err), err, "offer node %s a checkpoint of %s", node, sh.group.name)
+	least := min(max(first, 1), args.LastLogIndex) // the entry before the next one is looked up in the log, or is the marker's
+	request := codec.AppendUvarint(codec.AppendUvarint([]byte{checkpointOffer}, uint64(g.opts.shard)), least)
+	b, err := g.opts.call(ctx, node, methodCheckpoint, request, nil)
+	if err != nil {
+		return err
+	}
+	r := codec.NewReader(b)
+	at, term := r.Uvarint(), r.Uvarint()
+	if err := r.Done(); err != nil {
+		return err
+	}
+	if at == 0 {
+		g.behind.Store(node, true)
+		return errs.New(errs.FailedPrecondition, "node %s needs a checkpoint of %s: the log does not reach back far enough", node, g.name)
+	}
+	g.behind.Delete(node)
+	if resp.Term = max(term, args.Term); term <= args.Term {
+		data.(*openedMarker).meta.Index = at
+		resp.Success = true
+	}
+	return nil
+}
+
+// forget drops an offer that was made to the replica before the present one.
+func (t *checkpointTaker) forget(id uint16) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.offers, id)
 }
 
 // step begins the transfers that were offered and puts those that have ended into place.
@@ -108,6 +133,7 @@ func (t *checkpointTaker) step(ctx context.Context) error {
 	var errAll error
 	for _, id := range slices.Sorted(maps.Keys(ready)) {
 		errAll = errors.Join(errAll, t.node.adopt(ctx, id, ready[id]))
+		t.forget(id)
 	}
 	for id, o := range offers {
 		if sh := t.node.replica(id); sh != nil && ready[id] == nil {

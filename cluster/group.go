@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"path/filepath"
@@ -50,6 +51,7 @@ type groupOptions struct {
 	create      bool // the group may be new
 	learner     bool // a new one begins with an empty log and waits for a leader to fill it
 	markers     bool // snapshots hold no data, so they are not sent to other replicas
+	shard       uint16
 	ctx         context.Context
 	call        func(ctx context.Context, to string, m method, request, dst []byte) ([]byte, error)
 	restore     bool // load the newest snapshot into the state machine on start
@@ -383,6 +385,15 @@ func openSnapshots(dir string, logger hclog.Logger) (snapshots, error) {
 		err = dataFS.SyncDir(dir)
 	}
 	return snapshots{store, filepath.Join(dir, "snapshots")}, err
+}
+
+// Open implements raft.SnapshotStore.
+func (s snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	meta, r, err := s.FileSnapshotStore.Open(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	return meta, &openedMarker{r, meta}, nil
 }
 
 // Create has written both files when it returns; what comes later changes their contents alone.

@@ -340,6 +340,10 @@ func (n *Node) close() error {
 	return err
 }
 
+// allCommitted reports whether a majority has all of this leader's log. Else a transfer may wait for a replica that is gone,
+// in a goroutine that never ends (hashicorp/raft #696).
+func (g *group) allCommitted() bool { return g.raft().CommitIndex() == g.raft().LastIndex() }
+
 // handOver gives the groups that this node leads to others, which spares them the wait until it is missed.
 func (n *Node) handOver() {
 	if n.fail.cause() != nil {
@@ -349,7 +353,7 @@ func (n *Node) handOver() {
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, g := range n.groups() {
-		if g.leads() && !g.sole.Load() {
+		if g.leads() && !g.sole.Load() && g.allCommitted() {
 			wg.Go(func() { _ = g.transfer(ctx, "") })
 		}
 	}

@@ -76,7 +76,6 @@ func (c *reconciler) step(ctx context.Context, s *state) error {
 		c.openWanted(s),
 		c.closeUnwanted(ctx, s),
 		c.settle(ctx, s),
-		n.offerCheckpoints(ctx),
 		n.taker.step(ctx),
 	)
 }
@@ -119,7 +118,8 @@ func (c *reconciler) settle(ctx context.Context, s *state) error {
 	for _, sh := range c.node.replicas().sorted() {
 		leads := sh.group.leads()
 		if leads && !c.led[sh.id] {
-			c.node.aligner.wake() // the leader before may not have got round to it
+			c.node.aligner.wake()   // the leader before may not have got round to it
+			sh.group.behind.Clear() // what an earlier term of this leader's has found out
 		}
 		c.led[sh.id] = leads
 		if leads && !c.asWanted(s, sh) {

@@ -38,7 +38,7 @@ func openShard(ctx context.Context, e *engine.Engine, id uint16, dir string, o g
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", o.name, err)
 	}
-	o.dir, o.markers = raftDir(dir), true
+	o.dir, o.markers, o.shard = raftDir(dir), true, id
 	o.fsm = &shardFSM{engine: es, ctx: ctx, fail: o.fail, name: o.name}
 	o.check = func(g *group) error {
 		last, err := g.log.LastIndex()

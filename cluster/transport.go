@@ -68,6 +68,5 @@ func (t *guarded) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, a
 	if !t.group.opts.markers {
 		return t.fullTransport.InstallSnapshot(id, target, args, resp, data)
 	}
-	t.group.behind.Store(string(id), true)
-	return errs.New(errs.FailedPrecondition, "node %s needs a checkpoint of %s: the log does not reach back far enough", id, t.group.name)
+	return t.group.offerCheckpoint(string(id), args, resp, data)
 }
