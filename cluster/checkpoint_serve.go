@@ -33,7 +33,8 @@ const (
 // checkpointServer hands out the files of this node's replicas.
 type checkpointServer struct {
 	replica  func(id uint16) *shard
-	cluster  string // id
+	offered  func(id uint16, o offer) // what other nodes offer
+	cluster  string                   // id
 	pace     *pacer
 	patience time.Duration
 	logger   *slog.Logger
@@ -53,9 +54,9 @@ type transfer struct {
 	timer      *time.Timer
 }
 
-func newCheckpointServer(cluster string, replica func(uint16) *shard, rate int64, logger *slog.Logger) *checkpointServer {
+func newCheckpointServer(cluster string, replica func(uint16) *shard, offered func(uint16, offer), rate int64, logger *slog.Logger) *checkpointServer {
 	return &checkpointServer{
-		replica: replica, cluster: cluster, pace: newPacer(rate), patience: transferPatience, logger: logger,
+		replica: replica, offered: offered, cluster: cluster, pace: newPacer(rate), patience: transferPatience, logger: logger,
 		open: map[uint64]*transfer{},
 	}
 }
@@ -86,10 +87,30 @@ func (c *checkpointServer) answer(ctx context.Context, from string, request, dst
 		}
 		c.end(token)
 		return dst, nil
+	case checkpointOffer:
+		shard, least := uint16(r.Uvarint()), r.Uvarint()
+		if err := r.Done(); err != nil {
+			return dst, err
+		}
+		return c.stand(shard, offer{from, least}, dst)
 	default:
 		return dst, errs.New(errs.FailedPrecondition, "this node does not know request %d of a checkpoint", op).
 			WithHint("let all nodes run the same version of croft")
 	}
+}
+
+// stand tells where this node's replica stands, and notes the offer if that is not far enough.
+func (c *checkpointServer) stand(id uint16, o offer, dst []byte) ([]byte, error) {
+	sh := c.replica(id)
+	if sh == nil {
+		return dst, errs.New(errs.Unavailable, "%s has no replica here yet", shardName(id)).WithRetryAfter(retryLeader)
+	}
+	at := sh.group.marked.Load()
+	if at < o.least {
+		at = 0
+		c.offered(id, o)
+	}
+	return codec.AppendUvarint(codec.AppendUvarint(dst, at), sh.group.raft().CurrentTerm()), nil
 }
 
 // begin makes a checkpoint that reaches entry least of the group's log, and holds it.

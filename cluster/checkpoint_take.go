@@ -49,24 +49,7 @@ func (n *Node) answerCheckpoint(ctx context.Context, from string, request, dst [
 	if err := n.checkCaller(from); err != nil {
 		return dst, err
 	}
-	if len(request) == 0 || request[0] != checkpointOffer {
-		return n.checkpoints.answer(ctx, from, request, dst)
-	}
-	r := codec.NewReader(request[1:])
-	id, least := uint16(r.Uvarint()), r.Uvarint()
-	if err := r.Done(); err != nil {
-		return dst, err
-	}
-	sh := n.replica(id)
-	if sh == nil {
-		return dst, errs.New(errs.Unavailable, "%s has no replica here yet", shardName(id)).WithRetryAfter(retryLeader)
-	}
-	at := sh.group.marked.Load()
-	if at < least {
-		at = 0
-		n.taker.note(id, offer{from, least})
-	}
-	return codec.AppendUvarint(codec.AppendUvarint(dst, at), sh.group.raft().CurrentTerm()), nil
+	return n.checkpoints.answer(ctx, from, request, dst)
 }
 
 // note remembers an offer until the reconciler comes by. The latest one counts.

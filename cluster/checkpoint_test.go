@@ -47,7 +47,7 @@ func newCheckpointNode(t testing.TB, network *memoryNetwork, id string) *checkpo
 	var err error
 	n.engine, err = engine.Open(engine.Options{Logger: testLogger(), GraphAbove: 1 << 20}) // a graph that grows would differ between checkpoints
 	require.NoError(t, err)
-	n.server = newCheckpointServer(checkpointCluster, func(uint16) *shard { return n.shard.Load() }, 0, testLogger())
+	n.server = n.newServer()
 	n.fetch = newCheckpointFetcher(checkpointCluster, n.peers, 0)
 	n.fetch.pause = time.Millisecond
 	n.peers.handle(methodCheckpoint, func(ctx context.Context, from string, request, dst []byte) ([]byte, error) {
@@ -63,11 +63,16 @@ func newCheckpointNode(t testing.TB, network *memoryNetwork, id string) *checkpo
 	return n
 }
 
+func (n *checkpointNode) newServer() *checkpointServer {
+	replica := func(uint16) *shard { return n.shard.Load() }
+	return newCheckpointServer(checkpointCluster, replica, func(uint16, offer) {}, 0, testLogger())
+}
+
 func (n *checkpointNode) options(create bool) groupOptions {
 	return groupOptions{
 		name: shardName(checkpointShard), identity: checkpointOwner(checkpointCluster, checkpointShard), node: raft.ServerID(n.id), create: create,
 		tick: 100 * time.Millisecond, segmentSize: 64 << 10, transports: n.peers, fail: newFailure(testLogger()),
-		append: &observed{}, grown: func() {}, logger: testLogger(),
+		append: &observed{}, grown: func() {}, logger: testLogger(), ctx: context.Background(), call: n.peers.call,
 	}
 }
 
@@ -378,7 +383,7 @@ func TestTransferIsKilled(t *testing.T) {
 		switch attempts % 3 {
 		case 0:
 			a.server.close()
-			a.server = newCheckpointServer(checkpointCluster, func(uint16) *shard { return a.shard.Load() }, 0, testLogger())
+			a.server = a.newServer()
 		case 1:
 			network.cutBoth("a", "b")
 			_, err := b.fetch.fetch(t.Context(), "a", checkpointShard, 0, target, nil)

@@ -193,8 +193,8 @@ func (n *Node) groupOptions(name string) groupOptions {
 func (n *Node) link(ctx context.Context, started time.Time) error {
 	n.meta.creator = newTenantCreator(n.ctx, n.changeMeta)
 	n.aligner = newAligner(n.meta.state, n.replicas, n.logger)
-	n.checkpoints = newCheckpointServer(n.id.ClusterID, n.replica, n.opts.CheckpointRate, n.logger)
 	n.taker = newCheckpointTaker(n)
+	n.checkpoints = newCheckpointServer(n.id.ClusterID, n.replica, n.taker.note, n.opts.CheckpointRate, n.logger)
 	n.opened.Store(true)
 	for _, g := range n.groups() {
 		if g.sole.Load() {
