@@ -171,8 +171,8 @@ func (c *reconciler) change(ctx context.Context, s *state, sh *shard, all map[st
 			now.others[id] = g
 		}
 	}
-	for _, node := range now.own.Behind {
-		if now.caughtUp(node) || !slices.Contains(slices.Concat(now.own.Voters, now.own.Learners), node) {
+	for _, node := range now.own.Behind { // those that are members are struck off when they have their checkpoint
+		if !slices.Contains(slices.Concat(now.own.Voters, now.own.Learners), node) {
 			sh.group.behind.Delete(node)
 		}
 	}
