@@ -222,7 +222,7 @@ func (p *callPool) connect(ctx context.Context) (*callConn, error) {
 	}
 	c := &callConn{conn: kept, into: make(chan []byte, 1), answers: make(chan callAnswer, 1), done: make(chan struct{})}
 	if !p.peers.spawn(c.read) {
-		kept.Close()
+		_ = kept.Close()
 		return nil, net.ErrClosed
 	}
 	return c, nil

@@ -187,7 +187,7 @@ func (p *memoryPeers) close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.groups {
-		t.Close()
+		_ = t.Close()
 	}
 	return nil
 }
@@ -198,7 +198,7 @@ func (p *memoryPeers) open(group string) raft.Transport {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if old := p.groups[group]; old != nil {
-		old.Close()
+		_ = old.Close()
 	}
 	p.groups[group] = t
 	return t

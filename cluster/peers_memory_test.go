@@ -23,9 +23,9 @@ func TestMemoryPeers(t *testing.T) {
 func inMemory(t *testing.T, test func(t *testing.T, n *memoryNetwork, a peers)) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newMemoryNetwork()
-		make := func(node string) peers { return n.peers(node) }
-		a := started(t, make, "a", echo)
-		started(t, make, "b", echo)
+		build := func(node string) peers { return n.peers(node) }
+		a := started(t, build, "a", echo)
+		started(t, build, "b", echo)
 		test(t, n, a)
 	})
 }
@@ -100,9 +100,9 @@ func TestMemoryCutUnderWay(t *testing.T) {
 func TestMemoryDropUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newMemoryNetwork()
-		make := func(node string) peers { return n.peers(node) }
-		a := started(t, make, "a", nil)
-		started(t, make, "b", func(_ context.Context, _ string, _, dst []byte) ([]byte, error) {
+		build := func(node string) peers { return n.peers(node) }
+		a := started(t, build, "a", nil)
+		started(t, build, "b", func(_ context.Context, _ string, _, dst []byte) ([]byte, error) {
 			n.drop("b")
 			return dst, nil
 		})
@@ -111,7 +111,7 @@ func TestMemoryDropUnderWay(t *testing.T) {
 			require.Equal(t, errs.OutcomeUnknown, kind)
 		}
 		require.Zero(t, after, "the caller learns at once")
-		started(t, make, "b", echo)
+		started(t, build, "b", echo)
 		kind, _ = kindOfCall(t, a, "b", time.Minute)
 		require.Equal(t, kindFine, kind, "a node that was dropped may come back")
 	})

@@ -43,7 +43,7 @@ func (safeTrans) SetHeartbeatHandler(func(raft.RPC)) {}
 // Close implements raft.WithClose. raft's own leaves its connections open.
 func (t safeTrans) Close() error {
 	err := t.NetworkTransport.Close()
-	t.stream.Close()
+	_ = t.stream.Close()
 	return err
 }
 
@@ -82,7 +82,7 @@ func (s *raftStream) offer(conn net.Conn) {
 	select {
 	case s.accepted <- raftConn{c}:
 	default:
-		c.Close()
+		_ = c.Close()
 	}
 }
 

@@ -67,9 +67,9 @@ func (p *pipelines) closeAll() {
 
 // standsStill lets a follower refuse an append now and then while the leader has much to send. It reports whether
 // replication to that follower ended for good, although both live and the leader leads.
-func standsStill(t *testing.T, make newPeers, rounds int) bool {
+func standsStill(t *testing.T, build newPeers, rounds int) bool {
 	logs := map[string]*refusingLog{}
-	trio := newTrioWith(t, make, func(node string, s *raft.InmemStore) raft.LogStore {
+	trio := newTrioWith(t, build, func(node string, s *raft.InmemStore) raft.LogStore {
 		logs[node] = &refusingLog{InmemStore: s}
 		return logs[node]
 	})
@@ -133,12 +133,12 @@ func TestReplicationGoesOnAfterRefusals(t *testing.T) {
 		n := newTCPNetwork(t, nil)
 		var made pipelines
 		defer made.closeAll() // or raft would never stop
-		make := func(node string) peers {
+		build := func(node string) peers {
 			p := n.peers(node).(*tcpPeers)
 			p.inFlight = raft.DefaultMaxRPCsInFlight
 			return pipelined{p, &made}
 		}
-		require.True(t, standsStill(t, make, 100), "raft is mended: look again at raftInFlight")
+		require.True(t, standsStill(t, build, 100), "raft is mended: look again at raftInFlight")
 	})
 	t.Run("ours", func(t *testing.T) {
 		require.False(t, standsStill(t, newTCPNetwork(t, nil).peers, 20))

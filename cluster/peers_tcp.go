@@ -166,10 +166,10 @@ func (p *tcpPeers) open(group string) raft.Transport {
 	p.groups[group] = t
 	p.mu.Unlock()
 	if again {
-		old.Close()
+		_ = old.Close()
 	}
 	if closed {
-		t.Close()
+		_ = t.Close()
 	}
 	return t
 }
@@ -213,7 +213,7 @@ func (p *tcpPeers) accept() {
 		}
 		if p.hellos.Add(1) > maxHellos || !p.spawn(func() { p.greet(c) }) {
 			p.hellos.Add(-1)
-			c.Close()
+			_ = c.Close()
 		}
 	}
 }

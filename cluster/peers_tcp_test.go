@@ -638,7 +638,7 @@ func BenchmarkCall(b *testing.B) {
 	for _, size := range []int{100, 8 << 10, 1 << 20} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			addrs := map[string]string{}
-			make := func(node string) *tcpPeers {
+			build := func(node string) *tcpPeers {
 				p, err := newTCPPeers(tcpOptions{
 					listen: "127.0.0.1:0", node: node, cluster: func() string { return "c" }, logger: testLogger(),
 					resolve: func(node string) (string, bool) { return addrs[node], true },
@@ -652,7 +652,7 @@ func BenchmarkCall(b *testing.B) {
 				b.Cleanup(func() { p.close() })
 				return p
 			}
-			a, _ := make("a"), make("b")
+			a, _ := build("a"), build("b")
 			request := bytes.Repeat([]byte{1}, size)
 			b.SetBytes(int64(2 * size))
 			b.ReportAllocs()

@@ -23,7 +23,7 @@ type newPeers func(node string) peers
 
 // testPeers is what every implementation of peers must do.
 func testPeers(t *testing.T, network func(t *testing.T) newPeers) {
-	for name, test := range map[string]func(t *testing.T, make newPeers){
+	for name, test := range map[string]func(t *testing.T, build newPeers){
 		"answers":            testAnswers,
 		"errors":             testErrors,
 		"by address":         testByAddress,
@@ -41,8 +41,8 @@ func testPeers(t *testing.T, network func(t *testing.T) newPeers) {
 }
 
 // started makes and starts the links of a node whose method 1 is h.
-func started(t *testing.T, make newPeers, node string, h handler) peers {
-	p := make(node)
+func started(t *testing.T, build newPeers, node string, h handler) peers {
+	p := build(node)
 	if h != nil {
 		p.handle(methodStatus, h)
 	}
@@ -55,9 +55,9 @@ func echo(_ context.Context, from string, request, dst []byte) ([]byte, error) {
 	return append(append(append(dst, from...), ':'), request...), nil
 }
 
-func testAnswers(t *testing.T, make newPeers) {
-	a := started(t, make, "a", echo)
-	b := started(t, make, "b", echo)
+func testAnswers(t *testing.T, build newPeers) {
+	a := started(t, build, "a", echo)
+	b := started(t, build, "b", echo)
 	for i := range 3 {
 		request := fmt.Appendf(nil, "question %d", i)
 		dst := []byte("before ")
@@ -70,10 +70,10 @@ func testAnswers(t *testing.T, make newPeers) {
 	require.Equal(t, "b:", string(got))
 }
 
-func testErrors(t *testing.T, make newPeers) {
+func testErrors(t *testing.T, build newPeers) {
 	var answer error
-	a := started(t, make, "a", nil)
-	started(t, make, "b", func(context.Context, string, []byte, []byte) ([]byte, error) { return nil, answer })
+	a := started(t, build, "a", nil)
+	started(t, build, "b", func(context.Context, string, []byte, []byte) ([]byte, error) { return nil, answer })
 
 	answer = errs.New(errs.QuotaExceeded, "too many").WithHint("have fewer").WithRetryAfter(3 * time.Second)
 	_, err := a.call(t.Context(), "b", methodStatus, nil, nil)
@@ -99,17 +99,17 @@ func testErrors(t *testing.T, make newPeers) {
 	require.NoError(t, err, "an error does not spoil the link")
 }
 
-func testByAddress(t *testing.T, make newPeers) {
-	a := started(t, make, "a", nil)
-	b := started(t, make, "b", echo)
+func testByAddress(t *testing.T, build newPeers) {
+	a := started(t, build, "a", nil)
+	b := started(t, build, "b", echo)
 	got, err := a.callAddr(t.Context(), b.addr(), methodStatus, []byte("x"), nil)
 	require.NoError(t, err)
 	require.Contains(t, string(got), ":x")
 }
 
-func testUnreached(t *testing.T, make newPeers) {
-	a := started(t, make, "a", nil)
-	make("b")                                                             // never started
+func testUnreached(t *testing.T, build newPeers) {
+	a := started(t, build, "a", nil)
+	build("b")                                                            // never started
 	soon, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond) // over TCP the connection is made, and no more
 	defer cancel()
 	_, err := a.call(soon, "b", methodStatus, nil, nil)
@@ -122,10 +122,10 @@ func testUnreached(t *testing.T, make newPeers) {
 	require.Equal(t, errs.Canceled, errs.KindOf(err), "not even tried: %v", err)
 }
 
-func testPatienceEnds(t *testing.T, make newPeers) {
-	a := started(t, make, "a", nil)
+func testPatienceEnds(t *testing.T, build newPeers) {
+	a := started(t, build, "a", nil)
 	deadlines := newQueue[bool]()
-	started(t, make, "b", func(ctx context.Context, _ string, _, dst []byte) ([]byte, error) {
+	started(t, build, "b", func(ctx context.Context, _ string, _, dst []byte) ([]byte, error) {
 		_, ok := ctx.Deadline()
 		deadlines.put(ok)
 		<-ctx.Done()
@@ -138,10 +138,10 @@ func testPatienceEnds(t *testing.T, make newPeers) {
 	require.True(t, deadlines.get(), "the handler knows the deadline")
 }
 
-func testCallerLeaves(t *testing.T, make newPeers) {
-	a := started(t, make, "a", nil)
+func testCallerLeaves(t *testing.T, build newPeers) {
+	a := started(t, build, "a", nil)
 	entered, ended := newQueue[bool](), newQueue[error]()
-	started(t, make, "b", func(ctx context.Context, _ string, _, dst []byte) ([]byte, error) {
+	started(t, build, "b", func(ctx context.Context, _ string, _, dst []byte) ([]byte, error) {
 		entered.put(true)
 		<-ctx.Done()
 		ended.put(ctx.Err())
@@ -154,9 +154,9 @@ func testCallerLeaves(t *testing.T, make newPeers) {
 	require.ErrorIs(t, ended.get(), context.Canceled)
 }
 
-func testCalleeLeaves(t *testing.T, make newPeers) {
-	a := started(t, make, "a", nil)
-	b := make("b")
+func testCalleeLeaves(t *testing.T, build newPeers) {
+	a := started(t, build, "a", nil)
+	b := build("b")
 	entered := newQueue[bool]()
 	b.handle(methodStatus, func(ctx context.Context, _ string, _, dst []byte) ([]byte, error) {
 		entered.put(true)
@@ -173,9 +173,9 @@ func testCalleeLeaves(t *testing.T, make newPeers) {
 	require.Equal(t, errs.Unavailable, errs.KindOf(err), "%v", err)
 }
 
-func testManyAtOnce(t *testing.T, make newPeers) {
-	a := started(t, make, "a", echo)
-	started(t, make, "b", echo)
+func testManyAtOnce(t *testing.T, build newPeers) {
+	a := started(t, build, "a", echo)
+	started(t, build, "b", echo)
 	var wg sync.WaitGroup
 	for i := range 32 {
 		wg.Go(func() {
@@ -193,17 +193,17 @@ func testManyAtOnce(t *testing.T, make newPeers) {
 	wg.Wait()
 }
 
-func testLarge(t *testing.T, make newPeers) {
-	a := started(t, make, "a", echo)
-	started(t, make, "b", echo)
+func testLarge(t *testing.T, build newPeers) {
+	a := started(t, build, "a", echo)
+	started(t, build, "b", echo)
 	request := bytes.Repeat([]byte("0123456789abcdef"), maxEntry/16)
 	got, err := a.call(t.Context(), "b", methodStatus, request, nil)
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(request, got[2:]))
 }
 
-func testRaftOverPeers(t *testing.T, make newPeers) {
-	trio := newTrio(t, make)
+func testRaftOverPeers(t *testing.T, build newPeers) {
+	trio := newTrio(t, build)
 	leader := trio.leader(nil)
 	require.NoError(t, leader.Apply([]byte("one"), 0).Error())
 	for _, r := range trio.rafts {
@@ -211,8 +211,8 @@ func testRaftOverPeers(t *testing.T, make newPeers) {
 	}
 }
 
-func testGroupOpenedAgain(t *testing.T, make newPeers) {
-	trio := newTrio(t, make)
+func testGroupOpenedAgain(t *testing.T, build newPeers) {
+	trio := newTrio(t, build)
 	leader := trio.leader(nil)
 	var other string
 	for id, r := range trio.rafts {
@@ -235,16 +235,16 @@ type trio struct {
 	log    func(node string, s *raft.InmemStore) raft.LogStore // what raft gets as its log
 }
 
-func newTrio(t *testing.T, make newPeers) *trio {
-	return newTrioWith(t, make, func(_ string, s *raft.InmemStore) raft.LogStore { return s })
+func newTrio(t *testing.T, build newPeers) *trio {
+	return newTrioWith(t, build, func(_ string, s *raft.InmemStore) raft.LogStore { return s })
 }
 
-func newTrioWith(t *testing.T, make newPeers, log func(string, *raft.InmemStore) raft.LogStore) *trio {
+func newTrioWith(t *testing.T, build newPeers, log func(string, *raft.InmemStore) raft.LogStore) *trio {
 	x := &trio{t: t, peers: map[string]peers{}, rafts: map[string]*raft.Raft{}, stores: map[string]*raft.InmemStore{}, log: log}
 	ids := []string{"a", "b", "c"}
 	var servers []raft.Server
 	for _, id := range ids {
-		x.peers[id] = started(t, make, id, nil)
+		x.peers[id] = started(t, build, id, nil)
 		x.stores[id] = raft.NewInmemStore()
 		servers = append(servers, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
 	}

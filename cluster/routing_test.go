@@ -353,17 +353,17 @@ func TestStaleRouteIsRefused(t *testing.T) {
 func TestBadRequestsAreRefused(t *testing.T) {
 	home, _, _ := twoNodes(t)
 	h := head{shard: 1, key: engine.Key{Index: 1}}
-	for m, make := range verbs {
+	for m, newVerb := range verbs {
 		for _, request := range [][]byte{nil, {9}, h.append(nil), append(h.append(nil), 0xff, 0xff, 0xff)} {
-			_, err := home.answer(t.Context(), make(), request, nil)
+			_, err := home.answer(t.Context(), newVerb(), request, nil)
 			require.True(t, errs.Is(err, errs.Corrupt), "method %d, % x: %v", m, request, err)
 		}
 		missing := head{shard: 77}
-		v := make()
+		v := newVerb()
 		if apply, ok := v.(*applyVerb); ok {
 			apply.encoded = []byte{0}
 		}
-		_, err := home.answer(t.Context(), make(), v.appendRequest(missing.append(nil)), nil)
+		_, err := home.answer(t.Context(), newVerb(), v.appendRequest(missing.append(nil)), nil)
 		require.True(t, errs.Is(err, errs.Unavailable), "method %d: %v", m, err)
 	}
 }

@@ -48,9 +48,9 @@ var verbs = map[method]func() verb{
 
 // registerVerbs answers the other nodes' requests.
 func (n *Node) registerVerbs() {
-	for m, make := range verbs {
+	for m, newVerb := range verbs {
 		n.peers.handle(m, func(ctx context.Context, _ string, request, dst []byte) ([]byte, error) {
-			return n.answer(ctx, make(), request, dst)
+			return n.answer(ctx, newVerb(), request, dst)
 		})
 	}
 	n.peers.handle(methodRefresh, n.answerRefresh)

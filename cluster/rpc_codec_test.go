@@ -217,11 +217,11 @@ func FuzzVerbs(f *testing.F) {
 	f.Fuzz(func(t *testing.T, m byte, b []byte, request bool) {
 		var h head
 		h.read(codec.NewReader(b))
-		make, ok := verbs[method(m)]
+		newVerb, ok := verbs[method(m)]
 		if !ok {
 			return
 		}
-		v, again := make(), make()
+		v, again := newVerb(), newVerb()
 		read, write := verb.readAnswer, verb.appendAnswer
 		if request {
 			read, write = verb.readRequest, verb.appendRequest

@@ -22,8 +22,6 @@ type loopback struct{ node raft.ServerID }
 
 var _ peers = loopback{}
 
-func newAlone(node string) loopback { return loopback{raft.ServerID(node)} }
-
 func (l loopback) open(string) raft.Transport {
 	_, t := raft.NewInmemTransport(raft.ServerAddress(l.node))
 	return t

@@ -41,6 +41,9 @@ type demoNodeState struct {
 
 const demoStateName = "demo.json"
 
+// demoPatience is how long a demo may take to do what it is told: a node has to be ready again.
+const demoPatience = 2 * time.Minute
+
 // saveLocked writes the state file, once there is a control address to tell.
 func (c *demoCluster) saveLocked() error {
 	if c.control.Control == "" {
@@ -86,7 +89,7 @@ func (a *app) openControl(c *demoCluster) (shut func(), err error) {
 	}()
 	return func() {
 		cancel()
-		srv.Close()
+		_ = srv.Close()
 		<-served
 		dropNote()
 		_ = os.Remove(filepath.Join(c.dir, demoStateName)) // a kept directory has no demo any more
@@ -214,7 +217,7 @@ func (a *app) callDemo(ctx context.Context, listen, dir, path string) (string, e
 		return "", errs.Wrap(errs.Corrupt, err, "read %s", demoStateName)
 	}
 	req.Header.Set("Authorization", state.Token)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := (&http.Client{Timeout: demoPatience}).Do(req)
 	if err != nil && ctx.Err() == nil {
 		return "", errs.New(errs.Unavailable, "the demo with process id %d does not answer: %w", state.PID, err).WithHint("start a new one with `croft demo`")
 	}

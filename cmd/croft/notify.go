@@ -15,7 +15,7 @@ func (a *app) notify(log *slog.Logger, state string) {
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"}) // @ stands for the abstract namespace
 	if err == nil {
 		_, err = conn.Write([]byte(state))
-		conn.Close()
+		_ = conn.Close()
 	}
 	if err != nil {
 		log.Warn("the service manager could not be told", "state", state, "err", err)

@@ -39,7 +39,7 @@ func Open(f Files, protocol string, logger *slog.Logger) (*Source, error) {
 	s := &Source{files: f, protocol: protocol, logger: logger}
 	seen, err := s.look()
 	if err != nil {
-		return nil, errs.Wrap(errs.Invalid, err, "read the certificates").(*errs.Error).
+		return nil, errs.New(errs.Invalid, "read the certificates: %w", err).
 			WithHint("`croft certs` makes certificates for a cluster")
 	}
 	s.seen = seen

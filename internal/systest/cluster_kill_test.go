@@ -50,7 +50,11 @@ func TestClusterKills(t *testing.T) {
 // restart starts a node that was killed.
 func (c *nodes) restart(t *testing.T, at int) {
 	t.Helper()
-	s := start(t, c.how[at])
+	s := launch(t, c.how[at])
+	if err := s.await(); err != nil { // a shard may be without a leader just then
+		require.NotEmpty(t, s.url, "%v", err)
+		eventually(t, "node is ready", s.readyz)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.servers[at] = s
