@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,13 +17,13 @@ import (
 type hangingLog struct {
 	raft.LogStore
 	clock *storeClock
-	well  chan struct{} // closed while the disk answers
+	well  atomic.Pointer[chan struct{}] // closed while the disk answers
 }
 
 func (l *hangingLog) StoreLogs(entries []*raft.Log) error {
 	l.clock.begin(storeAppend)
 	defer l.clock.end(storeAppend)
-	<-l.well
+	<-*l.well.Load()
 	return l.LogStore.StoreLogs(entries)
 }
 
@@ -54,7 +55,8 @@ func newWatched(t *testing.T) *watched {
 		well := make(chan struct{})
 		close(well)
 		w.groups[id] = g
-		w.logs[id] = &hangingLog{clock: &g.log.clock, well: well}
+		w.logs[id] = &hangingLog{clock: &g.log.clock}
+		w.logs[id].well.Store(&well)
 		w.dogs[id] = &watchdog{groups: func() []*group { return []*group{g} }, alone: func() bool { return false }, fail: newFailure(testLogger()), logger: testLogger()}
 	}
 	w.trio = newTrioWith(t, func(node string) peers { return watchedPeers{n.peers(node), w.groups[node]} },
@@ -78,7 +80,7 @@ func (w *watched) nodeOf(r *raft.Raft) string {
 func (w *watched) hang(leader *raft.Raft) (mend func()) {
 	id := w.nodeOf(leader)
 	well := make(chan struct{})
-	w.logs[id].well = well
+	w.logs[id].well.Store(&well)
 	leader.Apply([]byte("stuck"), 0)
 	return func() { close(well) }
 }
