@@ -312,12 +312,5 @@ func (p *pacer) wait(ctx context.Context, n int) error {
 	if pause <= 0 {
 		return nil
 	}
-	t := time.NewTimer(pause)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return sleep(ctx, pause)
 }

@@ -61,16 +61,13 @@ func TestFlushTakesWholeEntries(t *testing.T) {
 // storedState tells what records.db holds: the applied index and the version of the one partition.
 func storedState(t testing.TB, s *Shard) (applied, version uint64) {
 	err := s.kv.View(func(tx store.Tx) error {
-		v, err := tx.Get(bucketMeta, shardStateKey)
-		if err != nil {
-			return err
-		}
-		st, err := decodeShardState(v)
+		st, err := storedShardState(tx)
 		if err != nil {
 			return err
 		}
 		applied = st.Applied
-		if v, err = tx.Get(bucketPartitions, appendKey(nil, testKey(1, 1))); err != nil || v == nil {
+		v, err := tx.Get(bucketPartitions, appendKey(nil, testKey(1, 1)))
+		if err != nil || v == nil {
 			return err
 		}
 		h, err := decodeHead(v)

@@ -130,27 +130,11 @@ func TestPowerCut(t *testing.T) {
 	s, err := e.OpenShard(filepath.Join(disk.Dir(), "shard"))
 	require.NoError(t, err)
 
-	stop := make(chan struct{})
-	var writer sync.WaitGroup
-	seed := rng.Uint64()
-	writer.Go(func() {
-		rng := rand.New(rand.NewPCG(seed, 3))
-		for n := 0; ; n++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			i := log.add(mixed(rng, n))
-			if _, err := s.Apply(i, log.at(i)); err != nil {
-				t.Errorf("apply: %v", err)
-				return
-			}
-			if n%40 == 39 {
-				_, err := s.Flush(context.Background())
-				if err != nil {
-					t.Errorf("flush: %v", err)
-				}
+	stop := keepWriting(t, s, log, rng, func(n int) {
+		if n%40 == 39 {
+			_, err := s.Flush(context.Background())
+			if err != nil {
+				t.Errorf("flush: %v", err)
 			}
 		}
 	})
@@ -163,8 +147,30 @@ func TestPowerCut(t *testing.T) {
 		// All that the cut state has applied had been appended to the log before.
 		reopen(t, filepath.Join(dst, "shard"), log, log.len())
 	}
-	close(stop)
-	writer.Wait()
+	stop()
+}
+
+// keepWriting applies drawn commands until it is stopped, and calls then after each, with its number.
+func keepWriting(t *testing.T, s *Shard, log *writeLog, rng *rand.Rand, then func(n int)) (stop func()) {
+	done := make(chan struct{})
+	var writer sync.WaitGroup
+	rng = rand.New(rand.NewPCG(rng.Uint64(), 3))
+	writer.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			i := log.add(mixed(rng, n))
+			if _, err := s.Apply(i, log.at(i)); err != nil {
+				t.Errorf("apply: %v", err)
+				return
+			}
+			then(n)
+		}
+	})
+	return func() { close(done); writer.Wait() }
 }
 
 // reopen opens a shard as a crash left it, replays the log and compares.

@@ -29,11 +29,7 @@ func (s *Shard) Digest(ctx context.Context) (d Digest, applied uint64, err error
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer s.epochs.unpin(s.epochs.pin()) // no segment of the view is unmapped
 	err = s.kv.View(func(tx store.Tx) error {
-		v, err := tx.Get(bucketMeta, shardStateKey)
-		if err != nil {
-			return err
-		}
-		st, err := decodeShardState(v)
+		st, err := storedShardState(tx)
 		if err != nil {
 			return err
 		}

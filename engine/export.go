@@ -77,11 +77,7 @@ func (x *export) cut(ctx context.Context) error {
 }
 
 func (x *export) open(tx store.Tx) error {
-	v, err := tx.Get(bucketMeta, shardStateKey)
-	if err != nil {
-		return err
-	}
-	st, err := decodeShardState(v)
+	st, err := storedShardState(tx)
 	if err != nil {
 		return err
 	}

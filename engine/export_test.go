@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -71,25 +70,9 @@ func TestCheckpointIsOneEntry(t *testing.T) {
 	log := &writeLog{}
 	opts := Options{FlushBytes: 8 << 10, GraphAbove: 20, FlatBelow: 10, Logger: quiet()}
 	s := openAt(t, filepath.Join(t.TempDir(), "source"), opts)
-	stop := make(chan struct{})
-	var writer sync.WaitGroup
-	seed := rng.Uint64()
-	writer.Go(func() {
-		rng := rand.New(rand.NewPCG(seed, 3))
-		for n := 0; ; n++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			i := log.add(mixed(rng, n))
-			if _, err := s.Apply(i, log.at(i)); err != nil {
-				t.Errorf("apply: %v", err)
-				return
-			}
-			if n%50 == 49 {
-				upkeep(s)
-			}
+	stop := keepWriting(t, s, log, rng, func(n int) {
+		if n%50 == 49 {
+			upkeep(s)
 		}
 	})
 	var installed []*Shard
@@ -104,8 +87,7 @@ func TestCheckpointIsOneEntry(t *testing.T) {
 		readBack(t, got)
 		installed = append(installed, got)
 	}
-	close(stop)
-	writer.Wait()
+	stop()
 	want, applied, err := s.Digest(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, log.len(), applied)

@@ -268,11 +268,7 @@ func (rw *rewriting) commit(tx store.RW, nb newBlock) error {
 
 // commitState stores the next segment id; all else of the shard's state belongs to flushes.
 func (rw *rewriting) commitState(tx store.RW) error {
-	v, err := tx.Get(bucketMeta, shardStateKey)
-	if err != nil {
-		return err
-	}
-	st, err := decodeShardState(v)
+	st, err := storedShardState(tx)
 	if err != nil {
 		return err
 	}

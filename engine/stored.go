@@ -47,6 +47,15 @@ func (s *shardState) encode() []byte {
 	return codec.AppendUint64(b, uint64(s.OnceNow))
 }
 
+// storedShardState reads the state that the last flush stored.
+func storedShardState(tx store.Tx) (shardState, error) {
+	v, err := tx.Get(bucketMeta, shardStateKey)
+	if err != nil {
+		return shardState{}, err
+	}
+	return decodeShardState(v)
+}
+
 func decodeShardState(p []byte) (s shardState, err error) {
 	r := codec.NewReader(p)
 	if v := r.Byte(); v > recordsFormat {

@@ -133,7 +133,7 @@ func startPulses(t *testing.T, c *nodes, rate int) *pulses {
 func (p *pulses) write(ctx context.Context, ns string, at int, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for n := 0; ; n++ {
+	for n := 0; beat(ctx, tick); n++ {
 		id := fmt.Sprintf("%s-%d", ns, n)
 		body := map[string]any{"namespace": ns, "vectors": []record{{ID: id, Values: make8(n), Metadata: map[string]any{"n": float64(n)}}}}
 		for ctx.Err() == nil {
@@ -145,11 +145,16 @@ func (p *pulses) write(ctx context.Context, ns string, at int, every time.Durati
 			p.fault(err)
 			at++
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+	}
+}
+
+// beat waits for the next tick and reports whether to go on.
+func beat(ctx context.Context, tick *time.Ticker) bool {
+	select {
+	case <-tick.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -177,7 +182,7 @@ func (p *pulses) read(ctx context.Context, ns string, at int) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	body := map[string]any{"namespace": ns, "topK": 3, "vector": make8(1)}
-	for {
+	for beat(ctx, tick) {
 		err := dialShortly(p.nodes.server(at)).reading("any").index("l2").call(ctx, http.MethodPost, "/query", body, nil)
 		if err == nil {
 			p.mu.Lock()
@@ -186,11 +191,6 @@ func (p *pulses) read(ctx context.Context, ns string, at int) {
 		} else {
 			p.fault(err)
 			at++
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
 		}
 	}
 }
