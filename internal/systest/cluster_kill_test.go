@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ func TestClusterKills(t *testing.T) {
 	load := startPulses(t, c, setting(t, "CROFT_CLUSTER_WRITES", 300))
 	for kill := range kills {
 		at := rng.IntN(len(c.servers))
-		c.killWhileWriting(t, rng, fleet, at)
+		c.endWhileWriting(t, rng, fleet, at, c.server(at).kill)
 		c.restart(t, at)
 		c.awaitNear(t, at, 3, 100)
 		for i, s := range c.servers {
@@ -51,13 +52,19 @@ func TestClusterKills(t *testing.T) {
 func (c *nodes) restart(t *testing.T, at int) {
 	t.Helper()
 	s := launch(t, c.how[at])
-	if err := s.await(); err != nil { // a shard may be without a leader just then
-		require.NotEmpty(t, s.url, "%v", err)
-		eventually(t, "node is ready", s.readyz)
-	}
+	s.awaitAgain(t)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.servers[at] = s
+}
+
+// awaitAgain is await for a node that was there before: a shard may be without a leader just then.
+func (s *server) awaitAgain(t *testing.T) {
+	t.Helper()
+	if err := s.await(); err != nil {
+		require.NotEmpty(t, s.url, "%v", err)
+		eventually(t, "node is ready", s.readyz)
+	}
 }
 
 // server returns the process that a node is at the moment.
@@ -78,7 +85,8 @@ type pulses struct {
 	acked  map[string][]string // ids by namespace
 	faults []error
 	writes gaps
-	reads  gaps
+	reads  gaps // at consistency any
+	led    gaps // at consistency leader
 }
 
 // gaps are the longest times without a success, by namespace, of laps.
@@ -111,7 +119,19 @@ func (g *gaps) String() string {
 		return "none"
 	}
 	at := func(q float64) time.Duration { return all[int(q*float64(len(all)-1))].Round(time.Millisecond) }
-	return fmt.Sprintf("P50 %v, P90 %v, P99 %v, longest %v, of %d", at(0.5), at(0.9), at(0.99), at(1), len(all))
+	return fmt.Sprintf("P50 %v, P90 %v, P99 %v, longest %v, of %d; %s", at(0.5), at(0.9), at(0.99), at(1), len(all), histogram(all))
+}
+
+// histogram counts sorted durations by the bounds that they do not exceed.
+func histogram(sorted []time.Duration) string {
+	var b strings.Builder
+	for _, ms := range []int{50, 100, 200, 500, 1000, 1500, 2000, 3000, 5000} {
+		n, _ := slices.BinarySearch(sorted, time.Duration(ms)*time.Millisecond+1)
+		fmt.Fprintf(&b, "<=%dms %d, ", ms, n)
+		sorted = sorted[n:]
+	}
+	fmt.Fprintf(&b, "more %d", len(sorted))
+	return b.String()
 }
 
 const pulsing = 6 // namespaces
@@ -119,12 +139,13 @@ const pulsing = 6 // namespaces
 // startPulses begins to write so many records a second.
 func startPulses(t *testing.T, c *nodes, rate int) *pulses {
 	ctx, cancel := context.WithCancel(t.Context())
-	p := &pulses{nodes: c, cancel: cancel, acked: map[string][]string{}, writes: newGaps(), reads: newGaps()}
+	p := &pulses{nodes: c, cancel: cancel, acked: map[string][]string{}, writes: newGaps(), reads: newGaps(), led: newGaps()}
 	t.Cleanup(func() { cancel(); p.done.Wait() })
 	for i := range pulsing {
 		ns := fmt.Sprintf("pulse-%d", i)
 		p.done.Go(func() { p.write(ctx, ns, i, time.Second*pulsing/time.Duration(rate)) })
-		p.done.Go(func() { p.read(ctx, ns, i) })
+		p.done.Go(func() { p.read(ctx, ns, i, "any", &p.reads) })
+		p.done.Go(func() { p.read(ctx, ns, i+1, "leader", &p.led) })
 	}
 	return p
 }
@@ -177,16 +198,16 @@ func (p *pulses) fault(err error) {
 	}
 }
 
-// read asks again and again, of whatever replica.
-func (p *pulses) read(ctx context.Context, ns string, at int) {
+// read asks again and again.
+func (p *pulses) read(ctx context.Context, ns string, at int, consistency string, g *gaps) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	body := map[string]any{"namespace": ns, "topK": 3, "vector": make8(1)}
 	for beat(ctx, tick) {
-		err := dialShortly(p.nodes.server(at)).reading("any").index("l2").call(ctx, http.MethodPost, "/query", body, nil)
+		err := dialShortly(p.nodes.server(at)).reading(consistency).index("l2").call(ctx, http.MethodPost, "/query", body, nil)
 		if err == nil {
 			p.mu.Lock()
-			p.reads.note(ns, time.Now())
+			g.note(ns, time.Now())
 			p.mu.Unlock()
 		} else {
 			p.fault(err)
@@ -208,6 +229,7 @@ func (p *pulses) lap() {
 	defer p.mu.Unlock()
 	p.writes.end()
 	p.reads.end()
+	p.led.end()
 }
 
 func (p *pulses) stop(t *testing.T) {
@@ -242,4 +264,5 @@ func (p *pulses) report(t *testing.T) {
 	t.Logf("%d writes acknowledged beside the fleet's", n)
 	t.Logf("longest time without an acknowledged write, by namespace and kill: %v", &p.writes)
 	t.Logf("longest time without an answer at consistency any: %v", &p.reads)
+	t.Logf("longest time without an answer at consistency leader: %v", &p.led)
 }

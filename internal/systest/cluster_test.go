@@ -62,9 +62,19 @@ type nodes struct {
 // startNodes starts a first node and has others join it.
 func startNodes(t *testing.T, n int) *nodes {
 	t.Helper()
+	data := make([]string, n)
+	for i := range data {
+		data[i] = t.TempDir()
+	}
+	return startNodesOn(t, data...)
+}
+
+// startNodesOn is startNodes with the nodes' data directories.
+func startNodesOn(t *testing.T, data ...string) *nodes {
+	t.Helper()
 	c := &nodes{}
-	for i := range n {
-		how := setup{data: t.TempDir(), shards: 3, flags: []string{"--peer-listen", freeAddress(t)}}
+	for i, dir := range data {
+		how := setup{data: dir, shards: 3, flags: []string{"--peer-listen", freeAddress(t)}}
 		if i > 0 {
 			var ticket struct{ Token, Join string }
 			require.NoError(t, dial(c.servers[0]).call(t.Context(), http.MethodPost, "/v1/cluster/nodes", nil, &ticket))
@@ -162,7 +172,7 @@ func TestCluster(t *testing.T) {
 	}
 
 	killed := c.leading(t)
-	c.killWhileWriting(t, rng, fleet, killed)
+	c.endWhileWriting(t, rng, fleet, killed, c.servers[killed].kill)
 	for i, s := range c.servers {
 		if i != killed {
 			fleet.step(t, dial(s))
@@ -186,8 +196,9 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// killWhileWriting kills a node while clients write through the others, and returns when these take writes again.
-func (c *nodes) killWhileWriting(t *testing.T, rng *rand.Rand, fleet fleet, at int) {
+// endWhileWriting ends a node while clients write through another, and returns when the others take writes again, with the
+// number of writes that were acknowledged around the end.
+func (c *nodes) endWhileWriting(t *testing.T, rng *rand.Rand, fleet fleet, at int, end func()) (acked int) {
 	t.Helper()
 	through := c.servers[(at+1+rng.IntN(2))%3]
 	ctx, cancel := context.WithCancel(t.Context())
@@ -195,14 +206,16 @@ func (c *nodes) killWhileWriting(t *testing.T, rng *rand.Rand, fleet fleet, at i
 	before := fleet.acked()
 	wait := fleet.run(ctx, dial(through))
 	waitRandomly(c.servers[at], rng, 500*time.Millisecond)
-	c.servers[at].kill()
+	end()
 	time.AfterFunc(time.Duration(rng.Int64N(int64(time.Second))), cancel)
 	require.NoError(t, wait())
-	t.Logf("%d writes acknowledged around the kill", fleet.acked()-before)
+	acked = fleet.acked() - before
+	t.Logf("%d writes acknowledged around its end", acked)
 	eventually(t, "all is read without the node", func() error { return fleet.settle(t.Context(), dial(through)) })
 	for _, w := range fleet {
 		eventually(t, "writes without the node", func() error { return w.tryWrite(t.Context(), dial(through)) })
 	}
+	return acked
 }
 
 // tryWrite looks what became of the write before, and writes once.

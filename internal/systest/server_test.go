@@ -138,6 +138,9 @@ func (s *server) kill() {
 	<-s.exited
 }
 
+// freeze stops the server in its tracks: it neither does nor says anything more.
+func (s *server) freeze() { _ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGSTOP) }
+
 // terminate asks the server to stop in order, and does not wait.
 func (s *server) terminate() { _ = s.stdin.Close() }
 
