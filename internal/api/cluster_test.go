@@ -62,6 +62,9 @@ func TestMembership(t *testing.T) {
 	requireError(t, c.do("POST", "/v1/cluster/nodes?ttl=soon", ""), 400, "want a duration")
 	requireError(t, c.do("POST", "/v1/cluster/nodes?ttl=1s", ""), 400, "not between 1m0s and 168h0m0s")
 
+	requireError(t, c.do("POST", "/v1/cluster/nodes", `{"ttl":"5m"}`), 400, "takes no body")
+	c.ok("POST", "/v1/cluster/nodes", "{}")
+
 	n.address = "10.0.0.7:5180"
 	require.Contains(t, c.ok("POST", "/v1/cluster/nodes", "").get(t, "command"), "--peer-cert FILE")
 	n.address = ""

@@ -238,6 +238,9 @@ func (c *call) serve() (reply, error) {
 			return nil, err
 		}
 	}
+	if err := c.refuseBody(); err != nil {
+		return nil, err
+	}
 	if c.route.body {
 		buf := getBuffer()
 		defer func() { *buf = c.body; putBuffer(buf) }()
@@ -246,6 +249,18 @@ func (c *call) serve() (reply, error) {
 		}
 	}
 	return c.run()
+}
+
+// refuseBody refuses settings that would be passed over in silence. An empty object is what some clients send for nothing.
+func (c *call) refuseBody() error {
+	if c.route.body || c.r.Method != http.MethodPost || c.r.ContentLength <= int64(len("{}")) {
+		return nil
+	}
+	err := errs.New(errs.Invalid, "%s %s takes no body", c.r.Method, c.route.pattern)
+	if len(c.route.query) == 0 {
+		return err
+	}
+	return err.WithHint("put its settings in the address: ?%s=...", strings.Join(c.route.query, "=...&"))
 }
 
 // run waits for a place among the requests of the route's class and calls its handler. The place is taken after the
