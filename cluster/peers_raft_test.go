@@ -66,10 +66,11 @@ func (p *pipelines) closeAll() {
 }
 
 // standsStill lets a follower refuse an append now and then while the leader has much to send. It reports whether
-// replication to that follower ended for good, although both live and the leader leads.
+// replication to that follower ended for good, although both live and the leader leads: it has the patience to keep its place
+// on a busy machine.
 func standsStill(t *testing.T, build newPeers, rounds int) bool {
 	logs := map[string]*refusingLog{}
-	trio := newTrioWith(t, build, func(node string, s *raft.InmemStore) raft.LogStore {
+	trio := newTrioWith(t, 5*trioTick, build, func(node string, s *raft.InmemStore) raft.LogStore {
 		logs[node] = &refusingLog{InmemStore: s}
 		return logs[node]
 	})

@@ -232,15 +232,18 @@ type trio struct {
 	peers  map[string]peers
 	rafts  map[string]*raft.Raft
 	stores map[string]*raft.InmemStore
+	tick   time.Duration                                       // after which silence another is elected
 	log    func(node string, s *raft.InmemStore) raft.LogStore // what raft gets as its log
 }
 
+const trioTick = 200 * time.Millisecond
+
 func newTrio(t *testing.T, build newPeers) *trio {
-	return newTrioWith(t, build, func(_ string, s *raft.InmemStore) raft.LogStore { return s })
+	return newTrioWith(t, trioTick, build, func(_ string, s *raft.InmemStore) raft.LogStore { return s })
 }
 
-func newTrioWith(t *testing.T, build newPeers, log func(string, *raft.InmemStore) raft.LogStore) *trio {
-	x := &trio{t: t, peers: map[string]peers{}, rafts: map[string]*raft.Raft{}, stores: map[string]*raft.InmemStore{}, log: log}
+func newTrioWith(t *testing.T, tick time.Duration, build newPeers, log func(string, *raft.InmemStore) raft.LogStore) *trio {
+	x := &trio{t: t, peers: map[string]peers{}, rafts: map[string]*raft.Raft{}, stores: map[string]*raft.InmemStore{}, tick: tick, log: log}
 	ids := []string{"a", "b", "c"}
 	var servers []raft.Server
 	for _, id := range ids {
@@ -265,7 +268,7 @@ func (x *trio) open(id string) {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(id)
 	c.Logger = hclog.NewNullLogger()
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 200*time.Millisecond, 200*time.Millisecond, 100*time.Millisecond
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = x.tick, x.tick, x.tick/2
 	c.CommitTimeout = 10 * time.Millisecond
 	s := x.stores[id]
 	r, err := raft.NewRaft(c, discardFSM{}, x.log(id, s), s, raft.NewDiscardSnapshotStore(), x.peers[id].open("group"))

@@ -59,7 +59,7 @@ func newWatched(t *testing.T) *watched {
 		w.logs[id].well.Store(&well)
 		w.dogs[id] = &watchdog{groups: func() []*group { return []*group{g} }, alone: func() bool { return false }, fail: newFailure(testLogger()), logger: testLogger()}
 	}
-	w.trio = newTrioWith(t, func(node string) peers { return watchedPeers{n.peers(node), w.groups[node]} },
+	w.trio = newTrioWith(t, trioTick, func(node string) peers { return watchedPeers{n.peers(node), w.groups[node]} },
 		func(node string, s *raft.InmemStore) raft.LogStore {
 			w.logs[node].LogStore = s
 			return w.logs[node]
