@@ -1,8 +1,9 @@
 // Package vfs owns croft's access to files: one interface, FS, with a real disk (OS), a disk in memory that can be
-// cloned as after a power cut (Mem) and a wrapper that fails its Nth operation (Failing). It promises what each
-// method says is durable on return, and that all disks behave alike (package vfstest is the judge). Every package of
-// ours that touches a file calls it and takes the FS as an argument; bbolt and raft-wal, which open files
-// themselves, do not. It never retries, never hides an error and keeps no global state.
+// cloned as after a power cut (Mem), the disk of a simulated machine that crashes, hangs and fills up (Sim), and a
+// wrapper that fails its Nth operation (Failing). It promises what each method says is durable on return, and that all
+// disks behave alike (package vfstest is the judge). Every package of ours that touches a file calls it and takes the FS
+// as an argument; bbolt and raft-wal, which open files themselves, do not on the real disk. It never retries, never hides
+// an error and keeps no global state.
 package vfs
 
 import (

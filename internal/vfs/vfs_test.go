@@ -18,6 +18,11 @@ func TestConformance(t *testing.T) {
 			t.Cleanup(func() { require.Empty(t, m.Handles(), "left open") })
 			return m, "/data"
 		},
+		"sim": func(t *testing.T) (vfs.FS, string) {
+			s := vfs.NewSim()
+			t.Cleanup(func() { require.Empty(t, s.Handles(), "left open") })
+			return s, "/"
+		},
 		"failing": func(t *testing.T) (vfs.FS, string) {
 			m := vfs.NewMem()
 			return vfs.NewFailing(m), "/"
