@@ -392,15 +392,23 @@ func TestRotDoesNotSpread(t *testing.T) {
 
 // TestCheckpointNeedsRoom asks a disk for more than it has.
 func TestCheckpointNeedsRoom(t *testing.T) {
-	mem := vfs.NewMemSize(1 << 20)
-	s := newSubject(t, Options{InMemory: true, FS: mem, FlushBytes: 1 << 30, Logger: quiet()})
+	mem := vfs.NewMemSize(16 << 20)
+	s := newSubject(t, Options{InMemory: true, FS: mem, FlushBytes: 1 << 30, GraphAbove: 1 << 30, Logger: quiet()})
 	s.apply(&Command{Op: OpDefineIndex, Schema: Schema{ID: 1, Dim: 1, Metric: ann.Euclidean}})
 	c := &Command{Op: OpUpsert, Key: testKey(1, 1)}
 	for i := range 6000 {
 		c.Records = append(c.Records, Record{ID: fmt.Sprintf("%060d", i), Values: []float32{1}})
 	}
 	s.apply(c)
-	_, err := s.shard.Checkpoint(t.Context(), "test")
+	_, err := s.shard.Flush(t.Context())
+	require.NoError(t, err)
+	free, err := mem.Free("/")
+	require.NoError(t, err)
+	f, err := mem.Create("/others")
+	require.NoError(t, err)
+	require.NoError(t, f.Truncate(int64(free)-100_000))
+	require.NoError(t, f.Close())
+	_, err = s.shard.Checkpoint(t.Context(), "test")
 	require.Equal(t, errs.StorageFull, errs.KindOf(err), "%v", err)
 }
 

@@ -30,9 +30,9 @@ type Options struct {
 	IdleAfter time.Duration
 	// BuildThreads insert into graphs; default GOMAXPROCS, of which one pauses while queries run.
 	BuildThreads int
-	// FS is the disk for segments and checkpoints; default vfs.OS().
+	// FS is the disk; default vfs.OS(). The record store is on the real one unless InMemory is set.
 	FS vfs.FS
-	// InMemory keeps the record store in memory, for simulation: nothing survives Close.
+	// InMemory keeps the record store in memory and a journal of it on FS, for simulation: bbolt knows only the real disk.
 	InMemory bool
 	// Logger gets what happens in the background; default slog.Default().
 	Logger *slog.Logger

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -78,7 +77,7 @@ func (s *Shard) openStore() error {
 func openKV(fsys vfs.FS, path string, inMemory bool) (store.KV, error) {
 	o := store.Options{Buckets: bucketNames}
 	if inMemory {
-		kv, err := openMem(fsys, path, o)
+		kv, err := store.OpenMem(fsys, path, o)
 		if err != nil {
 			return nil, err // a nil *store.Mem in an interface would not be nil
 		}
@@ -89,18 +88,6 @@ func openKV(fsys vfs.FS, path string, inMemory bool) (store.KV, error) {
 		return nil, err
 	}
 	return kv, nil
-}
-
-// openMem makes a store in memory, of the checkpoint that was installed if there is one.
-func openMem(fsys vfs.FS, path string, o store.Options) (*store.Mem, error) {
-	b, err := vfs.ReadFile(fsys, path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return store.NewMem(o)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return store.LoadMem(b, o)
 }
 
 // create gives a new shard its identity.

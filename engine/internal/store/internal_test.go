@@ -17,6 +17,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/vfs"
 )
 
 func openTest(t testing.TB, path string) *Bolt {
@@ -128,7 +129,7 @@ func TestErrorOfFnDoesNotPoison(t *testing.T) {
 
 func TestDamagedValueIsTold(t *testing.T) {
 	s := openTest(t, newTestPath(t))
-	m, err := NewMem(Options{Buckets: []string{"a", "b"}})
+	m, err := OpenMem(vfs.NewMem(), "/records.db", Options{Buckets: []string{"a", "b"}})
 	require.NoError(t, err)
 	sealed := s.schema.seal(0, []byte("k"), []byte("value"))
 	damaged := map[string][]byte{
@@ -280,32 +281,4 @@ func TestManyPages(t *testing.T) {
 	}
 	require.NoError(t, s.Close())
 	openTest(t, path)
-}
-
-func TestMemCrashClone(t *testing.T) {
-	m, err := NewMem(Options{Buckets: []string{"a"}})
-	require.NoError(t, err)
-	putTest(t, m, "k", "old")
-	var clone *Mem
-	require.NoError(t, m.Update(func(rw RW) error {
-		require.NoError(t, rw.Put(0, []byte("k"), []byte("new")))
-		clone = m.CrashClone()
-		return nil
-	}))
-	v, err := getTest(clone, "k")
-	require.NoError(t, err)
-	require.Equal(t, "old", v)
-	putTest(t, clone, "k", "other")
-	v, err = getTest(m, "k")
-	require.NoError(t, err)
-	require.Equal(t, "new", v)
-
-	m.Poison(syscall.EIO)
-	_, err = getTest(m, "k")
-	require.ErrorIs(t, err, ErrPoisoned)
-	require.ErrorIs(t, err, syscall.EIO)
-	require.ErrorIs(t, m.Update(func(RW) error { panic("ran") }), ErrPoisoned)
-	v, err = getTest(m.CrashClone(), "k")
-	require.NoError(t, err)
-	require.Equal(t, "new", v)
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"io"
 	"sync"
 	"sync/atomic"
 
@@ -10,16 +9,19 @@ import (
 
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/vfs"
 )
 
-// Mem is the KV in memory: the twin of Bolt for simulations, with the same limits, checksums and isolation.
+// Mem is the KV in memory, with a journal on a disk: the twin of Bolt for simulations, whose disks bbolt cannot use. It
+// has the same limits, checksums, isolation and durability.
 type Mem struct {
-	schema *schema
-	write  sync.Mutex
-	users  sync.RWMutex // held shared by every call, so that Close can wait for them
-	closed bool         // guarded by users
-	poison atomic.Pointer[errs.Error]
-	state  atomic.Pointer[memState] // what was committed last
+	schema  *schema
+	journal *journal
+	write   sync.Mutex
+	users   sync.RWMutex // held shared by every call, so that Close can wait for them
+	closed  bool         // guarded by users
+	poison  atomic.Pointer[errs.Error]
+	state   atomic.Pointer[memState] // what was committed last
 }
 
 var _ KV = (*Mem)(nil)
@@ -37,78 +39,30 @@ type memItem struct{ key, sealed []byte }
 
 func memLess(a, b memItem) bool { return bytes.Compare(a.key, b.key) < 0 }
 
-// NewMem makes an empty store in memory. Only o.Buckets matters.
-func NewMem(o Options) (*Mem, error) {
+// OpenMem opens the store with its journal at path, or makes an empty one. Of o only Buckets matters. Kind Corrupt if the
+// file is something else, or of a store with other buckets.
+func OpenMem(disk vfs.FS, path string, o Options) (*Mem, error) {
 	o, err := o.prepared()
 	if err != nil {
 		return nil, err
 	}
+	m := &Mem{schema: newSchema(o.Buckets)}
 	st := &memState{}
 	for range o.Buckets {
 		st.trees = append(st.trees, btree.NewBTreeGOptions(memLess, btree.Options{NoLocks: true}))
 	}
-	return newMem(newSchema(o.Buckets), st), nil
-}
-
-// memMagic begins a copy of a store in memory: then for each bucket the number of its keys, and key and sealed value of
-// each, behind their lengths.
-const memMagic = "croftmem"
-
-// LoadMem makes a store of what Tx.Copy of another Mem with the same buckets wrote. Kind Corrupt if b is something else.
-func LoadMem(b []byte, o Options) (*Mem, error) {
-	m, err := NewMem(o)
-	if err != nil {
-		return nil, err
+	if m.journal, err = openJournal(disk, path, st); err != nil {
+		return nil, errs.Wrap(errs.KindOf(err), err, "open store %s", path)
 	}
-	t := &memTx{m.state.Load()}
-	r := codec.NewReader(b)
-	if string(r.Raw(len(memMagic))) != memMagic {
-		return nil, errs.New(errs.Corrupt, "not a copy of a store in memory")
-	}
-	for i := range t.trees {
-		for range r.Count(2) {
-			key, sealed := r.Bytes(), bytes.Clone(r.Bytes())
-			if err := t.put(Bucket(i), key, sealed); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return m, errs.Wrap(errs.Corrupt, r.Done(), "load store in memory")
-}
-
-func (t *memTx) copyTo(w io.Writer) error {
-	b := []byte(memMagic)
-	for _, tree := range t.trees {
-		b = codec.AppendUvarint(b, uint64(tree.Len()))
-		tree.Scan(func(it memItem) bool {
-			b = codec.AppendBytes(codec.AppendBytes(b, it.key), it.sealed)
-			return true
-		})
-	}
-	_, err := w.Write(b)
-	return errs.Wrap(errs.Internal, err, "copy store")
-}
-
-func newMem(sc *schema, st *memState) *Mem {
-	m := &Mem{schema: sc}
 	m.state.Store(st)
-	return m
-}
-
-// CrashClone returns a store with the state that was committed last, as a restart after a power cut would find it,
-// also when m is closed or poisoned. The two share nothing that changes.
-func (m *Mem) CrashClone() *Mem { return newMem(m.schema, m.state.Load()) }
-
-// Poison makes m refuse all later calls with err as the cause, as after a failed commit.
-func (m *Mem) Poison(err error) {
-	m.poison.CompareAndSwap(nil, poisoned("store in memory", err))
+	return m, nil
 }
 
 func (m *Mem) enter() error {
 	m.users.RLock()
 	if m.closed {
 		m.users.RUnlock()
-		return errs.New(errs.Unavailable, "store in memory is closed")
+		return errs.New(errs.Unavailable, "store %s is closed", m.journal.path)
 	}
 	if e := m.poison.Load(); e != nil {
 		m.users.RUnlock()
@@ -136,17 +90,28 @@ func (m *Mem) Update(fn func(RW) error) error {
 		return err
 	}
 	defer m.users.RUnlock()
-	next := m.state.Load().copy()
-	t := tx{schema: m.schema, raw: &memTx{memState: next}}
+	changes := &memTx{memState: m.state.Load().copy()}
+	t := tx{schema: m.schema, raw: changes}
 	defer func() { t.over = true }()
 	if err := fn(&t); err != nil {
 		return err
 	}
-	if e := m.poison.Load(); e != nil {
-		return e
+	return m.commit(changes)
+}
+
+// commit shows the changes to readers once they are durable.
+func (m *Mem) commit(t *memTx) error {
+	err := m.journal.commit(t)
+	if err == nil {
+		m.state.Store(t.memState)
+		return nil
 	}
-	m.state.Store(next)
-	return nil
+	kind := errs.OutcomeUnknown
+	if fullDisk(err) {
+		kind = errs.StorageFull
+	}
+	m.poison.CompareAndSwap(nil, poisoned("store "+m.journal.path, err))
+	return errs.New(kind, "commit to store %s: %w", m.journal.path, err).WithHint(poisonHint)
 }
 
 // Size implements KV.
@@ -163,8 +128,11 @@ func (m *Mem) Size() int64 {
 func (m *Mem) Close() error {
 	m.users.Lock()
 	defer m.users.Unlock()
+	if m.closed {
+		return nil
+	}
 	m.closed = true
-	return nil
+	return errs.Wrap(errs.Internal, m.journal.close(), "close store %s", m.journal.path)
 }
 
 func (s *memState) copy() *memState {
@@ -178,7 +146,10 @@ func (s *memState) copy() *memState {
 }
 
 // memTx is the raw transaction in memory.
-type memTx struct{ *memState }
+type memTx struct {
+	*memState
+	log []byte // changes, as the journal keeps them
+}
 
 func (t *memTx) get(b Bucket, key []byte) ([]byte, error) {
 	it, _ := t.trees[b].Get(memItem{key: key})
@@ -195,16 +166,24 @@ func (t *memTx) ascend(b Bucket, from []byte, fn func(k, sealed []byte) (bool, e
 }
 
 func (t *memTx) put(b Bucket, key, sealed []byte) error {
-	old, replaced := t.trees[b].Set(memItem{bytes.Clone(key), sealed})
-	t.bytes += int64(len(key) + len(sealed))
-	t.drop(old, replaced)
+	t.log = codec.AppendBytes(codec.AppendBytes(append(t.log, changePut, byte(b)), key), sealed)
+	t.set(b, key, sealed)
 	return nil
 }
 
 func (t *memTx) delete(b Bucket, key []byte) error {
-	t.drop(t.trees[b].Delete(memItem{key: key}))
+	t.log = codec.AppendBytes(append(t.log, changeDelete, byte(b)), key)
+	t.unset(b, key)
 	return nil
 }
+
+func (t *memTx) set(b Bucket, key, sealed []byte) {
+	old, replaced := t.trees[b].Set(memItem{bytes.Clone(key), sealed})
+	t.bytes += int64(len(key) + len(sealed))
+	t.drop(old, replaced)
+}
+
+func (t *memTx) unset(b Bucket, key []byte) { t.drop(t.trees[b].Delete(memItem{key: key})) }
 
 func (t *memTx) drop(old memItem, was bool) {
 	if was {

@@ -57,7 +57,7 @@ type Tx interface {
 	// Ascend calls fn for each key >= from in order until fn returns false or an error, which Ascend returns. Damage
 	// ends it with kind Corrupt. fn must not change the store.
 	Ascend(b Bucket, from []byte, fn func(k, v []byte) (more bool, err error)) error
-	// Copy writes this state as a whole to w, in the form that the same implementation opens (Open, LoadMem). Checksums
+	// Copy writes this state as a whole to w, in the form that the same implementation opens (Open, OpenMem). Checksums
 	// of values go along and are not looked at.
 	Copy(w io.Writer) error
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/croftdb/croft/engine/internal/store"
 	"github.com/croftdb/croft/engine/internal/store/storetest"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/vfs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,7 +38,7 @@ func TestBoltConforms(t *testing.T) {
 
 func TestMemConforms(t *testing.T) {
 	storetest.Run(t, func(t storetest.TB) store.KV {
-		kv, err := store.NewMem(options())
+		kv, err := store.OpenMem(vfs.NewMem(), "/records.db", options())
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, kv.Close()) })
 		return kv
@@ -54,7 +55,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		_, err := store.Open(filepath.Join(t.TempDir(), "x"), o)
 		require.ErrorContains(t, err, name)
 		require.Equal(t, errs.Invalid, errs.KindOf(err))
-		_, err = store.NewMem(o)
+		_, err = store.OpenMem(vfs.NewMem(), "/records.db", o)
 		require.ErrorContains(t, err, name)
 	}
 }
@@ -63,7 +64,7 @@ func TestOptionsAreChecked(t *testing.T) {
 func TestCopyIsTheView(t *testing.T) {
 	bolt, err := store.Open(filepath.Join(t.TempDir(), "records.db"), options())
 	require.NoError(t, err)
-	mem, err := store.NewMem(options())
+	mem, err := store.OpenMem(vfs.NewMem(), "/records.db", options())
 	require.NoError(t, err)
 	for name, kv := range map[string]store.KV{"bolt": bolt, "mem": mem} {
 		t.Run(name, func(t *testing.T) {
@@ -100,13 +101,11 @@ func TestCopyIsTheView(t *testing.T) {
 			require.NoError(t, got.Close())
 		})
 	}
-	_, err = store.LoadMem([]byte("croftmem\xff"), options())
-	require.Equal(t, errs.Corrupt, errs.KindOf(err), "%v", err)
 }
 
 func reopened(t *testing.T, kind string, b []byte) store.KV {
 	if kind == "mem" {
-		kv, err := store.LoadMem(b, options())
+		kv, err := store.OpenMem(journalOf(t, b), "/records.db", options())
 		require.NoError(t, err)
 		return kv
 	}
