@@ -17,16 +17,17 @@ import (
 // addressBook knows where nodes are reached. It is the metadata plane's list on disk: after a start, the metadata plane
 // knows nothing that was not in its last snapshot until its leader has been found, for which addresses are needed.
 type addressBook struct {
+	disk    vfs.FS
 	path    string
 	writing sync.Mutex
 	known   atomic.Pointer[map[string]string] // by node id; never changed
 }
 
 // openAddressBook reads the book in dir; there need not be one.
-func openAddressBook(dir string) (*addressBook, error) {
-	a := &addressBook{path: filepath.Join(dir, "peers.json")}
+func openAddressBook(disk vfs.FS, dir string) (*addressBook, error) {
+	a := &addressBook{disk: disk, path: filepath.Join(dir, "peers.json")}
 	known := map[string]string{}
-	b, err := vfs.ReadFile(dataFS, a.path)
+	b, err := vfs.ReadFile(disk, a.path)
 	if err == nil {
 		err = json.Unmarshal(b, &known)
 	}
@@ -51,7 +52,7 @@ func (a *addressBook) note(known map[string]string) error {
 		return nil
 	}
 	a.known.Store(&known)
-	return vfs.WriteAtomic(dataFS, a.path, func(w io.Writer) error { return json.NewEncoder(w).Encode(known) })
+	return vfs.WriteAtomic(a.disk, a.path, func(w io.Writer) error { return json.NewEncoder(w).Encode(known) })
 }
 
 // noteMembers takes over what the metadata plane says. A node alone keeps no book.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/engine/metadata"
+	"github.com/croftdb/croft/internal/vfs"
 )
 
 // fill writes until the logs of all shards have none of what was there before. A log that is held for a replica takes a
@@ -106,7 +107,7 @@ func TestLaggingReplicasGetCheckpoints(t *testing.T) {
 				require.EqualValues(c.t, 2+round, inc.Number, "shard %d", id)
 			}
 			for _, sh := range c.nodes[2].replicas() {
-				found, err := incarnations(c.dirs[2], sh.id)
+				found, err := incarnations(vfs.OS(), c.dirs[2], sh.id)
 				require.NoError(c.t, err)
 				require.Contains(c.t, found, uint64(2+round))
 			}
@@ -116,7 +117,7 @@ func TestLaggingReplicasGetCheckpoints(t *testing.T) {
 		c.settle()
 		c.equalDigests(records)
 		for _, sh := range c.nodes[2].replicas() {
-			found, err := incarnations(c.dirs[2], sh.id)
+			found, err := incarnations(vfs.OS(), c.dirs[2], sh.id)
 			require.NoError(c.t, err)
 			require.Equal(c.t, []uint64{3}, found, "what was replaced is gone")
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/vfs"
 )
 
 const (
@@ -32,6 +33,7 @@ const (
 // checkpointFetcher gets the files of replicas that this node lacks.
 type checkpointFetcher struct {
 	cluster string // id
+	disk    vfs.FS
 	peers   peers
 	spare   int64 // bytes of disk that must stay free
 	slots   chan struct{}
@@ -40,9 +42,9 @@ type checkpointFetcher struct {
 	parallel int // chunks of one checkpoint under way at the same time
 }
 
-func newCheckpointFetcher(cluster string, p peers, spare int64) *checkpointFetcher {
+func newCheckpointFetcher(cluster string, disk vfs.FS, p peers, spare int64) *checkpointFetcher {
 	return &checkpointFetcher{
-		cluster: cluster, peers: p, spare: max(spare, 0), slots: make(chan struct{}, transfersAtOnce), pause: time.Second,
+		cluster: cluster, disk: disk, peers: p, spare: max(spare, 0), slots: make(chan struct{}, transfersAtOnce), pause: time.Second,
 		parallel: fetchersAtOnce,
 	}
 }
@@ -129,13 +131,13 @@ func (t *fetching) end(ctx context.Context) {
 }
 
 func (t *fetching) stage(ctx context.Context, dir string) (err error) {
-	st, err := engine.OpenStaging(ctx, dataFS, dir, t.manifest)
+	st, err := engine.OpenStaging(ctx, t.disk, dir, t.manifest)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	chunks, bytes := st.Missing()
-	free, err := dataFS.Free(dir)
+	free, err := t.disk.Free(dir)
 	if err != nil {
 		return err
 	}
@@ -202,13 +204,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 // directory follows from dir. After a crash dir is there whole, or not at all.
 func (r *stagedReplica) install(ctx context.Context, o groupOptions, h hardState, dir string) error {
 	o.dir = raftDir(r.dir)
-	if err := dataFS.RemoveAll(o.dir); err != nil { // of an attempt that was cut short
+	if err := o.disk.RemoveAll(o.dir); err != nil { // of an attempt that was cut short
 		return err
 	}
 	if err := r.mark.write(o, h); err != nil {
 		return fmt.Errorf("write the raft files of %s: %w", o.name, err)
 	}
-	return engine.InstallCheckpoint(ctx, dataFS, r.dir, dir, r.manifest)
+	return engine.InstallCheckpoint(ctx, o.disk, r.dir, dir, r.manifest)
 }
 
 // stagingSuffix ends the name of a directory that is not a replica's yet.
@@ -216,12 +218,12 @@ const stagingSuffix = ".staged"
 
 // incarnations lists the replicas of a shard in a data directory, oldest first. Only the last one counts: it came to its
 // place by one rename, and those before it are what it took the place of.
-func incarnations(data string, id uint16) (found []uint64, err error) {
+func incarnations(disk vfs.FS, data string, id uint16) (found []uint64, err error) {
 	dir := filepath.Dir(shardDir(data, id, 0))
-	if there, err := existsDir(dir); err != nil || !there {
+	if there, err := existsDir(disk, dir); err != nil || !there {
 		return nil, err
 	}
-	names, err := dataFS.ReadDir(dir)
+	names, err := disk.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -234,8 +236,8 @@ func incarnations(data string, id uint16) (found []uint64, err error) {
 	return found, nil
 }
 
-func existsDir(dir string) (bool, error) {
-	info, err := dataFS.Stat(dir)
+func existsDir(disk vfs.FS, dir string) (bool, error) {
+	info, err := disk.Stat(dir)
 	if isMissing(err) {
 		return false, nil
 	}
@@ -245,8 +247,8 @@ func existsDir(dir string) (bool, error) {
 func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // currentIncarnation is the replica of a shard that counts: 1 if there is none yet.
-func currentIncarnation(data string, id uint16) (uint64, error) {
-	found, err := incarnations(data, id)
+func currentIncarnation(disk vfs.FS, data string, id uint16) (uint64, error) {
+	found, err := incarnations(disk, data, id)
 	if err != nil || len(found) == 0 {
 		return 1, err
 	}
@@ -255,9 +257,9 @@ func currentIncarnation(data string, id uint16) (uint64, error) {
 
 // removeOldIncarnations removes what is left of the replicas before the current one, and what was staged for their
 // places. What is staged for the next one stays: a transfer goes on with it.
-func removeOldIncarnations(data string, id uint16, current uint64) error {
+func removeOldIncarnations(disk vfs.FS, data string, id uint16, current uint64) error {
 	dir := filepath.Dir(shardDir(data, id, 0))
-	names, err := dataFS.ReadDir(dir)
+	names, err := disk.ReadDir(dir)
 	if isMissing(err) {
 		return nil
 	}
@@ -270,11 +272,11 @@ func removeOldIncarnations(data string, id uint16, current uint64) error {
 		if err != nil || n > current || n == current && suffix == "" {
 			continue
 		}
-		if err := dataFS.RemoveAll(filepath.Join(dir, name)); err != nil {
+		if err := disk.RemoveAll(filepath.Join(dir, name)); err != nil {
 			return err
 		}
 	}
-	return dataFS.SyncDir(dir)
+	return disk.SyncDir(dir)
 }
 
 // stagingDir is where the checkpoint is collected that becomes an incarnation.

@@ -153,7 +153,7 @@ func (m *checkpointMark) write(o groupOptions, h hardState) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	snaps, err := openSnapshots(o.dir, raftLogger(o.logger, o.name))
+	snaps, err := openSnapshots(o.disk, o.dir, raftLogger(o.logger, o.name))
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (m *checkpointMark) write(o groupOptions, h hardState) (err error) {
 	return m.writeMarker(snaps, o.node)
 }
 
-func (m *checkpointMark) writeMarker(snaps snapshots, node raft.ServerID) error {
+func (m *checkpointMark) writeMarker(snaps *snapshots, node raft.ServerID) error {
 	trans := loopback{node}.open("") // only asked how to write an address
 	sink, err := snaps.Create(1, m.index, m.term, m.configuration, m.configurationIndex, trans)
 	if err != nil {

@@ -39,7 +39,7 @@ type offer struct {
 
 func newCheckpointTaker(n *Node) *checkpointTaker {
 	return &checkpointTaker{
-		node: n, fetcher: newCheckpointFetcher(n.id.ClusterID, n.peers, n.opts.DiskReserve), logger: n.logger,
+		node: n, fetcher: newCheckpointFetcher(n.id.ClusterID, n.opts.disk, n.peers, n.opts.DiskReserve), logger: n.logger,
 		offers: map[uint16]offer{}, running: map[uint16]bool{}, ready: map[uint16]*stagedReplica{},
 	}
 }
@@ -161,7 +161,7 @@ func (t *checkpointTaker) take(ctx context.Context, sh *shard, o offer, number u
 		return nil, err
 	}
 	dir := shardDir(n.opts.Dir, sh.id, number)
-	if err := removeReplica(dir); err != nil { // installed, and not named before a crash
+	if err := removeReplica(n.opts.disk, dir); err != nil { // installed, and not named before a crash
 		return nil, err
 	}
 	r.number = number

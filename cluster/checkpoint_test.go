@@ -22,6 +22,7 @@ import (
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
 	"github.com/croftdb/croft/internal/faultdisk"
+	"github.com/croftdb/croft/internal/vfs"
 )
 
 // checkpointNode is a node with one replica of shard 3, or the place for one, on a network of its own.
@@ -48,7 +49,7 @@ func newCheckpointNode(t testing.TB, network *memoryNetwork, id string) *checkpo
 	n.engine, err = engine.Open(engine.Options{Logger: testLogger(), GraphAbove: 1 << 20}) // a graph that grows would differ between checkpoints
 	require.NoError(t, err)
 	n.server = n.newServer()
-	n.fetch = newCheckpointFetcher(checkpointCluster, n.peers, 0)
+	n.fetch = newCheckpointFetcher(checkpointCluster, vfs.OS(), n.peers, 0)
 	n.fetch.pause = time.Millisecond
 	n.peers.handle(methodCheckpoint, func(ctx context.Context, from string, request, dst []byte) ([]byte, error) {
 		if n.spoil != nil {
@@ -70,7 +71,7 @@ func (n *checkpointNode) newServer() *checkpointServer {
 
 func (n *checkpointNode) options(create bool) groupOptions {
 	return groupOptions{
-		name: shardName(checkpointShard), identity: checkpointOwner(checkpointCluster, checkpointShard), node: raft.ServerID(n.id), create: create,
+		disk: vfs.OS(), name: shardName(checkpointShard), identity: checkpointOwner(checkpointCluster, checkpointShard), node: raft.ServerID(n.id), create: create,
 		tick: 100 * time.Millisecond, segmentSize: 64 << 10, transports: n.peers, fail: newFailure(testLogger()),
 		append: &observed{}, grown: func() {}, logger: testLogger(), ctx: context.Background(), call: n.peers.call,
 	}
@@ -78,9 +79,9 @@ func (n *checkpointNode) options(create bool) groupOptions {
 
 // open starts the current incarnation of the replica.
 func (n *checkpointNode) open(create bool) {
-	current, err := currentIncarnation(n.dir, checkpointShard)
+	current, err := currentIncarnation(vfs.OS(), n.dir, checkpointShard)
 	require.NoError(n.t, err)
-	require.NoError(n.t, removeOldIncarnations(n.dir, checkpointShard, current))
+	require.NoError(n.t, removeOldIncarnations(vfs.OS(), n.dir, checkpointShard, current))
 	sh, err := openShard(context.Background(), n.engine, checkpointShard, shardDir(n.dir, checkpointShard, current), n.options(create))
 	require.NoError(n.t, err)
 	n.shard.Store(sh)
@@ -106,7 +107,7 @@ func (n *checkpointNode) stop() {
 
 // next is the incarnation that a checkpoint would become.
 func (n *checkpointNode) next() uint64 {
-	found, err := incarnations(n.dir, checkpointShard)
+	found, err := incarnations(vfs.OS(), n.dir, checkpointShard)
 	require.NoError(n.t, err)
 	if len(found) == 0 {
 		return 1
@@ -278,7 +279,7 @@ func TestLaggingFollowerKeepsItsVote(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []byte("z"), again.candidate)
 	require.EqualValues(t, 77, again.voteTerm)
-	left, err := incarnations(b.dir, checkpointShard)
+	left, err := incarnations(vfs.OS(), b.dir, checkpointShard)
 	require.NoError(t, err)
 	require.Equal(t, []uint64{2}, left, "the old one is gone")
 }
@@ -306,7 +307,7 @@ func TestInstallSurvivesPowerCuts(t *testing.T) {
 			}
 			if err == nil {
 				installed.Store(next)
-				err = removeOldIncarnations(b.dir, checkpointShard, next)
+				err = removeOldIncarnations(vfs.OS(), b.dir, checkpointShard, next)
 			}
 			if err != nil && ctx.Err() == nil {
 				t.Errorf("install %d: %v", next, err)
@@ -322,9 +323,9 @@ func TestInstallSurvivesPowerCuts(t *testing.T) {
 		least := installed.Load()
 		dst := filepath.Join(t.TempDir(), strconv.Itoa(i))
 		disk.Cut(rng, dst)
-		current, err := currentIncarnation(dst, checkpointShard)
+		current, err := currentIncarnation(vfs.OS(), dst, checkpointShard)
 		require.NoError(t, err)
-		found, err := incarnations(dst, checkpointShard)
+		found, err := incarnations(vfs.OS(), dst, checkpointShard)
 		require.NoError(t, err)
 		if least == 0 && len(found) == 0 {
 			continue
@@ -506,18 +507,18 @@ func FuzzMark(f *testing.F) {
 
 func TestIncarnations(t *testing.T) {
 	data := t.TempDir()
-	current, err := currentIncarnation(data, 5)
+	current, err := currentIncarnation(vfs.OS(), data, 5)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, current)
-	require.NoError(t, removeOldIncarnations(data, 5, 1))
+	require.NoError(t, removeOldIncarnations(vfs.OS(), data, 5, 1))
 	for _, name := range []string{"1", "2", "10", "2.staged", "10.staged", "11.staged", "x", "03"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(data, "shards", "5", name, "raft"), 0o700))
 	}
-	current, err = currentIncarnation(data, 5)
+	current, err = currentIncarnation(vfs.OS(), data, 5)
 	require.NoError(t, err)
 	require.EqualValues(t, 10, current)
-	require.NoError(t, removeOldIncarnations(data, 5, current))
-	names, err := dataFS.ReadDir(filepath.Join(data, "shards", "5"))
+	require.NoError(t, removeOldIncarnations(vfs.OS(), data, 5, current))
+	names, err := vfs.OS().ReadDir(filepath.Join(data, "shards", "5"))
 	require.NoError(t, err)
 	require.Equal(t, []string{"10", "11.staged", "x"}, names)
 }

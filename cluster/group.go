@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"path/filepath"
@@ -13,10 +12,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/vfs"
 )
 
 // group is this node's replica of one raft group.
@@ -45,6 +44,7 @@ type group struct {
 
 type groupOptions struct {
 	name        string
+	disk        vfs.FS
 	dir         string // holds log, stable store and snapshots
 	identity    string // what the stable store must say it belongs to
 	node        raft.ServerID
@@ -68,7 +68,7 @@ type groupOptions struct {
 
 func (o *groupOptions) logOptions() logOptions {
 	return logOptions{
-		dir: o.dir, name: o.name, segmentSize: o.segmentSize, fail: o.fail, append: o.append, grown: o.grown,
+		disk: o.disk, dir: o.dir, name: o.name, segmentSize: o.segmentSize, fail: o.fail, append: o.append, grown: o.grown,
 		logger: raftLogger(o.logger, o.name),
 	}
 }
@@ -115,7 +115,7 @@ func openGroup(o groupOptions) (_ *group, err error) {
 		}
 	}()
 	g := &group{name: o.name, opts: o, log: log, fail: o.fail, logger: o.logger}
-	if g.snaps, err = openSnapshots(o.dir, raftLogger(o.logger, o.name)); err != nil {
+	if g.snaps, err = openSnapshots(o.disk, o.dir, raftLogger(o.logger, o.name)); err != nil {
 		return nil, err
 	}
 	if err := g.bootstrap(&o); err != nil {
@@ -370,40 +370,3 @@ func (g *group) leader() string {
 
 // raftDir is where a replica keeps its log.
 func raftDir(replica string) string { return filepath.Join(replica, "raft") }
-
-// snapshots syncs what raft's own store forgets: the names of the files in a new snapshot's directory, and the name
-// of the directory of all snapshots. The log is trimmed on the strength of a snapshot: after a power cut there would
-// be neither.
-type snapshots struct {
-	*raft.FileSnapshotStore
-	dir string
-}
-
-func openSnapshots(dir string, logger hclog.Logger) (snapshots, error) {
-	store, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, logger)
-	if err == nil {
-		err = dataFS.SyncDir(dir)
-	}
-	return snapshots{store, filepath.Join(dir, "snapshots")}, err
-}
-
-// Open implements raft.SnapshotStore.
-func (s snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	meta, r, err := s.FileSnapshotStore.Open(id)
-	if err != nil {
-		return nil, nil, err
-	}
-	return meta, &openedMarker{r, meta}, nil
-}
-
-// Create has written both files when it returns; what comes later changes their contents alone.
-func (s snapshots) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, cIndex uint64, t raft.Transport) (raft.SnapshotSink, error) {
-	sink, err := s.FileSnapshotStore.Create(version, index, term, c, cIndex, t)
-	if err != nil {
-		return nil, err
-	}
-	if err := dataFS.SyncDir(filepath.Join(s.dir, sink.ID()+".tmp")); err != nil {
-		return nil, errors.Join(err, sink.Cancel())
-	}
-	return sink, nil
-}

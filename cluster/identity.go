@@ -73,10 +73,10 @@ func (id identity) with(shard uint16, i incarnation) identity {
 func identityPath(dir string) string { return filepath.Join(dir, "node.json") }
 
 // loadIdentity reads node.json, or draws an identity for a directory without data.
-func loadIdentity(dir string, shards int, join bool) (identity, error) {
-	b, err := vfs.ReadFile(dataFS, identityPath(dir))
+func loadIdentity(disk vfs.FS, dir string, shards int, join bool) (identity, error) {
+	b, err := vfs.ReadFile(disk, identityPath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
-		return newIdentity(dir, shards, join)
+		return newIdentity(disk, dir, shards, join)
 	}
 	if err != nil {
 		return identity{}, err
@@ -95,9 +95,9 @@ func loadIdentity(dir string, shards int, join bool) (identity, error) {
 	return id, nil
 }
 
-func newIdentity(dir string, shards int, join bool) (identity, error) {
+func newIdentity(disk vfs.FS, dir string, shards int, join bool) (identity, error) {
 	for _, name := range []string{"meta", "shards"} {
-		there, err := vfs.Exists(dataFS, filepath.Join(dir, name))
+		there, err := vfs.Exists(disk, filepath.Join(dir, name))
 		if err != nil {
 			return identity{}, err
 		}
@@ -110,20 +110,20 @@ func newIdentity(dir string, shards int, join bool) (identity, error) {
 	if join {
 		id = identity{NodeID: id.NodeID, Format: dataFormat, Joining: true}
 	}
-	return id, id.save(dir)
+	return id, id.save(disk, dir)
 }
 
 // complete notes that all groups are there.
-func (id *identity) complete(dir string) error {
+func (id *identity) complete(disk vfs.FS, dir string) error {
 	if id.Complete {
 		return nil
 	}
 	id.Complete = true
-	return id.save(dir)
+	return id.save(disk, dir)
 }
 
-func (id identity) save(dir string) error {
-	return vfs.WriteAtomic(dataFS, identityPath(dir), func(w io.Writer) error {
+func (id identity) save(disk vfs.FS, dir string) error {
+	return vfs.WriteAtomic(disk, identityPath(dir), func(w io.Writer) error {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		return enc.Encode(id)

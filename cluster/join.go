@@ -102,7 +102,7 @@ func (n *Node) joined(a joinAnswer) error {
 	n.cluster.Store(&name)
 	n.id.ClusterID, n.id.Shards, n.id.Joining = a.ClusterID, a.Shards, false
 	n.id.Replicas = map[uint16]incarnation{}
-	return n.id.save(n.opts.Dir)
+	return n.id.save(n.opts.disk, n.opts.Dir)
 }
 
 // checkJoined is for a node that is told to join and has data: it must be of that cluster. A cluster that cannot be reached

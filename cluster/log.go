@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,9 +20,6 @@ import (
 	"github.com/croftdb/croft/internal/errs"
 	"github.com/croftdb/croft/internal/vfs"
 )
-
-// walFS is the disk of the logs. raft-wal opens its files itself, so it cannot be replaced.
-var walFS = vfs.OS()
 
 // groupLog is the log and stable store of one group: raft-wal, with what that leaves out. Entries are checked when
 // read; the first write or sync that fails poisons the store for good, because a second sync may succeed without the
@@ -54,6 +52,7 @@ type groupLog struct {
 type observer interface{ Observe(float64) }
 
 type logOptions struct {
+	disk        vfs.FS
 	dir         string
 	name        string // of the group, for messages
 	segmentSize int    // bytes
@@ -71,28 +70,28 @@ var (
 
 // openLog opens or creates the log in o.dir. Corrupt: acknowledged entries are missing at its end.
 func openLog(o logOptions) (*groupLog, error) {
-	if err := walFS.MkdirAll(o.dir); err != nil {
+	if err := o.disk.MkdirAll(o.dir); err != nil {
 		return nil, err
 	}
-	if err := mendTail(o.dir, o.segmentSize); err != nil {
+	if err := mendTail(o.disk, o.dir, o.segmentSize); err != nil {
 		return nil, fmt.Errorf("mend log of %s in %s: %w", o.name, o.dir, err)
 	}
-	w, err := wal.Open(o.dir, wal.WithSegmentSize(o.segmentSize), wal.WithLogger(o.logger))
+	w, err := openWAL(o)
 	if err != nil {
 		return nil, fmt.Errorf("open log of %s in %s: %w", o.name, o.dir, err)
 	}
 	l := &groupLog{wal: w, fail: o.fail, name: o.name, append: o.append, grown: o.grown}
-	if err := l.recover(o.dir); err != nil {
+	if err := l.recover(o.disk, o.dir); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	return l, nil
 }
 
 // recover checks what raft-wal found and takes stock of it.
-func (l *groupLog) recover(dir string) error {
+func (l *groupLog) recover(disk vfs.FS, dir string) error {
 	// A segment whose directory entry was not yet durable when the process was killed is found again, but raft-wal
 	// then never syncs the directory.
-	if err := walFS.SyncDir(dir); err != nil {
+	if err := disk.SyncDir(dir); err != nil {
 		return err
 	}
 	last, err := l.wal.LastIndex()
@@ -100,38 +99,43 @@ func (l *groupLog) recover(dir string) error {
 		return err
 	}
 	l.synced = last
-	l.sizes, err = surveySegments(dir, last)
+	l.sizes, err = surveySegments(disk, dir, last)
 	if err != nil {
 		return fmt.Errorf("log of %s in %s: %w", l.name, dir, err)
 	}
 	return nil
 }
 
+// segmentSuffix ends the names of raft-wal's segments.
+const segmentSuffix = ".wal"
+
 // surveySegments measures the segments in dir and looks for entries behind the end of the log, whose last entry is
 // last. raft-wal takes any damage in the open segment for the torn end of the last batch and drops all that
 // follows. An entry from there that was written after a later sync than the log now reaches shows that
 // acknowledged entries are gone; a torn last batch has none.
-func surveySegments(dir string, last uint64) (logSizes, error) {
+func surveySegments(disk vfs.FS, dir string, last uint64) (logSizes, error) {
 	var sizes logSizes
-	paths, err := filepath.Glob(filepath.Join(dir, "*.wal")) // sorted; names begin with the first index, padded
+	names, err := disk.ReadDir(dir) // sorted; those of segments begin with the first index, padded
 	if err != nil {
 		return sizes, err
 	}
-	for i, path := range paths {
+	names = slices.DeleteFunc(names, func(name string) bool { return filepath.Ext(name) != segmentSuffix })
+	for i, name := range names {
+		path := filepath.Join(dir, name)
 		var base, id uint64
-		if _, err := fmt.Sscanf(filepath.Base(path), "%d-%x.wal", &base, &id); err != nil {
+		if _, err := fmt.Sscanf(name, "%d-%x"+segmentSuffix, &base, &id); err != nil {
 			return sizes, errs.New(errs.Corrupt, "%s is not named like a segment", path)
 		}
-		info, err := os.Stat(path)
+		info, err := disk.Stat(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // raft-wal deletes old segments in the background
 		}
 		if err != nil {
 			return sizes, err
 		}
-		size := info.Size()
-		if i == len(paths)-1 {
-			if size, err = surveyTail(path, last); err != nil {
+		size := info.Size
+		if i == len(names)-1 {
+			if size, err = surveyTail(disk, path, last); err != nil {
 				return sizes, err
 			}
 		}
@@ -143,8 +147,8 @@ func surveySegments(dir string, last uint64) (logSizes, error) {
 }
 
 // surveyTail returns how many bytes of the open segment are in use, or Corrupt, see surveySegments.
-func surveyTail(path string, last uint64) (used int64, err error) {
-	b, err := vfs.ReadFile(walFS, path)
+func surveyTail(disk vfs.FS, path string, last uint64) (used int64, err error) {
+	b, err := vfs.ReadFile(disk, path)
 	if err != nil {
 		return 0, err
 	}
@@ -280,7 +284,7 @@ func (l *groupLog) appended(entries []*raft.Log) {
 // isRolledBack reports whether err is the write of a segment refused for want of space, which raft-wal undoes.
 func isRolledBack(err error) bool {
 	var path *os.PathError
-	return vfs.IsFull(err) && errors.As(err, &path) && path.Op == "write" && filepath.Ext(path.Path) == ".wal"
+	return vfs.IsFull(err) && errors.As(err, &path) && path.Op == "write" && filepath.Ext(path.Path) == segmentSuffix
 }
 
 // DeleteRange implements raft.LogStore. Whole segments are given back to the disk, others are kept.

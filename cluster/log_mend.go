@@ -8,7 +8,6 @@ import (
 	"time"
 
 	wal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
@@ -21,19 +20,19 @@ import (
 // between, raft-wal opens the segment as the tail and answers every append with ErrSealed, for ever. So does it when
 // that batch was torn and dropped, because it remembers having seen an index. The first is finished here as the
 // rotation would have done, the second is wiped. Call it before wal.Open.
-func mendTail(dir string, segmentSize int) error {
-	db := new(metadb.BoltMetaDB)
+func mendTail(disk vfs.FS, dir string, segmentSize int) error {
+	db := newMetaStore(disk)
 	state, err := db.Load(dir)
 	if err == nil && len(state.Segments) > 0 {
-		err = mendSegment(db, dir, state, segmentSize)
+		err = mendSegment(disk, db, dir, state, segmentSize)
 	}
 	return errors.Join(err, db.Close())
 }
 
-func mendSegment(db types.MetaStore, dir string, state types.PersistentState, segmentSize int) error {
+func mendSegment(disk vfs.FS, db types.MetaStore, dir string, state types.PersistentState, segmentSize int) error {
 	tail := &state.Segments[len(state.Segments)-1]
 	path := filepath.Join(dir, segment.FileName(*tail))
-	b, err := vfs.ReadFile(walFS, path)
+	b, err := vfs.ReadFile(disk, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // raft-wal makes it
 	}
@@ -54,15 +53,15 @@ func mendSegment(db types.MetaStore, dir string, state types.PersistentState, se
 		state.NextSegmentID++
 		return db.CommitState(state)
 	}
-	if _, err := surveyTail(path, last); err != nil {
+	if _, err := surveyTail(disk, path, last); err != nil {
 		return err // not a torn batch: leave the evidence
 	}
-	return wipe(path, f.committed, len(b))
+	return wipe(disk, path, f.committed, len(b))
 }
 
 // wipe overwrites a part of a file with zeros, durably.
-func wipe(path string, from, to int) error {
-	f, err := walFS.OpenAppend(path)
+func wipe(disk vfs.FS, path string, from, to int) error {
+	f, err := disk.OpenAppend(path)
 	if err != nil {
 		return err
 	}

@@ -21,11 +21,12 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/vfs"
 )
 
 func testLog(t testing.TB, dir string) (*groupLog, error) {
 	l, err := openLog(logOptions{
-		dir: dir, name: "test", segmentSize: 64 << 10, fail: newFailure(testLogger()), append: new(observed),
+		disk: vfs.OS(), dir: dir, name: "test", segmentSize: 64 << 10, fail: newFailure(testLogger()), append: new(observed),
 		grown: func() {}, logger: hclog.NewNullLogger(),
 	})
 	if err == nil {
@@ -103,7 +104,7 @@ func TestLogFindsEveryFlippedByte(t *testing.T) {
 	require.NoError(t, l.Close())
 	paths := segments(t, pristine)
 	require.Len(t, paths, 2)
-	used, err := surveyTail(paths[1], entries)
+	used, err := surveyTail(vfs.OS(), paths[1], entries)
 	require.NoError(t, err)
 	lastBatch := used - entryHeaderSize - size - 8
 
@@ -169,7 +170,7 @@ func TestLogTakesATornBatch(t *testing.T) {
 	require.NoError(t, l.StoreLogs([]*raft.Log{logEntry(4, make([]byte, 100)), logEntry(5, make([]byte, 100))}))
 	require.NoError(t, l.Close())
 	path := segments(t, dir)[0]
-	used, err := surveyTail(path, 5)
+	used, err := surveyTail(vfs.OS(), path, 5)
 	require.NoError(t, err)
 	flip(t, path, used-1)
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/vfs"
 )
 
 // simCluster is some nodes in one process, inside a bubble of its own time.
@@ -22,7 +23,8 @@ type simCluster struct {
 	t     *testing.T
 	net   *memoryNetwork
 	dirs  []string
-	nodes []*Node // nil: closed
+	disks []*vfs.Sim // nil: the real one
+	nodes []*Node    // nil: closed
 	opts  func(*Options)
 }
 
@@ -58,7 +60,10 @@ func (c *simCluster) options(i int) Options {
 	o := Options{
 		Dir: c.dirs[i], Shards: 3, DiskReserve: -1, Logger: clusterLogger().With("node", i), SegmentSize: 64 << 10,
 		Engine: engine.Options{BuildThreads: 1}, URL: fmt.Sprint("http://node", i),
-		network: func(node string) peers { return c.net.peers(node) },
+		network: func(node string) peers { return c.net.peers(node) }, disk: vfs.OS(),
+	}
+	if c.disks != nil {
+		o.disk = c.disks[i]
 	}
 	if c.opts != nil {
 		c.opts(&o)
@@ -69,7 +74,9 @@ func (c *simCluster) options(i int) Options {
 // start opens a node. A new one other than the first joins.
 func (c *simCluster) start(i int) *Node {
 	o := c.options(i)
-	if _, err := os.Stat(identityPath(o.Dir)); err != nil && i > 0 {
+	known, err := vfs.Exists(o.disk, identityPath(o.Dir))
+	require.NoError(c.t, err)
+	if !known && i > 0 {
 		member := c.any()
 		token, err := member.NewJoinToken(c.t.Context(), time.Hour)
 		require.NoError(c.t, err)
@@ -79,6 +86,23 @@ func (c *simCluster) start(i int) *Node {
 	require.NoError(c.t, err)
 	c.nodes[i] = n
 	return n
+}
+
+// startAll opens the first n nodes at the same time, as they need each other.
+func (c *simCluster) startAll(n int) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Minute)
+	defer cancel()
+	done := make(chan error, n)
+	for i := range n {
+		go func() {
+			n, err := Open(ctx, c.options(i))
+			c.nodes[i] = n
+			done <- err
+		}()
+	}
+	for range n {
+		require.NoError(c.t, <-done)
+	}
 }
 
 func (c *simCluster) stop(i int) {
@@ -389,17 +413,7 @@ func TestWholeClusterRestarts(t *testing.T) {
 		for i := range 3 {
 			c.kill(i)
 		}
-		done := make(chan error, 3)
-		for i := range 3 {
-			go func() {
-				n, err := Open(c.t.Context(), c.options(i))
-				c.nodes[i] = n
-				done <- err
-			}()
-		}
-		for range 3 {
-			require.NoError(c.t, <-done)
-		}
+		c.startAll(3)
 		c.settle()
 		c.write(ix, "ns", 4)
 		c.caughtUp(4)

@@ -23,6 +23,7 @@ import (
 	"github.com/croftdb/croft/engine/filter"
 	"github.com/croftdb/croft/engine/metadata"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/vfs"
 	"github.com/croftdb/croft/tenancy"
 )
 
@@ -181,8 +182,8 @@ func TestInterruptedCreation(t *testing.T) {
 // TestHalfBootstrapped finds what a crash leaves between the two writes of a bootstrap.
 func TestHalfBootstrapped(t *testing.T) {
 	opts := testOptions(t.TempDir())
-	require.NoError(t, dataFS.MkdirAll(opts.Dir))
-	_, err := loadIdentity(opts.Dir, opts.Shards, false)
+	require.NoError(t, vfs.OS().MkdirAll(opts.Dir))
+	_, err := loadIdentity(vfs.OS(), opts.Dir, opts.Shards, false)
 	require.NoError(t, err)
 	l, err := testLog(t, raftDir(shardDir(opts.Dir, 1, 1)))
 	require.NoError(t, err)

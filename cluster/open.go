@@ -13,7 +13,6 @@ import (
 
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/errs"
-	"github.com/croftdb/croft/internal/vfs"
 )
 
 // Open starts the node in opts.Dir. A node alone returns when the metadata plane and all shards have a leader and have
@@ -55,7 +54,7 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	if err := n.awaitReady(ctx); err != nil {
 		return nil, err
 	}
-	if err := n.id.complete(opts.Dir); err != nil {
+	if err := n.id.complete(opts.disk, opts.Dir); err != nil {
 		return nil, err
 	}
 	n.manage()
@@ -64,23 +63,20 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 
 // openDir takes the directory's lock and reads or draws the node's identity.
 func (n *Node) openDir() (err error) {
-	dir := n.opts.Dir
-	if err := dataFS.MkdirAll(dir); err != nil {
+	dir, disk := n.opts.Dir, n.opts.disk
+	if err := disk.MkdirAll(dir); err != nil {
 		return err
 	}
-	if n.lock, err = dataFS.Lock(filepath.Join(dir, "LOCK")); err != nil {
+	if n.lock, err = disk.Lock(filepath.Join(dir, "LOCK")); err != nil {
 		return err
 	}
-	n.disk = newDiskGuard(n.opts.DiskReserve, func() (uint64, error) { return dataFS.Free(dir) })
-	if n.book, err = openAddressBook(dir); err != nil {
+	n.disk = newDiskGuard(n.opts.DiskReserve, func() (uint64, error) { return disk.Free(dir) })
+	if n.book, err = openAddressBook(disk, dir); err != nil {
 		return err
 	}
-	n.id, err = loadIdentity(dir, n.opts.Shards, n.opts.Join != "")
+	n.id, err = loadIdentity(disk, dir, n.opts.Shards, n.opts.Join != "")
 	return err
 }
-
-// dataFS is the disk of the data directory.
-var dataFS = vfs.OS()
 
 // openPeers makes the links to other nodes, and joins the cluster that the node is told to join.
 func (n *Node) openPeers(ctx context.Context) (err error) {
@@ -159,9 +155,9 @@ func (n *Node) openGroups() error {
 		g.Go(func() error {
 			dir := shardDir(n.opts.Dir, id, i.Number)
 			if i.State == replicaGone {
-				return removeReplica(dir)
+				return removeReplica(n.opts.disk, dir)
 			}
-			if err := removeOldIncarnations(n.opts.Dir, id, i.Number); err != nil {
+			if err := removeOldIncarnations(n.opts.disk, n.opts.Dir, id, i.Number); err != nil {
 				return err
 			}
 			o := n.groupOptions(shardName(id))
@@ -183,7 +179,7 @@ func (n *Node) groupOptions(name string) groupOptions {
 	return groupOptions{
 		name: name, identity: n.id.ClusterID + "/" + name, node: raft.ServerID(n.id.NodeID), create: !n.id.Complete,
 		learner: n.id.Replicas != nil, ctx: n.ctx, call: n.peers.call,
-		tick: n.opts.RaftTick, segmentSize: n.opts.SegmentSize, transports: n.peers,
+		disk: n.opts.disk, tick: n.opts.RaftTick, segmentSize: n.opts.SegmentSize, transports: n.peers,
 		fail: n.fail, append: n.metrics.appendSeconds(name), grown: n.trimmer.wake, logger: n.logger,
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/certs"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/vfs"
 )
 
 // maxShards is the most replicas that one node carries: each costs goroutines, files and 8 MiB of log.
@@ -39,7 +40,10 @@ type Options struct {
 	CheckpointRate int64         // bytes per second in which this node hands out shards' files; 0: 64 MiB; negative: no limit
 	ReplaceAfter   time.Duration // how long a node may be gone before its replicas are made elsewhere; 0: 10 min; negative: for ever
 
-	network func(node string) peers // links of tests; nil: over TCP
+	// What simulations put in the place of the machine. They stay in this package: a directory that was made on another
+	// disk than the real one has other formats of raft's and the engine's metadata, and no other process can open it.
+	network func(node string) peers // links; nil: over TCP
+	disk    vfs.FS                  // of Dir, for the engine too; nil: the real one
 }
 
 func (o Options) withDefaults() Options {
@@ -53,6 +57,10 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	if o.disk == nil {
+		o.disk = vfs.OS()
+	}
+	o.Engine.FS, o.Engine.InMemory = o.disk, !isReal(o.disk)
 	if o.Engine.Logger == nil {
 		o.Engine.Logger = o.Logger
 	}
@@ -61,6 +69,9 @@ func (o Options) withDefaults() Options {
 	}
 	return o
 }
+
+// isReal reports whether disk is the machine's own. raft-wal and bbolt open files there themselves.
+func isReal(disk vfs.FS) bool { return disk == vfs.OS() }
 
 // pace is how often a node looks whether the cluster is as it should be.
 func (o *Options) pace() time.Duration { return max(o.RaftTick, 50*time.Millisecond) }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/vfs"
 )
 
 const (
@@ -232,7 +233,7 @@ func (n *Node) openReplica(id uint16) error {
 
 func (n *Node) noteReplica(id uint16, i incarnation) error {
 	next := n.id.with(id, i)
-	if err := next.save(n.opts.Dir); err != nil {
+	if err := next.save(n.opts.disk, n.opts.Dir); err != nil {
 		return err
 	}
 	n.id.Replicas = next.Replicas
@@ -259,17 +260,17 @@ func (n *Node) retire(sh *shard, dir string) {
 		case <-n.ctx.Done():
 			return // the next start removes the files
 		}
-		if err := errors.Join(sh.engine.Close(), removeReplica(dir)); err != nil {
+		if err := errors.Join(sh.engine.Close(), removeReplica(n.opts.disk, dir)); err != nil {
 			n.logger.Warn("removing a replica's files failed, the next start tries again", "shard", sh.id, "err", err)
 		}
 	})
 }
 
 // removeReplica removes a replica's directory. It is renamed first: half a directory must not look like one.
-func removeReplica(dir string) error {
+func removeReplica(disk vfs.FS, dir string) error {
 	aside := dir + ".gone"
-	if err := dataFS.Rename(dir, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := disk.Rename(dir, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return dataFS.RemoveAll(aside)
+	return disk.RemoveAll(aside)
 }

@@ -1,0 +1,125 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/vfs"
+)
+
+// crashCluster is a simCluster whose nodes lose their power.
+type crashCluster struct {
+	*simCluster
+	rng *rand.Rand
+}
+
+// inCrashes runs test with n nodes on simulated disks.
+func inCrashes(t *testing.T, n int, opts func(*Options), test func(*crashCluster)) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	synctest.Test(t, func(t *testing.T) {
+		c := &simCluster{t: t, net: newMemoryNetwork(), opts: opts, nodes: make([]*Node, n)}
+		for range n {
+			c.dirs, c.disks = append(c.dirs, "/data"), append(c.disks, vfs.NewSim())
+		}
+		defer c.close()
+		for i := range n {
+			c.start(i)
+		}
+		c.settle()
+		test(&crashCluster{c, rand.New(rand.NewPCG(seed, 0))})
+	})
+}
+
+// crash cuts the power of some nodes at once, under a writer's hands: they are gone, with what they had not synced.
+func (c *crashCluster) crash(w *writer, nodes ...int) {
+	for _, i := range nodes {
+		c.disks[i] = c.disks[i].Crash(c.rng)
+		c.net.drop(c.nodes[i].id.NodeID)
+	}
+	w.end() // nobody may call a node that is closed
+	for _, i := range nodes {
+		_ = c.nodes[i].Close() // its disk is gone
+		c.nodes[i] = nil
+	}
+}
+
+// writer writes records one after the other, and remembers which were acknowledged.
+type writer struct {
+	c     *crashCluster
+	ix    Index
+	stop  context.CancelFunc
+	ended sync.WaitGroup
+	next  int
+	count atomic.Int64 // of acked
+	acked []int        // once it has ended
+}
+
+func (c *crashCluster) startWriter(ix Index, via *Node, first int) *writer {
+	w := &writer{c: c, ix: ix, next: first}
+	ctx, stop := context.WithCancel(context.Background())
+	w.stop = stop
+	w.ended.Go(func() {
+		for ; ctx.Err() == nil; w.next++ {
+			if _, err := via.Upsert(ctx, ix, namespaceOf(w.next), []engine.Record{record(c.t, w.next)}); err == nil {
+				w.acked = append(w.acked, w.next)
+				w.count.Add(1)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	return w
+}
+
+func namespaceOf(x int) string { return fmt.Sprint("ns", x%5) }
+
+func (w *writer) end() {
+	w.stop()
+	w.ended.Wait()
+}
+
+// holds finds all records that were acknowledged, through any node.
+func (c *crashCluster) holds(ix Index, acked []int) {
+	c.t.Helper()
+	there := map[string]bool{}
+	for ns := range 5 {
+		c.until("a namespace can be read", func() bool {
+			ids, more, err := c.any().ScanIDs(c.t.Context(), ix, namespaceOf(ns), "", "", 100_000)
+			require.False(c.t, more)
+			for _, id := range ids {
+				there[id] = true
+			}
+			return err == nil
+		})
+	}
+	for _, x := range acked {
+		require.True(c.t, there[record(c.t, x).ID], "record %d was acknowledged and is gone", x)
+	}
+}
+
+// TestAllCrashAtOnce cuts the power of all nodes while they are written to, again and again.
+func TestAllCrashAtOnce(t *testing.T) {
+	inCrashes(t, 3, nil, func(c *crashCluster) {
+		ix := createIndex(c.t, c.nodes[0], "i")
+		var acked []int
+		for round := range 3 {
+			w := c.startWriter(ix, c.nodes[round], 1000*round)
+			c.until("some are acknowledged", func() bool { return w.count.Load() > 20 })
+			time.Sleep(time.Duration(c.rng.IntN(200)) * time.Millisecond)
+			c.crash(w, 0, 1, 2)
+			acked = append(acked, w.acked...)
+			c.startAll(3)
+			c.settle()
+			c.holds(ix, acked)
+		}
+	})
+}
