@@ -26,9 +26,9 @@ type identity struct {
 	Complete bool `json:"complete"`
 	// Joining is set until a cluster has let this node in.
 	Joining bool `json:"joining,omitempty"`
-	// Replicas that are or were on this node, none where it has just joined. Nil in the directory of a node that has always
-	// been alone: then it has all shards, in their first incarnation.
-	Replicas map[uint16]incarnation `json:"replicas,omitzero"`
+	// Replicas that are or were on this node. Nil in the directory of a node that has always been alone: then it has all
+	// shards, in their first incarnation.
+	Replicas map[uint16]incarnation `json:"replicas,omitempty"`
 }
 
 // incarnation is one life of a replica on this node.
@@ -38,9 +38,10 @@ type incarnation struct {
 }
 
 const (
-	replicaMaking = "making" // its directory may be missing or half made
-	replicaOpen   = "open"
-	replicaGone   = "gone" // its directory may be removed
+	replicaMaking   = "making"   // its directory may be missing or half made
+	replicaFounding = "founding" // as making, and it begins a new group instead of waiting for a leader
+	replicaOpen     = "open"
+	replicaGone     = "gone" // its directory may be removed
 )
 
 // replicas returns the incarnations of this node, all shards of it.

@@ -36,6 +36,8 @@ type Info struct {
 	Epoch     uint64      `json:"epoch"`   // of the placement: grows with every change of the ring or of a replica set
 	Nodes     []NodeInfo  `json:"nodes"`
 	Shards    []ShardInfo `json:"shards"`
+	Rules     Rules       `json:"rules"`  // of placement
+	Silent    []string    `json:"silent"` // nodes that did not answer: what they have is missing in the figures
 }
 
 // NodeInfo is one node's figures.
@@ -71,39 +73,49 @@ type ReplicaInfo struct {
 
 // ShardInfo is one shard's figures.
 type ShardInfo struct {
-	ID       int           `json:"id"`
-	Kind     string        `json:"kind"`   // shared or dedicated
-	Leader   string        `json:"leader"` // node id, empty while there is none
-	State    string        `json:"state"`  // of this node's replica: leader, follower, candidate, shutdown; missing if it has none
-	Stats    engine.Stats  `json:"stats"`  // of this node's replica, else of the leader's
-	Tenants  int           `json:"tenants"`
-	Replicas []ReplicaInfo `json:"replicas"`
+	ID          int           `json:"id"`
+	Kind        string        `json:"kind"`   // shared or dedicated
+	Name        string        `json:"name"`   // of a dedicated shard, may be empty
+	Leader      string        `json:"leader"` // node id, empty while there is none
+	State       string        `json:"state"`  // of this node's replica: leader, follower, candidate, shutdown; missing if it has none
+	Stats       engine.Stats  `json:"stats"`  // of the leader's replica; of the one that has applied most while there is none
+	Tenants     int           `json:"tenants"`
+	Utilisation float64       `json:"utilisation"` // see Rules.Utilisation
+	Replicas    []ReplicaInfo `json:"replicas"`
+
+	QueriesPerSecond float64  `json:"queries_per_second"` // over the last minute, of all nodes that answer
+	Latency          *Latency `json:"latency_ms"`         // of these queries where they came in; nil: there were none
 }
 
-// kindShared is a shard on the ring.
-const kindShared = "shared"
+// ClusterID names the cluster.
+func (n *Node) ClusterID() string { return n.clusterName() }
+
+// PeerAddress is where other nodes reach this one, empty if they cannot.
+func (n *Node) PeerAddress() string { return n.peers.addr() }
+
+// SharedShards is how many shards are on the ring.
+func (n *Node) SharedShards() int {
+	s := n.meta.state()
+	return len(s.shards) - len(s.dedicated)
+}
 
 // Info describes the cluster for /v1/cluster. It asks all nodes at once; those that do not answer within a second are not
 // alive. A node alone asks nobody.
 func (n *Node) Info(ctx context.Context) Info {
 	s := n.meta.state()
-	var nodes []string
-	for _, m := range s.members {
-		if m.state != memberRemoved {
-			nodes = append(nodes, m.id)
-		}
-	}
-	all := n.statuses(ctx, nodes, statusRequest{All: true, Stats: true})
-	info := Info{ClusterID: n.id.ClusterID, NodeID: n.id.NodeID, Epoch: s.epoch}
+	present := s.present()
+	all := n.statuses(ctx, present, statusRequest{All: true, Stats: true})
+	info := Info{ClusterID: n.id.ClusterID, NodeID: n.id.NodeID, Epoch: s.epoch, Rules: s.rules.withDefaults()}
 	for _, m := range s.members {
 		info.Nodes = append(info.Nodes, n.nodeInfo(s, m, all))
 	}
-	tenants := make(map[uint16]int)
-	for t := range s.byName.all() {
-		tenants[s.home(t)]++
-	}
 	for _, id := range s.shards {
-		info.Shards = append(info.Shards, n.shardInfo(id, tenants[id], s.replicas(id), all))
+		info.Shards = append(info.Shards, n.shardInfo(s, id, all))
+	}
+	for _, id := range present {
+		if all[id] == nil {
+			info.Silent = append(info.Silent, id)
+		}
 	}
 	return info
 }
@@ -129,20 +141,42 @@ func (n *Node) nodeInfo(s *state, m member, all map[string]*nodeStatus) NodeInfo
 	return i
 }
 
-func (n *Node) shardInfo(id uint16, tenants int, wanted []string, all map[string]*nodeStatus) ShardInfo {
-	info := ShardInfo{ID: int(id), Kind: kindShared, State: RoleMissing, Tenants: tenants}
+func (n *Node) shardInfo(s *state, id uint16, all map[string]*nodeStatus) ShardInfo {
+	info := ShardInfo{ID: int(id), Kind: KindShared, State: RoleMissing, Tenants: s.tenantsOn(id)}
+	if d, ok := s.dedicatedShard(id); ok {
+		info.Kind, info.Name = KindDedicated, d.name
+	}
 	leader := leaderAmong(id, all)
 	if leader != nil {
-		info.Leader, info.Stats = leader.Leader, *leader.Stats
+		info.Leader = leader.Leader
+	}
+	if best := bestAmong(id, all); best != nil {
+		info.Stats = *best.Stats
 	}
 	if own, ok := all[n.id.NodeID].shard(id); ok {
-		info.State, info.Stats = own.State, *own.Stats
+		info.State = own.State
 	}
-	for _, node := range replicaNodes(wanted, leader) {
+	info.Utilisation = s.rules.Utilisation(info.Tenants, info.Stats.Records)
+	info.QueriesPerSecond, info.Latency = queriesOf(info.ID, all)
+	for _, node := range replicaNodes(s.replicas(id), leader) {
 		g, there := all[node].shard(id)
 		info.Replicas = append(info.Replicas, replicaInfo(node, g, there, leader))
 	}
 	return info
+}
+
+// bestAmong finds the replica of a shard to tell of its figures: the leader, else the one that has applied most. Nil where
+// nobody has told any.
+func bestAmong(id uint16, all map[string]*nodeStatus) (best *groupStatus) {
+	if leader := leaderAmong(id, all); leader != nil && leader.Stats != nil {
+		return leader
+	}
+	for _, st := range all { // any order: of equals, either will do
+		if g, ok := st.shard(id); ok && g.Stats != nil && (best == nil || g.Applied > best.Applied) {
+			best = &g
+		}
+	}
+	return best
 }
 
 // leaderAmong finds the replica that leads a shard. Of two that say so, one has not heard yet that it was deposed.

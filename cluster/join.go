@@ -162,7 +162,7 @@ func (n *Node) answerJoin(ctx context.Context, _ string, request, dst []byte) ([
 		}
 	}
 	s := n.meta.state()
-	answer := joinAnswer{ClusterID: n.id.ClusterID, Shards: len(s.shards), Addresses: s.addresses()}
+	answer := joinAnswer{ClusterID: n.id.ClusterID, Shards: n.SharedShards(), Addresses: s.addresses()}
 	b, err := json.Marshal(answer)
 	return append(dst, b...), err
 }

@@ -126,12 +126,13 @@ func (n *Node) checkCaller(from string) error {
 
 // appendMetaResult encodes the answer of a command that was not refused.
 func appendMetaResult(b []byte, res *metaResult) []byte {
-	return appendIndex(codec.AppendUvarint(b, res.at), &res.index)
+	b = codec.AppendUvarint(codec.AppendUvarint(b, res.at), uint64(res.shard))
+	return appendIndex(b, &res.index)
 }
 
 func decodeMetaResult(b []byte) (res metaResult, err error) {
 	r := codec.NewReader(b)
-	res.at = r.Uvarint()
+	res.at, res.shard = r.Uvarint(), uint16(r.Uvarint())
 	res.index = readIndex(r, metaCommandVersion)
 	return res, r.Done()
 }

@@ -50,24 +50,25 @@ func (m *metaPlane) proposeBytes(ctx context.Context, cmd []byte) (metaResult, e
 }
 
 // init lays out a new cluster; one that is laid out already is left as it is.
-func (m *metaPlane) init(ctx context.Context, clusterID string, shards int) error {
+func (m *metaPlane) init(ctx context.Context, clusterID string, shards int, rules Rules) error {
 	if s := m.state(); s.clusterID != "" {
-		return checkCluster(s, clusterID, shards)
+		return checkCluster(s, clusterID)
 	}
 	ids := make([]uint16, shards)
 	for i := range ids {
 		ids[i] = uint16(i)
 	}
-	_, err := m.propose(ctx, &metaCommand{op: metaInit, clusterID: clusterID, shards: ids, ring: newRing(ids)})
+	_, err := m.propose(ctx, &metaCommand{
+		op: metaInit, clusterID: clusterID, shards: ids, ring: newRing(ids), shardCommand: shardCommand{rules: rules},
+	})
 	return err
 }
 
-func checkCluster(s *state, clusterID string, shards int) error {
-	if s.clusterID == clusterID && len(s.shards) == shards {
+func checkCluster(s *state, clusterID string) error {
+	if s.clusterID == clusterID {
 		return nil
 	}
-	return errs.New(errs.Corrupt, "the metadata plane is of cluster %s with %d shards, the node of cluster %s with %d",
-		s.clusterID, len(s.shards), clusterID, shards).WithHint("meta or node.json came from another node")
+	return errs.New(errs.Corrupt, "the metadata plane is of cluster %s, the node of cluster %s", s.clusterID, clusterID).WithHint("meta or node.json came from another node")
 }
 
 // tenant returns the tenant of that name, and makes it if there is none.

@@ -12,6 +12,7 @@ const maxTenantBatch = 1024
 // tenantCreator makes tenants on first use. While one batch is on its way, further requests gather for the next: a
 // single creation waits for nobody, and a thousand at once share a few entries.
 type tenantCreator struct {
+	place    func(context.Context, []*tenant) // says where new ones are to live
 	propose  func(context.Context, *metaCommand) (metaResult, error)
 	requests chan creation
 	ctx      context.Context // of run
@@ -23,8 +24,8 @@ type creation struct {
 	done chan error
 }
 
-func newTenantCreator(ctx context.Context, propose func(context.Context, *metaCommand) (metaResult, error)) *tenantCreator {
-	return &tenantCreator{propose: propose, requests: make(chan creation), ctx: ctx}
+func newTenantCreator(ctx context.Context, place func(context.Context, []*tenant), propose func(context.Context, *metaCommand) (metaResult, error)) *tenantCreator {
+	return &tenantCreator{place: place, propose: propose, requests: make(chan creation), ctx: ctx}
 }
 
 // create returns once a tenant of that name exists.
@@ -89,15 +90,23 @@ func (c *tenantCreator) start(batch []creation) chan error {
 	for _, req := range batch {
 		if !seen[req.name] {
 			seen[req.name] = true
-			cmd.tenants = append(cmd.tenants, &tenant{id: newTenantID(), name: req.name})
+			cmd.tenants = append(cmd.tenants, newTenant(req.name))
 		}
 	}
 	answered := make(chan error, 1)
 	go func() {
+		c.place(c.ctx, cmd.tenants)
 		_, err := c.propose(c.ctx, cmd)
 		answered <- err
 	}()
 	return answered
+}
+
+// newTenant makes a tenant that the metadata plane has still to take.
+func newTenant(name string) *tenant {
+	t := &tenant{id: newTenantID(), name: name, pin: noPin}
+	t.slot = slotOf(t.id)
+	return t
 }
 
 func errStopping() error { return errs.New(errs.Unavailable, "the node is stopping") }

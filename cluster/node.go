@@ -48,6 +48,8 @@ type Node struct {
 	book    *addressBook
 	trimmer *trimmer
 	aligner *aligner
+	loads   *shardLoads
+	queries meters
 
 	checkpoints *checkpointServer
 	taker       *checkpointTaker

@@ -25,7 +25,7 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 		return nil, err
 	}
 	started := time.Now()
-	n := &Node{opts: opts, logger: opts.Logger, fail: newFailure(opts.Logger), local: newReplicaSet()}
+	n := &Node{opts: opts, logger: opts.Logger, fail: newFailure(opts.Logger), local: newReplicaSet(), queries: meters{started: started}}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -100,7 +100,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 	case n.opts.Join != "":
 		err = n.checkJoined(ctx)
 	}
-	n.hints = make(leaderHints, n.id.Shards)
+	n.hints = make(leaderHints, maxShardIDs)
 	return err
 }
 
@@ -161,7 +161,8 @@ func (n *Node) openGroups() error {
 				return err
 			}
 			o := n.groupOptions(shardName(id))
-			o.create = o.create || i.State == replicaMaking
+			o.create = o.create || i.State == replicaMaking || i.State == replicaFounding
+			o.learner = o.learner && i.State != replicaFounding
 			sh, err := openShard(n.ctx, n.engine, id, dir, o)
 			if err != nil {
 				return err
@@ -172,7 +173,23 @@ func (n *Node) openGroups() error {
 			return nil
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return n.noteMade()
+}
+
+// noteMade notes the replicas that a crash had left half made and that are whole now: from here on, one without files has
+// lost them.
+func (n *Node) noteMade() error {
+	for id := range n.replicas() { // any order: the last note has them all
+		if i := n.id.Replicas[id]; i.State == replicaMaking || i.State == replicaFounding {
+			if err := n.noteReplica(id, incarnation{i.Number, replicaOpen}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (n *Node) groupOptions(name string) groupOptions {
@@ -187,7 +204,8 @@ func (n *Node) groupOptions(name string) groupOptions {
 // link lets other nodes in. A node that may have promised a leader not to elect another, and has forgotten that, stays deaf
 // for as long as the promise may hold (see lease).
 func (n *Node) link(ctx context.Context, started time.Time) error {
-	n.meta.creator = newTenantCreator(n.ctx, n.changeMeta)
+	n.loads = newShardLoads(n)
+	n.meta.creator = newTenantCreator(n.ctx, n.loads.place, n.changeMeta)
 	n.aligner = newAligner(n.meta.state, n.replicas, n.logger)
 	n.taker = newCheckpointTaker(n)
 	n.checkpoints = newCheckpointServer(n.id.ClusterID, n.replica, n.taker.note, n.opts.CheckpointRate, n.logger)
@@ -222,6 +240,7 @@ func (n *Node) awaitReady(ctx context.Context) error {
 		return err
 	}
 	n.background.Go(n.meta.creator.run)
+	n.background.Go(func() { n.loads.run(n.ctx) })
 	n.background.Go(func() { n.trimmer.run(n.ctx) })
 	dog := &watchdog{groups: n.groups, alone: func() bool { return n.meta.state().alone() }, fail: n.fail, logger: n.logger}
 	n.background.Go(func() { dog.run(n.ctx) })
@@ -235,7 +254,7 @@ func (n *Node) awaitReady(ctx context.Context) error {
 // awaitMeta waits until this node knows the metadata plane's state, and lays out a new cluster.
 func (n *Node) awaitMeta(ctx context.Context) error {
 	if n.meta.group.sole.Load() {
-		if err := n.meta.init(ctx, n.id.ClusterID, n.id.Shards); err != nil {
+		if err := n.meta.init(ctx, n.id.ClusterID, n.id.Shards, n.opts.Placement); err != nil {
 			return err
 		}
 		return errors.Join(n.register(ctx), n.setReplication(ctx))
@@ -247,7 +266,7 @@ func (n *Node) awaitMeta(ctx context.Context) error {
 		// There is no leader to be found: serve what is known.
 		n.logger.Warn("the metadata plane cannot be reached, starting with what was known", "err", err)
 	}
-	return checkCluster(n.meta.state(), n.id.ClusterID, n.id.Shards)
+	return checkCluster(n.meta.state(), n.id.ClusterID)
 }
 
 // metaPatience is how long a member waits for the metadata plane before it starts with what it knew; one that knows

@@ -21,6 +21,7 @@ const maxShards = 256
 type Options struct {
 	Dir         string         // data directory, made if missing
 	Shards      int            // shards of a new data directory; 0: 16. An existing one keeps its own number
+	Placement   Rules          // of tenants in a new cluster; SetRules changes them later
 	Engine      engine.Options // shared by all shards
 	DiskReserve int64          // bytes of free disk below which upserts and updates are refused; 0: 256 MiB; negative: off
 	Logger      *slog.Logger
@@ -96,5 +97,8 @@ func (o *Options) validate() error {
 	check(o.RaftTick >= 5*time.Millisecond, "raft tick of %s, must be at least 5ms", o.RaftTick)
 	check(o.Replicas == 0 || o.Replicas == 1 || o.Replicas == 3 || o.Replicas == 5, "%d replicas, must be 1, 3 or 5, or 0 to follow the number of nodes", o.Replicas)
 	check(o.Join == "" || o.PeerListen != "" || o.network != nil, "a node that joins needs an address for its peers")
+	if err := o.Placement.validate(); err != nil {
+		faults = append(faults, err)
+	}
 	return errs.Wrap(errs.Invalid, errors.Join(faults...), "options of a node")
 }

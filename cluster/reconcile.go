@@ -33,6 +33,7 @@ type reconciler struct {
 
 	led    map[uint16]bool      // shards that were led at the last look
 	told   uint64               // state.indexesAt of the last look
+	epoch  uint64               // of a node alone: that of the last look
 	handed map[uint16]time.Time // when leadership of a shard was last handed on
 }
 
@@ -50,11 +51,10 @@ func (c *reconciler) run(ctx context.Context) {
 		var grown <-chan struct{}
 		if s.alone() && n.meta.group.sole.Load() {
 			grown = s.superseded
+			c.warn(ctx, c.stepAlone(ctx, s))
 		} else {
 			tick = time.After(c.pace)
-			if err := c.step(ctx, s); err != nil && ctx.Err() == nil {
-				c.logger.Warn("bringing replicas to what is wanted failed, it goes on", "err", err)
-			}
+			c.warn(ctx, c.step(ctx, s))
 		}
 		select {
 		case <-tick:
@@ -63,6 +63,24 @@ func (c *reconciler) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+func (c *reconciler) warn(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		c.logger.Warn("bringing replicas to what is wanted failed, it goes on", "err", err)
+	}
+}
+
+// stepAlone looks whether shards have been added or taken out: nothing else is up to a node that has no other.
+func (c *reconciler) stepAlone(ctx context.Context, s *state) error {
+	if s.epoch == c.epoch {
+		return nil
+	}
+	err := errors.Join(c.openWanted(ctx, s), c.closeUnwanted(ctx, s))
+	if err == nil {
+		c.epoch = s.epoch
+	}
+	return err
 }
 
 // step looks once.
@@ -74,7 +92,7 @@ func (c *reconciler) step(ctx context.Context, s *state) error {
 	return errors.Join(
 		n.book.noteMembers(s),
 		n.register(ctx),
-		c.openWanted(s),
+		c.openWanted(ctx, s),
 		c.closeUnwanted(ctx, s),
 		c.settle(ctx, s),
 		n.taker.step(ctx),
@@ -82,23 +100,29 @@ func (c *reconciler) step(ctx context.Context, s *state) error {
 }
 
 // openWanted opens the replicas that are wanted here.
-func (c *reconciler) openWanted(s *state) error {
+func (c *reconciler) openWanted(ctx context.Context, s *state) error {
 	var errAll error
 	for _, p := range s.placed {
 		if slices.Contains(p.replicas, c.node.id.NodeID) && c.node.replica(p.shard) == nil {
 			c.logger.Info("opening replica", "shard", p.shard)
-			errAll = errors.Join(errAll, c.node.openReplica(p.shard))
+			errAll = errors.Join(errAll, c.node.openReplica(ctx, s, p.shard))
 		}
 	}
 	return errAll
 }
 
-// closeUnwanted closes the replicas that are not wanted here, once their group does without them.
+// closeUnwanted closes the replicas that are not wanted here, once their group does without them, and those of shards that
+// were taken out.
 func (c *reconciler) closeUnwanted(ctx context.Context, s *state) error {
 	n := c.node
 	var errAll error
 	for _, sh := range n.replicas().sorted() {
 		wanted := s.replicas(sh.id)
+		if s.removedShard(sh.id) {
+			c.logger.Info("closing replica of a shard that was taken out", "shard", sh.id)
+			errAll = errors.Join(errAll, n.closeReplica(sh))
+			continue
+		}
 		if len(wanted) == 0 || slices.Contains(wanted, n.id.NodeID) {
 			continue
 		}
@@ -211,24 +235,30 @@ func (c *reconciler) unstick(ctx context.Context) error {
 	return errAll
 }
 
-// openReplica opens a new incarnation of a shard's replica, with an empty log for the leader to fill. It is noted before
-// its directory is made, so that a start finds what a crash left.
-func (n *Node) openReplica(id uint16) error {
+// openReplica opens a new incarnation of a shard's replica, with an empty log for the leader to fill; or the first of all, of
+// a shard that this node founds. It is noted before its directory is made, so that a start finds what a crash left.
+func (n *Node) openReplica(ctx context.Context, s *state, id uint16) error {
 	i := n.id.replicas()[id]
-	if i.State != replicaMaking {
+	if i.State != replicaMaking && i.State != replicaFounding {
 		i = incarnation{i.Number + 1, replicaMaking}
+		if d, ok := s.dedicatedShard(id); ok && d.founder == n.id.NodeID && i.Number == 1 {
+			i.State = replicaFounding
+		}
 		if err := n.noteReplica(id, i); err != nil {
 			return err
 		}
 	}
 	o := n.groupOptions(shardName(id))
-	o.create, o.learner = true, true
+	o.create, o.learner = true, i.State != replicaFounding
 	sh, err := openShard(n.ctx, n.engine, id, shardDir(n.opts.Dir, id, i.Number), o)
 	if err != nil {
 		return err
 	}
+	if !o.learner {
+		err = sh.group.awaitLeader(ctx) // it elects itself at once
+	}
 	n.local.put(id, sh)
-	return n.noteReplica(id, incarnation{i.Number, replicaOpen})
+	return errors.Join(err, n.noteReplica(id, incarnation{i.Number, replicaOpen}))
 }
 
 func (n *Node) noteReplica(id uint16, i incarnation) error {

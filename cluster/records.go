@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"time"
 
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/engine/filter"
@@ -161,7 +162,11 @@ func (n *Node) Query(ctx context.Context, ix Index, namespace string, q *engine.
 	v := getQueryVerb()
 	defer v.release()
 	v.route, v.q, v.res = r, q, res
+	begun := time.Now()
 	err = n.ask(ctx, &v.route, v)
+	if err == nil {
+		n.queries.observe(int(v.route.shard), begun, time.Since(begun))
+	}
 	if err == nil && v.tooLarge {
 		err = engine.ErrAnswerTooLarge
 	}

@@ -27,7 +27,11 @@ type state struct {
 	members   []member    // by id
 	placed    []placement // by shard
 	tokens    []joinToken
-	wanted    int // replicas of a shard; 0: as the number of nodes allows
+	wanted    int         // replicas of a shard; 0: as the number of nodes allows
+	nextShard uint16      // id of the next shard; grows only
+	dedicated []dedicated // by shard
+	rules     Rules       // of placement, as they were set
+	residents []int       // tenants that live on each shard, by id; counted, not stored
 
 	indexesAt  uint64        // entry that last changed indexes, or the snapshot's
 	superseded chan struct{} // closed when there is a newer state
@@ -92,7 +96,23 @@ func (s *state) key(id string) (tenancy.Key, bool) {
 	return s.keys.get(codec.HashString(id), func(k tenancy.Key) bool { return k.ID == id })
 }
 
+// tenantsOn is how many tenants live on a shard.
+func (s *state) tenantsOn(shard uint16) int {
+	if int(shard) >= len(s.residents) {
+		return 0
+	}
+	return s.residents[shard]
+}
+
 // The methods below change a copy that is not yet published.
+
+// countResidents counts anew. The state must have a ring.
+func (s *state) countResidents() {
+	s.residents = make([]int, s.nextShard)
+	for t := range s.byName.all() {
+		s.residents[s.home(t)]++
+	}
+}
 
 func (s *state) putTenant(t *tenant) {
 	s.byName = s.byName.put(codec.HashString(t.name), t, func(o *tenant) bool { return o.name == t.name })

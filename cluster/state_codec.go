@@ -15,7 +15,7 @@ import (
 
 const (
 	stateMagic   = 0x534d4c43 // "CLMS": croft metadata snapshot
-	stateVersion = 3          // behind the magic; with the checksum at the end, they keep their places in later versions
+	stateVersion = 4          // behind the magic; with the checksum at the end, they keep their places in later versions
 )
 
 // appendState encodes s, docs/format/meta.md. Equal states have equal bytes.
@@ -46,6 +46,7 @@ func appendState(b []byte, s *state) []byte {
 		b = appendKey(b, k)
 	}
 	b = appendMembers(b, s)
+	b = appendShards(b, s)
 	return codec.AppendUint32(b, codec.CRC(b[start:]))
 }
 
@@ -68,7 +69,13 @@ func decodeState(b []byte) (*state, error) {
 	if err := r.Done(); err != nil {
 		return nil, err
 	}
-	return s, checkPlacement(s)
+	if err := checkPlacement(s); err != nil {
+		return nil, err
+	}
+	if s.clusterID != "" {
+		s.countResidents()
+	}
+	return s, nil
 }
 
 func readState(r *codec.Reader, version int) *state {
@@ -88,7 +95,7 @@ func readState(r *codec.Reader, version int) *state {
 	}
 	for range r.Count(18) {
 		t := readTenant(r)
-		t.pin = int32(min(r.Uvarint(), 1<<16)) - 1
+		t.pin = readPin(r)
 		s.putTenant(t)
 	}
 	for range r.Count(1) {
@@ -96,6 +103,10 @@ func readState(r *codec.Reader, version int) *state {
 	}
 	if version >= 3 {
 		readMembers(r, s)
+	}
+	s.nextShard = afterShards(s.shards)
+	if version >= 4 {
+		readShards(r, s)
 	}
 	return s
 }
@@ -111,9 +122,12 @@ func checkPlacement(s *state) error {
 		}
 	}
 	for t := range s.byName.all() {
-		if t.pin != noPin && !slices.Contains(s.shards, uint16(t.pin)) {
+		if t.pin != noPin && !s.hasShard(uint16(t.pin)) {
 			return errs.New(errs.Corrupt, "tenant %s is pinned to shard %d, which does not exist", t.id, t.pin)
 		}
+	}
+	if err := checkShards(s); err != nil {
+		return err
 	}
 	return checkMembers(s)
 }
@@ -161,6 +175,9 @@ func readTenant(r *codec.Reader) *tenant {
 	t.slot = slotOf(t.id)
 	return t
 }
+
+// readPin reads a shard or noPin, written as one more.
+func readPin(r *codec.Reader) int32 { return int32(min(r.Uvarint(), 1<<16)) - 1 }
 
 func appendIndex(b []byte, ix *Index) []byte {
 	b = codec.AppendUvarint(b, uint64(ix.ID))

@@ -29,10 +29,13 @@ const (
 	metaPlace                            // says which nodes are to carry a shard
 	metaAddToken                         // stores the hash of a join token
 	metaReplication                      // says how many replicas are wanted
+	metaAddShard                         // makes a dedicated shard
+	metaRemoveShard                      // takes out a dedicated shard that holds nothing
+	metaSetRules                         // says how new tenants are placed
 )
 
 // metaCommandVersion is the first byte of every command. Those of earlier versions are still in logs.
-const metaCommandVersion = 3
+const metaCommandVersion = 4
 
 // metaCommand is one entry of the metadata plane's log. Whoever proposes it has put in time and chance.
 type metaCommand struct {
@@ -40,7 +43,7 @@ type metaCommand struct {
 	clusterID string         // metaInit
 	shards    []uint16       // metaInit
 	ring      ringTable      // metaInit
-	tenants   []*tenant      // metaCreateTenants: names and ids
+	tenants   []*tenant      // metaCreateTenants: names, ids and pins
 	index     Index          // metaCreateIndex, without id and port
 	indexID   engine.IndexID // metaConfigureIndex, metaDeleteIndex
 	patch     IndexPatch     // metaConfigureIndex
@@ -48,6 +51,7 @@ type metaCommand struct {
 	pin       int32       // metaPin: a shard or noPin
 	key       tenancy.Key // metaAddKey
 	memberCommand
+	shardCommand
 }
 
 func appendMetaCommand(b []byte, c *metaCommand) []byte {
@@ -57,10 +61,11 @@ func appendMetaCommand(b []byte, c *metaCommand) []byte {
 		b = codec.AppendString(b, c.clusterID)
 		b = appendUint16s(b, c.shards)
 		b = appendUint16s(b, c.ring)
+		b = appendRules(b, c.rules)
 	case metaCreateTenants:
 		b = codec.AppendUvarint(b, uint64(len(c.tenants)))
 		for _, t := range c.tenants {
-			b = appendTenant(b, t)
+			b = codec.AppendUvarint(appendTenant(b, t), uint64(t.pin+1))
 		}
 	case metaCreateIndex:
 		b = appendIndex(b, &c.index)
@@ -74,6 +79,8 @@ func appendMetaCommand(b []byte, c *metaCommand) []byte {
 		b = codec.AppendUvarint(b, uint64(c.pin+1))
 	case metaAddKey:
 		b = appendKey(b, c.key)
+	case metaAddShard, metaRemoveShard, metaSetRules:
+		b = appendShardCommand(b, c.op, &c.shardCommand)
 	default:
 		b = appendMemberCommand(b, c.op, &c.memberCommand)
 	}
@@ -90,9 +97,16 @@ func decodeMetaCommand(b []byte) (*metaCommand, error) {
 	switch c.op {
 	case metaInit:
 		c.clusterID, c.shards, c.ring = r.String(), readUint16s(r), readUint16s(r)
+		if version >= 4 {
+			c.rules = readRules(r)
+		}
 	case metaCreateTenants:
 		for range r.Count(17) {
-			c.tenants = append(c.tenants, readTenant(r))
+			t := readTenant(r)
+			if version >= 4 {
+				t.pin = readPin(r)
+			}
+			c.tenants = append(c.tenants, t)
 		}
 	case metaCreateIndex:
 		c.index = readIndex(r, int(version))
@@ -102,11 +116,13 @@ func decodeMetaCommand(b []byte) (*metaCommand, error) {
 		c.indexID = engine.IndexID(r.Uvarint())
 	case metaPin:
 		copy(c.tenantID[:], r.Raw(len(c.tenantID)))
-		c.pin = int32(min(r.Uvarint(), 1<<16)) - 1
+		c.pin = readPin(r)
 	case metaAddKey:
 		c.key = readKey(r)
 	case metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication:
 		c.memberCommand = readMemberCommand(r, c.op)
+	case metaAddShard, metaRemoveShard, metaSetRules:
+		c.shardCommand = readShardCommand(r, c.op)
 	default:
 		return nil, errs.New(errs.FailedPrecondition, "metadata command %d is unknown to this version", c.op)
 	}
@@ -149,6 +165,7 @@ func readPatch(r *codec.Reader) IndexPatch {
 type metaResult struct {
 	at    uint64 // index of the entry
 	index Index  // of commands about one
+	shard uint16 // of metaAddShard: the new one
 	err   error  // a refusal; the state is as before
 }
 
@@ -186,6 +203,13 @@ func (s *state) execute(c *metaCommand) metaResult {
 		return metaResult{err: s.pin(c.tenantID, c.pin)}
 	case metaAddKey:
 		return metaResult{err: s.addKey(c.key)}
+	case metaAddShard:
+		id := s.nextShard
+		return metaResult{shard: id, err: s.addShard(c.name, c.founder)}
+	case metaRemoveShard:
+		return metaResult{err: s.removeShard(c.shard)}
+	case metaSetRules:
+		return metaResult{err: s.setRules(c.rules)}
 	}
 	return metaResult{err: s.executeMember(c.op, &c.memberCommand)}
 }
@@ -197,21 +221,36 @@ func (s *state) init(c *metaCommand) error {
 	if err := checkRing(c.shards, c.ring); err != nil {
 		return err
 	}
+	if slices.Max(c.shards) >= maxShardIDs {
+		return errs.New(errs.Invalid, "shard %d, ids are below %d", slices.Max(c.shards), maxShardIDs)
+	}
+	if err := s.setRules(c.rules); err != nil {
+		return err
+	}
 	s.clusterID, s.shards, s.ring, s.epoch = c.clusterID, c.shards, c.ring, 1
+	s.nextShard = afterShards(c.shards)
+	s.countResidents()
 	return nil
 }
 
-// createTenants passes over names that exist: whoever proposed them wants to have a tenant of that name.
+// createTenants passes over names that exist: whoever proposed them wants to have a tenant of that name. One that was to be
+// pinned to a shard that has gone meanwhile goes where the ring says.
 func (s *state) createTenants(ts []*tenant) error {
 	if s.clusterID == "" {
 		return errs.New(errs.FailedPrecondition, "the cluster has no shards yet")
 	}
+	s.residents = slices.Clone(s.residents)
 	for _, t := range ts {
 		_, taken := s.tenant(t.name)
 		_, reused := s.tenantByID(t.id)
-		if !taken && !reused {
-			s.putTenant(t)
+		if taken || reused {
+			continue
 		}
+		if t.pin != noPin && !s.hasShard(uint16(t.pin)) {
+			t.pin = noPin // t was decoded from this command, and nobody else has seen it
+		}
+		s.putTenant(t)
+		s.residents[s.home(t)]++
 	}
 	return nil
 }
@@ -277,12 +316,15 @@ func (s *state) pin(id engine.TenantID, shard int32) error {
 	if !ok {
 		return errs.New(errs.NotFound, "there is no tenant %s", id)
 	}
-	if shard != noPin && !slices.Contains(s.shards, uint16(shard)) {
+	if shard != noPin && !s.hasShard(uint16(shard)) {
 		return errs.New(errs.NotFound, "there is no shard %d", shard)
 	}
 	moved := *t
 	moved.pin = shard
 	s.putTenant(&moved)
+	s.residents = slices.Clone(s.residents)
+	s.residents[s.home(t)]--
+	s.residents[s.home(&moved)]++
 	return nil
 }
 

@@ -66,6 +66,16 @@ func (s *state) member(id string) (member, bool) {
 	return s.members[i], true
 }
 
+// present lists the nodes that are not removed, in order.
+func (s *state) present() (nodes []string) {
+	for i := range s.members {
+		if s.members[i].state != memberRemoved {
+			nodes = append(nodes, s.members[i].id)
+		}
+	}
+	return nodes
+}
+
 // alone reports whether there is at most one node that is not removed.
 func (s *state) alone() bool {
 	n := 0
@@ -218,7 +228,7 @@ func (s *state) placeShard(shard uint16, replicas []string, epoch uint64) error 
 	if epoch != s.epoch {
 		return errs.New(errs.FailedPrecondition, "placement was decided at epoch %d, it is %d now", epoch, s.epoch)
 	}
-	if !slices.Contains(s.shards, shard) {
+	if !s.hasShard(shard) {
 		return errs.New(errs.NotFound, "there is no shard %d", shard)
 	}
 	if err := checkReplicas(s, replicas); err != nil {

@@ -33,13 +33,16 @@ type metaModel struct {
 	dropped map[engine.IndexID]bool
 	nextID  engine.IndexID
 	keys    map[string]tenancy.Key
-	shards  int
+	shards  int      // shared
+	off     []uint16 // dedicated
+	next    int
+	rules   Rules
 }
 
 func newMetaModel(shards int) *metaModel {
 	m := &metaModel{
 		state: newState(), tenants: map[string]engine.TenantID{}, pins: map[string]int32{}, indexes: map[string]Index{},
-		dropped: map[engine.IndexID]bool{}, nextID: 1, keys: map[string]tenancy.Key{}, shards: shards,
+		dropped: map[engine.IndexID]bool{}, nextID: 1, keys: map[string]tenancy.Key{}, shards: shards, next: shards,
 	}
 	ids := shardIDs(shards)
 	if res := m.apply(&metaCommand{op: metaInit, clusterID: "c", shards: ids, ring: newRing(ids)}); res.err != nil {
@@ -61,12 +64,74 @@ func (m *metaModel) createTenants(t *rapid.T) {
 		name := rapid.SampledFrom([]string{"a", "b", "", "ü\x00", "a/b", "long"}).Draw(t, "name")
 		var id engine.TenantID
 		binary.LittleEndian.PutUint64(id[:], m.index<<8|uint64(len(c.tenants)))
-		c.tenants = append(c.tenants, &tenant{name: name, id: id})
+		pin := m.drawShard(t)
+		c.tenants = append(c.tenants, &tenant{name: name, id: id, pin: pin})
 		if _, ok := m.tenants[name]; !ok {
 			m.tenants[name] = id
+			if m.there(pin) {
+				m.pins[name] = pin
+			}
 		}
 	}
 	require.NoError(t, m.apply(c).err)
+}
+
+// there reports whether there is a shard of that id.
+func (m *metaModel) there(shard int32) bool {
+	return shard >= 0 && (int(shard) < m.shards || slices.Contains(m.off, uint16(shard)))
+}
+
+// drawShard draws a shard that is there or not, or none.
+func (m *metaModel) drawShard(t *rapid.T) int32 {
+	return int32(rapid.IntRange(-1, m.next).Draw(t, "shard"))
+}
+
+// found registers the first node.
+func (m *metaModel) found(node string) {
+	if res := m.apply(&metaCommand{op: metaRegister, memberCommand: memberCommand{member: member{id: node}}}); res.err != nil {
+		panic(res.err)
+	}
+}
+
+func (m *metaModel) addShard(t *rapid.T) {
+	founder := rapid.SampledFrom([]string{"n0", "n1"}).Draw(t, "founder")
+	epoch := m.state.epoch
+	res := m.apply(&metaCommand{op: metaAddShard, shardCommand: shardCommand{founder: founder}})
+	if founder != "n0" {
+		require.Equal(t, errs.FailedPrecondition, errs.KindOf(res.err))
+		return
+	}
+	require.NoError(t, res.err)
+	require.Equal(t, uint16(m.next), res.shard)
+	require.Equal(t, epoch+1, m.state.epoch)
+	m.off = append(m.off, res.shard)
+	m.next++
+}
+
+func (m *metaModel) removeShard(t *rapid.T) {
+	shard := rapid.IntRange(0, m.next).Draw(t, "shard")
+	used := m.state.tenantsOn(uint16(shard)) > 0
+	err := m.apply(&metaCommand{op: metaRemoveShard, shardCommand: shardCommand{shard: uint16(shard)}}).err
+	switch {
+	case !m.there(int32(shard)):
+		require.Equal(t, errs.NotFound, errs.KindOf(err))
+	case shard < m.shards || used:
+		require.Equal(t, errs.FailedPrecondition, errs.KindOf(err))
+	default:
+		require.NoError(t, err)
+		m.off = slices.DeleteFunc(m.off, func(id uint16) bool { return int(id) == shard })
+	}
+}
+
+func (m *metaModel) setRules(t *rapid.T) {
+	r := Rules{Policy: Policy(rapid.IntRange(0, 2).Draw(t, "policy")), ShardTenants: rapid.IntRange(0, maxRule+1).Draw(t, "tenants")}
+	err := m.apply(&metaCommand{op: metaSetRules, shardCommand: shardCommand{rules: r}}).err
+	if r.Policy > PolicyLeastLoaded || r.ShardTenants > maxRule {
+		require.Equal(t, errs.Invalid, errs.KindOf(err))
+		return
+	}
+	require.NoError(t, err)
+	m.rules = r
 }
 
 func (m *metaModel) createIndex(t *rapid.T) {
@@ -151,9 +216,9 @@ func (m *metaModel) pin(t *rapid.T) {
 		t.Skip("no tenants")
 	}
 	name := rapid.SampledFrom(sortedKeys(m.tenants)).Draw(t, "name")
-	shard := int32(rapid.IntRange(-1, m.shards).Draw(t, "shard"))
+	shard := m.drawShard(t)
 	err := m.apply(&metaCommand{op: metaPin, tenantID: m.tenants[name], pin: shard}).err
-	if int(shard) == m.shards {
+	if shard != noPin && !m.there(shard) {
 		require.Equal(t, errs.NotFound, errs.KindOf(err))
 		return
 	}
@@ -178,7 +243,7 @@ func (m *metaModel) addKey(t *rapid.T) {
 func (m *metaModel) refuse(t *rapid.T) {
 	m.index++
 	before := m.state
-	data := rapid.SampledFrom([][]byte{nil, {1}, {0, 1}, {4, 2}, {1, 200}, {1, 2, 200}, {2, 3}}).Draw(t, "data")
+	data := rapid.SampledFrom([][]byte{nil, {1}, {0, 1}, {5, 2}, {1, 200}, {1, 2, 200}, {2, 3}}).Draw(t, "data")
 	next, res := executeMeta(m.state, m.index, data)
 	require.Error(t, res.err)
 	m.state = next
@@ -203,6 +268,19 @@ func (m *metaModel) check(t *rapid.T) {
 			home = uint16(p)
 		}
 		require.Equal(t, home, s.home(tn))
+	}
+	require.Equal(t, m.rules, s.rules)
+	residents := map[uint16]int{}
+	for tn := range s.byName.all() {
+		residents[s.home(tn)]++
+	}
+	for id := range uint16(m.next + 1) {
+		require.Equal(t, m.there(int32(id)), s.hasShard(id))
+		require.Equal(t, !m.there(int32(id)) && int(id) < m.next, s.removedShard(id))
+		require.Equal(t, residents[id], s.tenantsOn(id))
+		_, off := s.dedicatedShard(id)
+		require.Equal(t, slices.Contains(m.off, id), off)
+		require.Equal(t, m.there(int32(id)), len(s.replicas(id)) > 0)
 	}
 	require.Equal(t, len(m.indexes), len(s.indexes))
 	for name, ix := range m.indexes {
@@ -235,9 +313,11 @@ func (m *metaModel) snapshot(t *rapid.T) {
 func TestMetaModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMetaModel(3)
+		m.found("n0")
 		t.Repeat(map[string]func(*rapid.T){
 			"": m.check, "tenants": m.createTenants, "index": m.createIndex, "configure": m.configureIndex,
 			"delete": m.deleteIndex, "pin": m.pin, "key": m.addKey, "refuse": m.refuse, "snapshot": m.snapshot,
+			"add shard": m.addShard, "remove shard": m.removeShard, "rules": m.setRules,
 		})
 	})
 }
@@ -247,7 +327,7 @@ func goldenState() *state {
 	m := newMetaModel(4)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	for i, name := range []string{DefaultNamespace, "zürich", "a/../b"} {
-		m.apply(&metaCommand{op: metaCreateTenants, tenants: []*tenant{{name: name, id: engine.TenantID{byte(i + 1)}}}})
+		m.apply(&metaCommand{op: metaCreateTenants, tenants: []*tenant{{name: name, id: engine.TenantID{byte(i + 1)}, pin: noPin}}})
 	}
 	m.apply(&metaCommand{op: metaPin, tenantID: engine.TenantID{2}, pin: 3})
 	m.apply(&metaCommand{op: metaCreateIndex, index: Index{Name: "gone", Dim: 2, Metric: ann.Cosine, CreatedAt: at}})
@@ -261,7 +341,22 @@ func goldenState() *state {
 	for _, c := range goldenMembers(at) {
 		m.apply(c)
 	}
+	for _, c := range goldenShards() {
+		m.apply(c)
+	}
 	return m.state
+}
+
+// goldenShards adds two dedicated shards and takes one out, and sets rules.
+func goldenShards() []*metaCommand {
+	return []*metaCommand{
+		{op: metaAddShard, shardCommand: shardCommand{name: "acme", founder: "n2"}},
+		{op: metaAddShard, shardCommand: shardCommand{founder: "n1"}},
+		{op: metaAddShard, shardCommand: shardCommand{founder: "n1"}},
+		{op: metaRemoveShard, shardCommand: shardCommand{shard: 5}},
+		{op: metaCreateTenants, tenants: []*tenant{{name: "big", id: engine.TenantID{9}, pin: 6}}},
+		{op: metaSetRules, shardCommand: shardCommand{rules: Rules{Policy: PolicyLeastLoaded, ShardVectors: 5_000_000}}},
+	}
 }
 
 // goldenMembers lets nodes in, takes one out again and places a shard on two of them.
@@ -284,7 +379,7 @@ func goldenMembers(at time.Time) []*metaCommand {
 
 // TestStateGolden keeps the snapshot's format.
 func TestStateGolden(t *testing.T) {
-	const path = "testdata/state_v3.bin"
+	const path = "testdata/state_v4.bin"
 	b := appendState(nil, goldenState())
 	if *update {
 		require.NoError(t, os.WriteFile(path, b, 0o644))
@@ -295,7 +390,7 @@ func TestStateGolden(t *testing.T) {
 	s, err := decodeState(golden)
 	require.NoError(t, err)
 	require.Equal(t, golden, appendState(nil, s))
-	require.Equal(t, "metadata at entry 18: 4 shards, 2 indexes, 3 tenants", s.String())
+	require.Equal(t, "metadata at entry 24: 6 shards, 2 indexes, 4 tenants", s.String())
 }
 
 // TestStateVersion1 reads what was written before indexes had a width of codes and a target recall.
@@ -313,10 +408,37 @@ func TestStateVersion1(t *testing.T) {
 
 // beforeMembers takes back what came with version 3.
 func beforeMembers(s *state) *state {
-	old := *s
+	old := *beforeShards(s)
 	old.index, old.epoch = 10, 1
 	old.members, old.placed, old.tokens, old.wanted = nil, nil, nil, 0
 	return &old
+}
+
+// beforeShards takes back what came with version 4, and the tenant that was made for it.
+func beforeShards(s *state) *state {
+	old := *s
+	old.index, old.epoch = 18, s.epoch-4
+	old.shards, old.nextShard = shardIDs(4), 4
+	old.dedicated, old.rules = nil, Rules{}
+	old.placed = slices.DeleteFunc(slices.Clone(s.placed), func(p placement) bool { return p.shard >= 4 })
+	old.byName, old.byID = cowMap[*tenant]{}, cowMap[*tenant]{}
+	for t := range s.byName.all() {
+		if t.name != "big" {
+			old.putTenant(t)
+		}
+	}
+	return &old
+}
+
+// TestStateVersion3 reads what was written when all shards were on the ring.
+func TestStateVersion3(t *testing.T) {
+	b, err := os.ReadFile("testdata/state_v3.bin")
+	require.NoError(t, err)
+	s, err := decodeState(b)
+	require.NoError(t, err)
+	require.Equal(t, appendState(nil, beforeShards(goldenState())), appendState(nil, s), "written again, it is of the present version")
+	require.Equal(t, Rules{}, s.rules)
+	require.Equal(t, uint16(4), s.nextShard)
 }
 
 // TestStateVersion2 reads what was written before there were nodes.
@@ -367,7 +489,7 @@ func FuzzMetaApply(f *testing.F) {
 	on := true
 	for _, c := range []*metaCommand{
 		{op: metaInit, clusterID: "c", shards: ids, ring: newRing(ids)},
-		{op: metaCreateTenants, tenants: []*tenant{{name: "t"}}},
+		{op: metaCreateTenants, tenants: []*tenant{{name: "t", pin: 1}}},
 		{op: metaCreateIndex, index: Index{Name: "i", Tags: map[string]string{"a": "b"}, CreatedAt: time.Unix(1, 0)}},
 		{op: metaConfigureIndex, indexID: 1, patch: IndexPatch{DeletionProtection: &on, TargetRecall: 0.9}},
 		{op: metaDeleteIndex, indexID: 1},
@@ -376,7 +498,7 @@ func FuzzMetaApply(f *testing.F) {
 	} {
 		f.Add(appendMetaCommand(nil, c))
 	}
-	for _, c := range goldenMembers(time.Unix(1, 0)) {
+	for _, c := range slices.Concat(goldenMembers(time.Unix(1, 0)), goldenShards()) {
 		f.Add(appendMetaCommand(nil, c))
 	}
 	bases := []*state{newState(), newMetaModel(2).state, goldenState()}
@@ -416,10 +538,10 @@ func FuzzDecodeState(f *testing.F) {
 // TestMetaOpsAreNumbered keeps the numbers that are on disk.
 func TestMetaOpsAreNumbered(t *testing.T) {
 	ops := []metaOp{metaInit, metaCreateTenants, metaCreateIndex, metaConfigureIndex, metaDeleteIndex, metaPin, metaAddKey,
-		metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication}
-	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13]", fmt.Sprint(ops))
-	_, err := decodeMetaCommand([]byte{metaCommandVersion, 14})
-	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 14 is taken: add it here")
+		metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication, metaAddShard, metaRemoveShard, metaSetRules}
+	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16]", fmt.Sprint(ops))
+	_, err := decodeMetaCommand([]byte{metaCommandVersion, 17})
+	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 17 is taken: add it here")
 	require.False(t, errors.Is(err, os.ErrNotExist))
 }
 
@@ -440,7 +562,7 @@ func BenchmarkTenantLookup(b *testing.B) {
 	c := &metaCommand{op: metaCreateTenants}
 	for i := range names {
 		names[i] = fmt.Sprintf("tenant-%07d", i)
-		c.tenants = append(c.tenants, &tenant{name: names[i], id: newTenantID()})
+		c.tenants = append(c.tenants, newTenant(names[i]))
 	}
 	m.apply(c)
 	b.ReportAllocs()
@@ -459,7 +581,7 @@ func BenchmarkCreateTenants(b *testing.B) {
 	for b.Loop() {
 		m := newMetaModel(16)
 		for i := range 100_000 {
-			m.apply(&metaCommand{op: metaCreateTenants, tenants: []*tenant{{name: fmt.Sprint(i), id: newTenantID()}}})
+			m.apply(&metaCommand{op: metaCreateTenants, tenants: []*tenant{newTenant(fmt.Sprint(i))}})
 		}
 	}
 }

@@ -17,6 +17,8 @@ import (
 type nodeStatus struct {
 	Meta   groupStatus   `json:"meta"`
 	Groups []groupStatus `json:"groups,omitempty"` // of shards, those asked for
+	// Queries that came in here, by shard, when stats are asked for.
+	Queries map[int]queryCounts `json:"queries,omitempty"`
 }
 
 // groupStatus is one replica's view of its group.
@@ -31,7 +33,7 @@ type groupStatus struct {
 	Voters   []string `json:"voters"`  // of the newest configuration it knows, sorted
 	Learners []string `json:"learners,omitempty"`
 	Behind   []string `json:"behind,omitempty"` // a leader's: nodes that need a checkpoint
-	// Stats of the engine, when asked for.
+	// Stats of the engine, when stats are asked for.
 	Stats *engine.Stats `json:"stats,omitempty"`
 }
 
@@ -61,6 +63,9 @@ func (g *group) status() groupStatus {
 // status tells of this node's replicas.
 func (n *Node) status(req statusRequest) nodeStatus {
 	st := nodeStatus{Meta: n.meta.group.status()}
+	if req.Stats {
+		st.Queries = n.queries.all(time.Now())
+	}
 	for _, sh := range n.replicas().sorted() {
 		if !req.All && !slices.Contains(req.Shards, sh.id) {
 			continue

@@ -65,12 +65,7 @@ func (w *steward) step(ctx context.Context, s *state) {
 
 // look asks all nodes whether they are there.
 func (w *steward) look(ctx context.Context, s *state) map[string]*nodeStatus {
-	var nodes []string
-	for _, m := range s.members {
-		if m.state != memberRemoved {
-			nodes = append(nodes, m.id)
-		}
-	}
+	nodes := s.present()
 	alive := w.node.statuses(ctx, nodes, statusRequest{})
 	now := time.Now()
 	for _, id := range nodes {
@@ -206,13 +201,7 @@ func (w *steward) fresh(id string) bool { return time.Since(w.seen[id]) < 10*w.p
 
 // busyShards asks the leaders which shards do not have the replicas that are wanted. Those without an answer count.
 func (w *steward) busyShards(ctx context.Context, s *state) map[uint16]bool {
-	var nodes []string
-	for _, m := range s.members {
-		if m.state != memberRemoved {
-			nodes = append(nodes, m.id)
-		}
-	}
-	all := w.node.statuses(ctx, nodes, statusRequest{All: true})
+	all := w.node.statuses(ctx, s.present(), statusRequest{All: true})
 	busy := make(map[uint16]bool, len(s.placed))
 	for _, p := range s.placed {
 		busy[p.shard] = true

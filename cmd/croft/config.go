@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/croftdb/croft/cluster"
 	"github.com/croftdb/croft/tenancy"
 )
 
@@ -25,7 +26,8 @@ type config struct {
 	peers         peerConfig
 	advertise     string
 	shards        int
-	shardsGiven   bool // by flag, environment or file
+	shardsGiven   bool   // by flag, environment or file
+	placement     string // "": ring
 	memoryBudget  sizeValue
 	diskReserve   sizeValue
 	drainTimeout  time.Duration
@@ -43,6 +45,7 @@ func defaultConfig() config {
 		shards:       16,
 		memoryBudget: 1 << 30,
 		diskReserve:  256 << 20,
+		peers:        peerConfig{rate: 64 << 20},
 		drainTimeout: 10 * time.Second,
 		logLevel:     "info",
 		logFormat:    "auto",
@@ -55,6 +58,7 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	c.peers.addFlags(f)
 	f.StringVar(&c.advertise, "advertise", c.advertise, "how clients reach an index, e.g. https://{index}.vectors.example.com")
 	f.IntVar(&c.shards, "shards", c.shards, "shards of a new data directory, 1 to 256")
+	f.StringVar(&c.placement, "placement", c.placement, "how a new cluster places tenants: ring (default) or least-loaded; `croft shards policy` changes it later")
 	f.Var(&c.memoryBudget, "memory-budget", "memory for search structures")
 	f.Var(&c.diskReserve, "disk-reserve", "free disk below which writes are refused; off: none")
 	f.DurationVar(&c.drainTimeout, "drain-timeout", c.drainTimeout, "how long a stop waits for requests under way")
@@ -222,6 +226,11 @@ func (c *config) validate() error {
 	}
 	if c.shards < 1 || c.shards > 256 {
 		add("--shards is %d, must be 1 to 256", c.shards)
+	}
+	if c.placement != "" {
+		if _, err := cluster.ParsePolicy(c.placement); err != nil {
+			add("--placement: %w", err)
+		}
 	}
 	c.peers.validate(add)
 	if c.debugListen != "" && !isLoopback(c.debugListen) {

@@ -18,6 +18,7 @@ type peerConfig struct {
 	joinToken string
 	replicas  int // 0: by the number of nodes
 	zone      string
+	rate      sizeValue // of checkpoints, bytes per second
 	cert      string
 	key       string
 	ca        string
@@ -33,6 +34,7 @@ func (p *peerConfig) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&p.joinToken, "join-token", p.joinToken, "the token that `croft nodes add` printed; CROFT_JOIN_TOKEN keeps it off the command line")
 	f.IntVar(&p.replicas, "replicas", p.replicas, "nodes that hold each shard: 1, 3 or 5 (default 3 where there are three nodes, else 1)")
 	f.StringVar(&p.zone, "zone", p.zone, "where this node stands, e.g. eu-1a; replicas are kept in different zones where they can be")
+	f.Var(&p.rate, "checkpoint-rate", "bytes per second in which this node hands shards' files to others; off: no limit")
 	f.StringVar(&p.cert, "peer-cert", p.cert, "certificate of this node, PEM file")
 	f.StringVar(&p.key, "peer-key", p.key, "its private key, PEM file")
 	f.StringVar(&p.ca, "peer-ca", p.ca, "certificates of the authority that signs nodes, PEM file")
@@ -66,6 +68,9 @@ func (p *peerConfig) validate(add func(format string, args ...any)) {
 	}
 	if p.replicas != 0 && p.replicas != 1 && p.replicas != 3 && p.replicas != 5 {
 		add("--replicas is %d, must be 1, 3 or 5", p.replicas)
+	}
+	if p.rate == 0 {
+		add("--checkpoint-rate is 0, must be at least 1, or off for no limit")
 	}
 	if len(p.zone) > 63 {
 		add("--zone has %d bytes, at most 63", len(p.zone))

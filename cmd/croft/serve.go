@@ -118,13 +118,15 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 
 		PeerListen: cfg.peers.listen, PeerAdvertise: cfg.peers.advertise, PeerTLS: cfg.peers.files(),
 		Join: cfg.peers.join, JoinToken: cfg.peers.joinToken,
+		Placement: cfg.rules(), CheckpointRate: int64(cfg.peers.rate),
 		Replicas: cfg.peers.replicas, Zone: cfg.peers.zone, URL: cfg.clientURL(),
 	})
 	if err != nil {
 		return errs.Wrap(errs.KindOf(err), err, "open %s", cfg.data)
 	}
 	f.add(f.node.Close)
-	cfg.warnOfShards(log, len(f.node.Info(ctx).Shards))
+	cfg.warnOfShards(log, f.node.SharedShards())
+	cfg.warnOfPlacement(log, f.node.Rules())
 
 	// Floor 2: who may.
 	auth, firstKey, err := authenticate(ctx, f.node, cfg.adminKey)
@@ -148,6 +150,19 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 func (c *config) warnOfShards(log *slog.Logger, have int) {
 	if c.shardsGiven && c.shards != have && c.peers.join == "" {
 		log.Warn("--shards has no effect on a data directory that exists", "asked", c.shards, "shards", have)
+	}
+}
+
+// rules are those of placement for a new cluster; validate has seen to the name.
+func (c *config) rules() cluster.Rules {
+	policy, _ := cluster.ParsePolicy(firstNonEmpty(c.placement, cluster.PolicyRing.String()))
+	return cluster.Rules{Policy: policy}
+}
+
+// warnOfPlacement tells of a setting without effect: the rules are the cluster's, which is there already.
+func (c *config) warnOfPlacement(log *slog.Logger, have cluster.Rules) {
+	if c.placement != "" && c.placement != have.Policy.String() {
+		log.Warn("--placement has no effect on a cluster that exists, `croft shards policy` changes it", "asked", c.placement, "placement", have.Policy.String())
 	}
 }
 

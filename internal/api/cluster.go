@@ -10,24 +10,21 @@ import (
 	"github.com/croftdb/croft/internal/errs"
 )
 
-// What a shard is meant to hold, unless set: its utilisation is measured against these.
-const (
-	shardTenants = 2_000
-	shardVectors = 2_000_000
-)
-
 type clusterShown struct {
 	ClusterID string             `json:"cluster_id"`
 	Version   string             `json:"version"`
 	Epoch     uint64             `json:"epoch"`
+	Placement placementShown     `json:"placement"`
 	Nodes     []cluster.NodeInfo `json:"nodes"`
 	Shards    []shardShown       `json:"shards"`
+	Silent    []string           `json:"silent_nodes"` // what they have is missing in the figures
 }
 
-// shardShown are a shard's figures: those of the replica here, else of the leader's.
+// shardShown are a shard's figures, as its leader tells them; those of queries are added up from all nodes.
 type shardShown struct {
 	ID            int                   `json:"id"`
 	Kind          string                `json:"kind"`
+	Name          string                `json:"name,omitzero"`
 	Leader        string                `json:"leader"`
 	State         string                `json:"state"`
 	Tenants       int                   `json:"tenants"`
@@ -46,53 +43,67 @@ type shardShown struct {
 	FlushedIndex  uint64                `json:"flushed_index"`
 	Replicas      []cluster.ReplicaInfo `json:"replicas"`
 
-	QueriesPerSecond float64       `json:"queries_per_second"` // of the last minute, of those that came in here
-	Latency          *latencyShown `json:"latency_ms,omitzero"`
+	QueriesPerSecond float64          `json:"queries_per_second"` // of the last minute
+	Latency          *cluster.Latency `json:"latency_ms,omitzero"`
+}
+
+// shardsShown are the figures of several shards, or of one, and who did not tell his.
+type shardsShown struct {
+	Shards []shardShown `json:"shards"`
+	Silent []string     `json:"silent_nodes"`
+}
+
+type oneShardShown struct {
+	shardShown
+	Silent []string `json:"silent_nodes"`
 }
 
 func clusterInfo(c *call) (reply, error) {
 	info := c.h.node.Info(c.ctx)
 	return document{clusterShown{
-		ClusterID: info.ClusterID, Version: c.h.opts.Version, Epoch: info.Epoch, Nodes: info.Nodes, Shards: c.h.showShards(info.Shards),
+		ClusterID: info.ClusterID, Version: c.h.opts.Version, Epoch: info.Epoch, Placement: showPlacement(info.Rules),
+		Nodes: info.Nodes, Shards: showShards(info.Shards), Silent: listOf(info.Silent),
 	}}, nil
 }
 
 func shards(c *call) (reply, error) {
-	return document{map[string]any{"shards": c.h.showShards(c.h.node.Info(c.ctx).Shards)}}, nil
+	info := c.h.node.Info(c.ctx)
+	return document{shardsShown{showShards(info.Shards), listOf(info.Silent)}}, nil
 }
 
 func describeShard(c *call) (reply, error) {
-	for _, s := range c.h.node.Info(c.ctx).Shards {
+	info := c.h.node.Info(c.ctx)
+	for _, s := range info.Shards {
 		if c.args[0] == strconv.Itoa(s.ID) {
-			return document{c.h.showShard(s)}, nil
+			return document{oneShardShown{showShard(s), listOf(info.Silent)}}, nil
 		}
 	}
-	return nil, errs.New(errs.NotFound, "there is no shard %s", clip(c.args[0])).WithHint("`croft shards list` shows those that are there")
+	return nil, errNoShard(c.args[0])
 }
 
-func (h *Handler) showShards(infos []cluster.ShardInfo) []shardShown {
+func errNoShard(id string) error {
+	return errs.New(errs.NotFound, "there is no shard %s", clip(id)).WithHint("`croft shards list` shows those that are there")
+}
+
+// listOf is a list that is never null.
+func listOf[T any](items []T) []T { return append([]T{}, items...) }
+
+func showShards(infos []cluster.ShardInfo) []shardShown {
 	shown := make([]shardShown, len(infos))
 	for i, s := range infos {
-		shown[i] = h.showShard(s)
+		shown[i] = showShard(s)
 	}
 	return shown
 }
 
-func (h *Handler) showShard(s cluster.ShardInfo) shardShown {
-	perSecond, latency := h.meters.of(s.ID, time.Now())
+func showShard(s cluster.ShardInfo) shardShown {
 	return shardShown{
-		ID: s.ID, Kind: s.Kind, Leader: s.Leader, State: s.State, Tenants: s.Tenants, Vectors: s.Stats.Records, Bytes: s.Stats.Bytes,
-		Utilisation: utilisation(s.Tenants, s.Stats.Records), Partitions: s.Stats.Partitions, Loaded: s.Stats.Loaded,
+		ID: s.ID, Kind: s.Kind, Name: s.Name, Leader: s.Leader, State: s.State, Tenants: s.Tenants, Vectors: s.Stats.Records,
+		Bytes: s.Stats.Bytes, Utilisation: s.Utilisation, Partitions: s.Stats.Partitions, Loaded: s.Stats.Loaded,
 		Records: s.Stats.Records, Indexed: s.Stats.Indexed, Segments: s.Stats.Segments, SegmentBytes: s.Stats.SegmentBytes,
 		ResidentBytes: s.Stats.ResidentBytes, BufferBytes: s.Stats.BufferBytes, AppliedIndex: s.Stats.AppliedIndex,
-		FlushedIndex: s.Stats.FlushedIndex, Replicas: append([]cluster.ReplicaInfo{}, s.Replicas...),
-		QueriesPerSecond: perSecond, Latency: latency,
+		FlushedIndex: s.Stats.FlushedIndex, Replicas: listOf(s.Replicas), QueriesPerSecond: s.QueriesPerSecond, Latency: s.Latency,
 	}
-}
-
-// utilisation is the mean of tenants and vectors, each against what a shard is meant to hold.
-func utilisation(tenants int, vectors uint64) float64 {
-	return (float64(tenants)/shardTenants + float64(vectors)/shardVectors) / 2
 }
 
 // Bounds of how long a token lets a node in.
@@ -130,10 +141,8 @@ func addNode(c *call) (reply, error) {
 
 // peerAddress is where a new node asks to be let in: here.
 func (c *call) peerAddress() (string, error) {
-	for _, n := range c.h.node.Info(c.ctx).Nodes {
-		if n.Self && n.Address != "" {
-			return n.Address, nil
-		}
+	if at := c.h.node.PeerAddress(); at != "" {
+		return at, nil
 	}
 	return "", errs.New(errs.FailedPrecondition, "this node is alone: it has no address for other nodes").
 		WithHint("start it with --peer-listen, for example 127.0.0.1:5180")

@@ -26,6 +26,8 @@ func (n *memberNode) Info(context.Context) cluster.Info {
 	}}
 }
 
+func (n *memberNode) PeerAddress() string { return n.address }
+
 func (n *memberNode) NewJoinToken(_ context.Context, ttl time.Duration) (string, error) {
 	n.life = ttl
 	return "token", n.fails

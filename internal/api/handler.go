@@ -124,7 +124,6 @@ type Handler struct {
 	promReg http.Handler
 	tokens  tokenKey
 	advert  *advertiser
-	meters  meters
 	places  [3]chan struct{} // by cost
 	slow    slowLog
 }
@@ -139,13 +138,11 @@ func New(opts Options) (*Handler, error) {
 	if err != nil {
 		return nil, errs.Wrap(errs.Internal, err, "register metrics")
 	}
-	info := opts.Node.Info(context.Background())
 	h := &Handler{
 		opts: opts, node: opts.Node, router: newRouter(routes()), metrics: m, promReg: metricsPage(opts.Gatherer),
-		tokens: newTokenKey(opts.TokenSecret, info.ClusterID, opts.Auth.Admin),
+		tokens: newTokenKey(opts.TokenSecret, opts.Node.ClusterID(), opts.Auth.Admin),
 		advert: newAdvertiser(opts.Advertise), slow: slowLog{threshold: opts.SlowLog, logger: opts.Logger},
 	}
-	h.meters.started = time.Now()
 	for c, l := range h.classes() {
 		h.places[c] = make(chan struct{}, l.InFlight)
 	}

@@ -19,6 +19,7 @@ type Node interface {
 	namespaces
 	status
 	membership
+	placement
 }
 
 var _ Node = (*cluster.Node)(nil)
@@ -62,6 +63,8 @@ type namespaces interface {
 }
 
 type status interface {
+	ClusterID() string
+	PeerAddress() string
 	Info(ctx context.Context) cluster.Info
 	Ready() []cluster.Check
 }
@@ -70,4 +73,14 @@ type membership interface {
 	NewJoinToken(ctx context.Context, ttl time.Duration) (string, error)
 	DrainNode(ctx context.Context, id string) error
 	RemoveNode(ctx context.Context, id string, force bool) error
+}
+
+type placement interface {
+	Rules() cluster.Rules
+	SetRules(ctx context.Context, r cluster.Rules) error
+	AddShard(ctx context.Context, name string) (int, error)
+	RemoveShard(ctx context.Context, id int) error
+	CreateTenant(ctx context.Context, name string, shard int) (cluster.Tenant, error)
+	DescribeTenant(ctx context.Context, name string) (cluster.Tenant, error)
+	Tenants(prefix, after string, limit int) (page []cluster.Tenant, more bool, total int)
 }

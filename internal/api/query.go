@@ -3,7 +3,6 @@ package api
 import (
 	"errors"
 	"sync"
-	"time"
 
 	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/cluster"
@@ -119,14 +118,12 @@ func (c *call) query(q *queryRequest) error {
 			return err
 		}
 	}
-	begun := time.Now()
-	shard, err := c.h.node.Query(c.ctx, c.ix, ns, &q.Query, &q.res)
+	_, err = c.h.node.Query(c.ctx, c.ix, ns, &q.Query, &q.res)
 	if errors.Is(err, engine.ErrAnswerTooLarge) {
 		return errResultTooLarge(q.limit)
 	}
 	if err == nil {
 		c.read()
-		c.h.meters.observe(shard, begun, time.Since(begun))
 	}
 	return err
 }

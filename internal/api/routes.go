@@ -71,7 +71,14 @@ func routes() []route {
 		{"POST", "/v1/cluster/nodes/{node}/drain", "drain_node", wc, write, 200, false, false, nil, drainNode},
 		{"DELETE", "/v1/cluster/nodes/{node}", "remove_node", wc, write, 200, false, false, []string{"force"}, removeNode},
 		{"GET", "/v1/shards", "shards", rc, light, 200, false, false, nil, shards},
+		{"POST", "/v1/shards", "add_shard", wc, write, 201, false, true, nil, addShard},
 		{"GET", "/v1/shards/{shard}", "describe_shard", rc, light, 200, false, false, nil, describeShard},
+		{"DELETE", "/v1/shards/{shard}", "remove_shard", wc, write, 200, false, false, nil, removeShard},
+		{"GET", "/v1/placement", "placement", rc, light, 200, false, false, nil, getPlacement},
+		{"PUT", "/v1/placement", "set_placement", wc, write, 200, false, true, nil, setPlacement},
+		{"GET", "/v1/tenants", "list_tenants", rc, light, 200, false, false, []string{"prefix", "limit", "paginationToken"}, listTenants},
+		{"POST", "/v1/tenants", "create_tenant", wc, write, 201, false, true, nil, createTenant},
+		{"GET", "/v1/tenants/{tenant}", "describe_tenant", rc, light, 200, false, false, nil, describeTenant},
 	}
 }
 

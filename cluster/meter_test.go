@@ -1,6 +1,7 @@
-package api
+package cluster
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -8,10 +9,19 @@ import (
 	"pgregory.net/rapid"
 )
 
+// tell is what a cluster of nodes with the same meters tells.
+func tell(m *meters, shard int, now time.Time, nodes int) (float64, *Latency) {
+	all := map[string]*nodeStatus{}
+	for i := range nodes {
+		all[strconv.Itoa(i)] = &nodeStatus{Queries: m.all(now)}
+	}
+	return queriesOf(shard, all)
+}
+
 func TestMeters(t *testing.T) {
 	start := time.Unix(1_000_000, 0)
 	m := meters{started: start}
-	rate, latency := m.of(3, start)
+	rate, latency := tell(&m, 3, start, 1)
 	require.Zero(t, rate)
 	require.Nil(t, latency)
 
@@ -20,23 +30,27 @@ func TestMeters(t *testing.T) {
 		m.observe(3, now, time.Duration(i+1)*time.Millisecond)
 	}
 	m.observe(4, now, time.Hour)
-	rate, latency = m.of(3, now)
+	rate, latency = tell(&m, 3, now, 1)
 	require.Equal(t, 20.0, rate, "a hundred in the five seconds that it runs")
 	require.InEpsilon(t, 50, latency.P50, 0.1)
 	require.InEpsilon(t, 95, latency.P95, 0.1)
 	require.InEpsilon(t, 99, latency.P99, 0.1)
-	_, other := m.of(4, now)
+	_, other := tell(&m, 4, now, 1)
 	require.Greater(t, other.P50, 90_000.0, "beyond the last bucket")
 
+	twice, same := tell(&m, 3, now, 2)
+	require.Equal(t, 40.0, twice, "rates of nodes are added up")
+	require.Equal(t, latency, same, "and their counts, not their percentiles")
+
 	now = start.Add(49 * time.Second)
-	rate, _ = m.of(3, now)
+	rate, _ = tell(&m, 3, now, 1)
 	require.InEpsilon(t, 100/49.0, rate, 0.01)
 	now = start.Add(time.Minute)
 	m.observe(3, now, time.Millisecond) // takes the place of the first window
-	rate, latency = m.of(3, now)
+	rate, latency = tell(&m, 3, now, 1)
 	require.InEpsilon(t, 1/50.0, rate, 0.01)
 	require.InEpsilon(t, 1, latency.P99, 0.1)
-	_, latency = m.of(3, now.Add(time.Hour))
+	_, latency = tell(&m, 3, now.Add(time.Hour), 1)
 	require.Nil(t, latency, "what is older than a minute is forgotten")
 }
 
@@ -48,22 +62,4 @@ func TestMeterBuckets(t *testing.T) {
 	})
 	require.Zero(t, bucketOf(0))
 	require.Zero(t, bucketOf(-1))
-}
-
-func TestShardsTellQueries(t *testing.T) {
-	c := newClient(t)
-	c.index("demo", `"dimension":1`)
-	c.ok("POST", "/vectors/upsert", `{"vectors":[{"id":"a","values":[1]}]}`)
-	require.NotContains(t, c.ok("GET", "/v1/shards", "").body, "latency_ms")
-	c.ok("POST", "/query", oneQuery)
-	a := c.ok("GET", "/v1/shards", "")
-	queried := 0
-	for _, s := range a.get(t, "shards").([]any) {
-		shard := s.(map[string]any)
-		if shard["queries_per_second"].(float64) > 0 {
-			queried++
-			require.Positive(t, shard["latency_ms"].(map[string]any)["p99"])
-		}
-	}
-	require.Equal(t, 1, queried)
 }

@@ -1,0 +1,90 @@
+package api
+
+import (
+	"strconv"
+
+	"github.com/croftdb/croft/cluster"
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// placementShown are the rules by which new tenants are placed.
+type placementShown struct {
+	Policy       string `json:"policy"`
+	ShardTenants int    `json:"shard_tenants"`
+	ShardVectors int    `json:"shard_vectors"`
+	Growth       int    `json:"tenant_growth"`
+}
+
+func showPlacement(r cluster.Rules) placementShown {
+	return placementShown{r.Policy.String(), r.ShardTenants, r.ShardVectors, r.Growth}
+}
+
+func getPlacement(c *call) (reply, error) { return document{showPlacement(c.h.node.Rules())}, nil }
+
+// maxCapacity bounds what a shard is meant to hold.
+const maxCapacity = 1 << 30
+
+var placementFields = []field[placementShown]{
+	textField("policy", func(p *placementShown) *string { return &p.Policy }),
+	intField("shard_tenants", 1, maxCapacity, func(p *placementShown) *int { return &p.ShardTenants }),
+	intField("shard_vectors", 1, maxCapacity, func(p *placementShown) *int { return &p.ShardVectors }),
+	intField("tenant_growth", 1, maxCapacity, func(p *placementShown) *int { return &p.Growth }),
+}
+
+// setPlacement changes the rules; what the body leaves out stays.
+func setPlacement(c *call) (reply, error) {
+	p := showPlacement(c.h.node.Rules())
+	if err := decodeObject(c.body, &p, placementFields); err != nil {
+		return nil, err
+	}
+	policy, err := cluster.ParsePolicy(p.Policy)
+	if err != nil {
+		return nil, errs.Wrap(errs.Invalid, err, "policy")
+	}
+	rules := cluster.Rules{Policy: policy, ShardTenants: p.ShardTenants, ShardVectors: p.ShardVectors, Growth: p.Growth}
+	if err := c.h.node.SetRules(c.ctx, rules); err != nil {
+		return nil, err
+	}
+	return getPlacement(c)
+}
+
+// newShard is the body that asks for a shard.
+type newShard struct{ kind, name string }
+
+var newShardFields = []field[newShard]{
+	textField("kind", func(s *newShard) *string { return &s.kind }),
+	textField("name", func(s *newShard) *string { return &s.name }),
+}
+
+// addShard makes a dedicated shard.
+func addShard(c *call) (reply, error) {
+	var asked newShard
+	if err := decodeObject(c.body, &asked, newShardFields); err != nil {
+		return nil, err
+	}
+	switch asked.kind {
+	case cluster.KindDedicated:
+	case cluster.KindShared:
+		return nil, errs.New(errs.FailedPrecondition, "a shared shard takes part of the ring, and the tenants there cannot be moved yet").
+			WithHint("make a dedicated one, and create new tenants on it")
+	case "":
+		return nil, invalid("kind", "is missing: say dedicated")
+	default:
+		return nil, invalid("kind", "%q is not dedicated", clip(asked.kind))
+	}
+	id, err := c.h.node.AddShard(c.ctx, asked.name)
+	if err != nil {
+		return nil, err
+	}
+	c.args = []string{strconv.Itoa(id)}
+	return describeShard(c)
+}
+
+// removeShard takes out a dedicated shard that holds no tenant.
+func removeShard(c *call) (reply, error) {
+	id, err := strconv.Atoi(c.args[0])
+	if err != nil || strconv.Itoa(id) != c.args[0] {
+		return nil, errNoShard(c.args[0])
+	}
+	return empty{}, c.h.node.RemoveShard(c.ctx, id)
+}
