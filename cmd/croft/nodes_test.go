@@ -14,7 +14,7 @@ import (
 
 // threeNodes answers as a cluster does of which one node is down, and notes what it is asked to change.
 func threeNodes(t *testing.T) (url string, changes *[]string) {
-	const cluster = `{"cluster_id":"c","epoch":7,"nodes":[
+	const cluster = `{"cluster_id":"c","epoch":7,"silent_nodes":["bb33"],"nodes":[
 		{"id":"aa11","address":"127.0.0.1:5180","url":"http://127.0.0.1:5080","state":"active","self":true,"alive":true,"meta_voter":true,"meta_leader":true,"replicas":2,"leaders":1},
 		{"id":"aa22","address":"127.0.0.1:5380","url":"http://127.0.0.1:5280","zone":"b","state":"active","alive":true,"meta_voter":true,"replicas":2,"leaders":1},
 		{"id":"bb33","address":"127.0.0.1:5580","state":"active","replicas":2}],
@@ -48,8 +48,9 @@ func TestNodesAndShards(t *testing.T) {
 	require.Contains(t, nodes, "aa11,active,yes,http://127.0.0.1:5080,127.0.0.1:5180,-,leader,2,1\n")
 	require.Contains(t, nodes, "bb33,active,no,-,127.0.0.1:5580,-,-,2,0\n")
 	shards := run(exitOK, "shards", "list", "-o", "csv").out.String()
-	require.Contains(t, shards, `0,shared,"1,200","1,000,000",2.0 KiB,55.0 %,41.5,3.1 ms,aa11,2 of 3: missing,"1,100"`)
-	require.Contains(t, shards, "1,shared,0,0,0 B,0.0 %,0.0,-,-,1,0\n")
+	require.Contains(t, shards, `0,shared,-,"1,200","1,000,000",2.0 KiB,55.0 %,41.5,1.0 ms,2.0 ms,3.1 ms,aa11,2 of 3: missing,"1,100"`)
+	require.Contains(t, shards, "1,shared,-,0,0,0 B,0.0 %,0.0,-,-,-,-,1,0\n")
+	require.Contains(t, run(exitOK, "shards", "list").err.String(), "no answer from bb33")
 	require.Contains(t, run(exitOK, "shards", "get", "0").out.String(), "aa11    leader    1,234")
 	require.Contains(t, run(exitOK, "shards", "get", "0").err.String(), "1 tenant, 2 vectors")
 

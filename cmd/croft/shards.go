@@ -13,11 +13,11 @@ import (
 func (a *app) shardsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "shards",
-		Short: "List shards with their replicas and figures",
+		Short: "List shards with their replicas and figures, add dedicated ones, say how tenants are placed",
 		Example: `  croft shards list
-  croft shards get 3`,
+  croft shards add --dedicated`,
 	}
-	cmd.AddCommand(a.shardsListCommand(), a.shardsGetCommand())
+	cmd.AddCommand(a.shardsListCommand(), a.shardsGetCommand(), a.shardsAddCommand(), a.shardsRemoveCommand(), a.shardsPolicyCommand())
 	return group(cmd)
 }
 
@@ -35,31 +35,45 @@ func (a *app) shardsListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(shardsListing(info.Shards))
+			if err := a.print(shardsListing(map[string]any{"shards": info.Shards, "silent_nodes": info.Silent}, info.Shards...)); err != nil {
+				return err
+			}
+			a.noteSilent(info.Silent)
+			return nil
 		},
 	}
 	conn.addFlags(cmd)
 	return cmd
 }
 
-func shardsListing(shards []client.Shard) listing {
-	l := listing{value: map[string]any{"shards": shards}, items: itemsOf(shards),
-		header: []string{"SHARD", "KIND", "TENANTS", "VECTORS", "SIZE", "USED", "QPS", "P99", "LEADER", "REPLICAS", "LAG"}}
+// noteSilent names the nodes that are missing in the figures.
+func (a *app) noteSilent(nodes []string) {
+	if len(nodes) > 0 {
+		a.note("no answer from %s: the figures lack what is known there alone", strings.Join(nodes, ", "))
+	}
+}
+
+func shardsListing(value any, shards ...client.Shard) listing {
+	l := listing{value: value, items: itemsOf(shards),
+		header: []string{"SHARD", "KIND", "NAME", "TENANTS", "VECTORS", "SIZE", "USED", "QPS", "P50", "P95", "P99", "LEADER", "REPLICAS", "LAG"}}
 	for _, s := range shards {
 		l.rows = append(l.rows, []string{
-			strconv.Itoa(s.ID), s.Kind, thousands(s.Tenants), thousands(s.Vectors), bytesText(int64(s.Bytes)),
+			strconv.Itoa(s.ID), s.Kind, dash(s.Name), thousands(s.Tenants), thousands(s.Vectors), bytesText(int64(s.Bytes)),
 			fmt.Sprintf("%.1f %%", 100*s.Utilisation),
-			fmt.Sprintf("%.1f", s.QueriesPerSecond), latencyText(s.Latency), dash(s.Leader), replicasText(s.Replicas), thousands(greatestLag(s.Replicas)),
+			fmt.Sprintf("%.1f", s.QueriesPerSecond), latencyText(s.Latency, 50), latencyText(s.Latency, 95), latencyText(s.Latency, 99),
+			dash(s.Leader), replicasText(s.Replicas), thousands(greatestLag(s.Replicas)),
 		})
 	}
 	return l
 }
 
-func latencyText(l *client.Latency) string {
+// latencyText is the 50th, 95th or 99th percentile.
+func latencyText(l *client.Latency, percentile int) string {
 	if l == nil {
 		return "-"
 	}
-	return fmt.Sprintf("%.1f ms", l.P99)
+	ms := map[int]float64{50: l.P50, 95: l.P95, 99: l.P99}[percentile]
+	return fmt.Sprintf("%.1f ms", ms)
 }
 
 // replicasText counts replicas that have a say, and names what the others are: "2 of 3: 1 learner".
@@ -91,7 +105,7 @@ func (a *app) shardsGetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "get SHARD",
 		Aliases: []string{"describe"},
-		Short:   "Show a shard's replicas",
+		Short:   "Show a shard's replicas and figures",
 		Example: `  croft shards get 3
   croft shards get 3 -o json`,
 		Args: exactly("SHARD"),
@@ -111,8 +125,11 @@ func (a *app) shardsGetCommand() *cobra.Command {
 			if err := a.print(l); err != nil {
 				return err
 			}
-			a.note("shard %d, %s: %s, %s, %s, %.1f %% used", s.ID, s.Kind, counted(s.Tenants, "tenant"), counted(s.Vectors, "vector"),
-				bytesText(int64(s.Bytes)), 100*s.Utilisation)
+			a.note("shard %d, %s: %s, %s, %s, %.1f %% used", s.ID, strings.TrimSpace(s.Kind+" "+s.Name), counted(s.Tenants, "tenant"),
+				counted(s.Vectors, "vector"), bytesText(int64(s.Bytes)), 100*s.Utilisation)
+			a.note("%.1f queries/s in the last minute, P50 %s, P95 %s, P99 %s", s.QueriesPerSecond, latencyText(s.Latency, 50),
+				latencyText(s.Latency, 95), latencyText(s.Latency, 99))
+			a.noteSilent(s.Silent)
 			return nil
 		},
 	}

@@ -8,11 +8,13 @@ import (
 
 // Cluster is what a server tells of all nodes and shards.
 type Cluster struct {
-	ClusterID string  `json:"cluster_id"`
-	Version   string  `json:"version"`
-	Epoch     uint64  `json:"epoch"`
-	Nodes     []Node  `json:"nodes"`
-	Shards    []Shard `json:"shards"`
+	ClusterID string    `json:"cluster_id"`
+	Version   string    `json:"version"`
+	Epoch     uint64    `json:"epoch"`
+	Placement Placement `json:"placement"`
+	Nodes     []Node    `json:"nodes"`
+	Shards    []Shard   `json:"shards"`
+	Silent    []string  `json:"silent_nodes"` // did not answer: what they have is missing in the figures
 }
 
 // Node is one process.
@@ -33,7 +35,8 @@ type Node struct {
 // Shard is a replicated set of tenants. Its figures are those of its leader, as far as that answers.
 type Shard struct {
 	ID           int       `json:"id"`
-	Kind         string    `json:"kind"`
+	Kind         string    `json:"kind"` // shared or dedicated
+	Name         string    `json:"name,omitzero"`
 	Leader       string    `json:"leader"` // node id, empty while there is none
 	Tenants      int       `json:"tenants"`
 	Vectors      uint64    `json:"vectors"`
@@ -42,8 +45,9 @@ type Shard struct {
 	AppliedIndex uint64    `json:"applied_index"`
 	Replicas     []Replica `json:"replicas"`
 
-	QueriesPerSecond float64  `json:"queries_per_second"` // of the last minute, of those that came in at the node that was asked
+	QueriesPerSecond float64  `json:"queries_per_second"` // of the last minute
 	Latency          *Latency `json:"latency_ms,omitzero"`
+	Silent           []string `json:"silent_nodes,omitzero"` // of DescribeShard: as of Cluster
 }
 
 // Latency are percentiles in milliseconds.
@@ -85,7 +89,7 @@ func (c *Client) Cluster(ctx context.Context) (out Cluster, err error) {
 
 // DescribeShard returns one shard.
 func (c *Client) DescribeShard(ctx context.Context, id string) (out Shard, err error) {
-	err = c.do(ctx, c.root, call{method: http.MethodGet, path: "/v1/shards/" + url.PathEscape(id)}, &out)
+	err = c.do(ctx, c.root, call{method: http.MethodGet, path: shardPath(id)}, &out)
 	return out, err
 }
 

@@ -1,0 +1,91 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+)
+
+// Placement is how new tenants are placed, and what a shard is meant to hold.
+type Placement struct {
+	Policy       string `json:"policy"` // ring or least-loaded
+	ShardTenants int    `json:"shard_tenants"`
+	ShardVectors int    `json:"shard_vectors"`
+	Growth       int    `json:"tenant_growth"` // vectors that a tenant is expected to add
+}
+
+// PlacementChange is a Placement of which zero fields stay as they are.
+type PlacementChange struct {
+	Policy       string `json:"policy,omitzero"`
+	ShardTenants int    `json:"shard_tenants,omitzero"`
+	ShardVectors int    `json:"shard_vectors,omitzero"`
+	Growth       int    `json:"tenant_growth,omitzero"`
+}
+
+// Placement returns the rules in force.
+func (c *Client) Placement(ctx context.Context) (out Placement, err error) {
+	err = c.do(ctx, c.root, call{method: http.MethodGet, path: "/v1/placement"}, &out)
+	return out, err
+}
+
+// SetPlacement changes the rules, for tenants made from then on.
+func (c *Client) SetPlacement(ctx context.Context, change PlacementChange) (out Placement, err error) {
+	err = c.do(ctx, c.root, call{method: http.MethodPut, path: "/v1/placement", in: change}, &out)
+	return out, err
+}
+
+// AddShard makes a dedicated shard; it may have a name. It is repeated only when the server has done nothing.
+func (c *Client) AddShard(ctx context.Context, name string) (out Shard, err error) {
+	in := struct {
+		Kind string `json:"kind"`
+		Name string `json:"name,omitzero"`
+	}{"dedicated", name}
+	err = c.do(ctx, c.root, call{method: http.MethodPost, path: "/v1/shards", in: in, once: true}, &out)
+	return out, err
+}
+
+// RemoveShard takes out a dedicated shard that holds no tenant. It is repeated only when the server has done nothing.
+func (c *Client) RemoveShard(ctx context.Context, id string) error {
+	return c.do(ctx, c.root, call{method: http.MethodDelete, path: shardPath(id), once: true}, nil)
+}
+
+func shardPath(id string) string { return "/v1/shards/" + url.PathEscape(id) }
+
+// Tenant tells where a tenant lives, and why.
+type Tenant struct {
+	Tenant    string `json:"tenant"`
+	ID        string `json:"id"`
+	Shard     int    `json:"shard"`
+	Placement string `json:"placement"`  // ring, or pin: it was put there
+	RingShard int    `json:"ring_shard"` // where the ring says it should live
+}
+
+// TenantList is a page of tenants, in order of name; TotalCount counts all pages.
+type TenantList struct {
+	Tenants    []Tenant    `json:"tenants"`
+	Pagination *Pagination `json:"pagination,omitempty"`
+	TotalCount int         `json:"total_count"`
+}
+
+// Tenants returns a page of tenants.
+func (c *Client) Tenants(ctx context.Context, p Page) (out TenantList, err error) {
+	err = c.do(ctx, c.root, call{method: http.MethodGet, path: "/v1/tenants", query: p.values()}, &out)
+	return out, err
+}
+
+// DescribeTenant returns one tenant.
+func (c *Client) DescribeTenant(ctx context.Context, name string) (out Tenant, err error) {
+	err = c.do(ctx, c.root, call{method: http.MethodGet, path: "/v1/tenants/" + url.PathEscape(name)}, &out)
+	return out, err
+}
+
+// CreateTenant makes a tenant, on a shard, or with nil where the rules of placement say. It is repeated only when the server
+// has done nothing.
+func (c *Client) CreateTenant(ctx context.Context, name string, shard *int) (out Tenant, err error) {
+	in := struct {
+		Tenant string `json:"tenant"`
+		Shard  *int   `json:"shard,omitempty"`
+	}{name, shard}
+	err = c.do(ctx, c.root, call{method: http.MethodPost, path: "/v1/tenants", in: in, once: true}, &out)
+	return out, err
+}
