@@ -26,9 +26,9 @@ type identity struct {
 	Complete bool `json:"complete"`
 	// Joining is set until a cluster has let this node in.
 	Joining bool `json:"joining,omitempty"`
-	// Replicas that are or were on this node. Nil in the directory of a node that has always been alone: then it has all
-	// shards, in their first incarnation.
-	Replicas map[uint16]incarnation `json:"replicas,omitempty"`
+	// Replicas that are or were on this node, none where it has just joined. Nil in the directory of a node that has always
+	// been alone: then it has all shards, in their first incarnation.
+	Replicas map[uint16]incarnation `json:"replicas,omitzero"`
 }
 
 // incarnation is one life of a replica on this node.

@@ -387,6 +387,18 @@ func TestGoneNodeIsReplaced(t *testing.T) {
 	})
 }
 
+// TestNewcomerRestarts stops a node that was let in and has no replica yet: at its next start it must not take itself for a
+// node that has always been alone, and has lost all shards.
+func TestNewcomerRestarts(t *testing.T) {
+	inCluster(t, 3, func(c *simCluster) {
+		c.start(3)
+		require.Empty(c.t, c.nodes[3].replicas().sorted())
+		c.stop(3)
+		c.start(3)
+		c.settle()
+	})
+}
+
 // TestRaftIsRestarted replaces raft instances under load: nothing is lost or doubled, and the metadata never goes back.
 func TestRaftIsRestarted(t *testing.T) {
 	inCluster(t, 3, func(c *simCluster) {
