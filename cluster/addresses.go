@@ -7,10 +7,10 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/longlock"
 	"github.com/croftdb/croft/internal/vfs"
 )
 
@@ -19,7 +19,7 @@ import (
 type addressBook struct {
 	disk    vfs.FS
 	path    string
-	writing sync.Mutex
+	writing longlock.Mutex
 	known   atomic.Pointer[map[string]string] // by node id; never changed
 }
 

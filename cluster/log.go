@@ -18,6 +18,7 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/longlock"
 	"github.com/croftdb/croft/internal/vfs"
 )
 
@@ -38,9 +39,9 @@ type groupLog struct {
 	grown  func()   // called after each append; must not block
 	clock  storeClock
 
-	writing sync.Mutex // one append at a time; guards synced and buf
-	synced  uint64     // last durable entry
-	buf     []byte     // encoded entries, reused
+	writing longlock.Mutex // one change of the log at a time; guards synced and buf
+	synced  uint64         // last durable entry
+	buf     []byte         // encoded entries, reused
 
 	holds logHolds // entries kept for other replicas
 
@@ -292,6 +293,8 @@ func (l *groupLog) DeleteRange(from, to uint64) error {
 	if err := l.fail.cause(); err != nil {
 		return err
 	}
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	l.clock.begin(storeTrim)
 	err := l.wal.DeleteRange(from, to)
 	l.clock.end(storeTrim)

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/raft-wal/types"
 
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/longlock"
 	"github.com/croftdb/croft/internal/vfs"
 )
 
@@ -96,16 +97,19 @@ func newMetaStore(disk vfs.FS) types.MetaStore {
 	if isReal(disk) {
 		return new(metadb.BoltMetaDB)
 	}
-	return &fileMetaStore{disk: disk, writing: make(chan struct{}, 1)}
+	s := &fileMetaStore{disk: disk, prompt: disk}
+	if p, ok := disk.(interface{ Prompt() vfs.FS }); ok {
+		s.prompt = p.Prompt()
+	}
+	return s
 }
 
 // fileMetaStore keeps all in one file, which each change replaces. It is for simulations, where changes are few.
 type fileMetaStore struct {
-	disk vfs.FS
-	path string
-	// writing is held while the file is written. It is no mutex since time stands still in a bubble of testing/synctest
-	// where somebody waits for one, and whoever holds this may be waiting for a slow disk.
-	writing chan struct{}
+	disk    vfs.FS
+	prompt  vfs.FS // for what raft-wal does under its own mutex while appends wait for that
+	path    string
+	writing longlock.Mutex
 	state   atomic.Pointer[metaState] // never changed
 }
 
@@ -131,12 +135,12 @@ func (s *fileMetaStore) Load(dir string) (types.PersistentState, error) {
 
 // CommitState implements types.MetaStore.
 func (s *fileMetaStore) CommitState(p types.PersistentState) error {
-	return s.change(func(st *metaState) { st.PersistentState = p })
+	return s.change(s.prompt, func(st *metaState) { st.PersistentState = p })
 }
 
 // SetStable implements types.MetaStore.
 func (s *fileMetaStore) SetStable(key, value []byte) error {
-	return s.change(func(st *metaState) {
+	return s.change(s.disk, func(st *metaState) {
 		st.Stable = maps.Clone(st.Stable)
 		if st.Stable == nil {
 			st.Stable = map[string][]byte{}
@@ -148,16 +152,16 @@ func (s *fileMetaStore) SetStable(key, value []byte) error {
 	})
 }
 
-func (s *fileMetaStore) change(f func(*metaState)) error {
-	s.writing <- struct{}{}
-	defer func() { <-s.writing }()
+func (s *fileMetaStore) change(disk vfs.FS, f func(*metaState)) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	st := *s.state.Load()
 	f(&st)
 	b, err := json.Marshal(&st)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", s.path, err)
 	}
-	err = vfs.WriteAtomic(s.disk, s.path, func(w io.Writer) error { _, err := w.Write(b); return err })
+	err = vfs.WriteAtomic(disk, s.path, func(w io.Writer) error { _, err := w.Write(b); return err })
 	if err == nil {
 		s.state.Store(&st)
 	}

@@ -6,12 +6,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/longlock"
 	"github.com/croftdb/croft/internal/vfs"
 )
 
@@ -160,7 +160,7 @@ func (c *reconciler) settle(ctx context.Context, s *state) error {
 	g.Go(func() error { return c.unstick(gctx) })
 	if len(due) > 0 {
 		all := c.ask(ctx, s, due)
-		var handing sync.Mutex // one leadership at a time, so that not all of a node's shards pause at once
+		var handing longlock.Mutex // one leadership at a time, so that not all of a node's shards pause at once
 		for _, sh := range due {
 			g.Go(func() error { return c.change(gctx, s, sh, all, &handing) })
 		}
@@ -189,7 +189,7 @@ func (c *reconciler) ask(ctx context.Context, s *state, due []*shard) map[string
 }
 
 // change takes one group's next step.
-func (c *reconciler) change(ctx context.Context, s *state, sh *shard, all map[string]*nodeStatus, handing *sync.Mutex) error {
+func (c *reconciler) change(ctx context.Context, s *state, sh *shard, all map[string]*nodeStatus, handing *longlock.Mutex) error {
 	now := situation{self: c.node.id.NodeID, wanted: s.replicas(sh.id), own: sh.group.status(), others: map[string]groupStatus{}}
 	for id, st := range all {
 		if g, ok := st.shard(sh.id); ok && id != now.self {

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
-	"sync"
 
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/longlock"
 )
 
 // maxEntry bounds a command in bytes. A request has at most 2 MB of body, which no encoding of ours grows fivefold.
@@ -20,8 +20,8 @@ type shard struct {
 	group  *group
 	engine *engine.Shard
 
-	defining sync.Mutex // held while indexes are defined and dropped
-	creating sync.Mutex // held from the look-up to the creation of a partition asked for by name
+	defining longlock.Mutex // held while indexes are defined and dropped
+	creating longlock.Mutex // held from the look-up to the creation of a partition asked for by name
 }
 
 // shardDir is the directory of a replica. An incarnation is never filled a second time: what replaces a lost replica

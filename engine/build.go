@@ -11,6 +11,7 @@ import (
 
 	"github.com/croftdb/croft/ann/hnsw"
 	"github.com/croftdb/croft/internal/codec"
+	"github.com/croftdb/croft/internal/longlock"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 // builder is the part of a space that its maintenance alone uses, one step at a time.
 type builder struct {
 	queued   atomic.Bool
-	mu       sync.Mutex          // held for a step; before Shard.mu and space.mu
+	mu       longlock.Mutex      // held for a step; before Shard.mu and space.mu
 	leaving  map[uint32]struct{} // slots deleted from the graph and not yet handed back by repair
 	changes  int                 // of the graph since it was saved
 	unsaved  atomic.Bool         // changes > 0, for those without mu

@@ -16,6 +16,7 @@ import (
 	"github.com/croftdb/croft/engine/internal/store"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/longlock"
 	"github.com/croftdb/croft/internal/vfs"
 )
 
@@ -24,8 +25,8 @@ import (
 type Checkpoint struct {
 	Manifest *Manifest
 
-	mu    sync.RWMutex // read-held while files are read
-	files []vfs.File   // of Manifest.Files; nil once closed
+	mu    longlock.RWMutex // read-held while files are read
+	files []vfs.File       // of Manifest.Files; nil once closed
 }
 
 // Checkpoint flushes the shard, saves its graphs and holds what is then on disk, all of one log entry. owner names the

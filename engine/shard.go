@@ -13,6 +13,7 @@ import (
 	"github.com/croftdb/croft/engine/internal/segment"
 	"github.com/croftdb/croft/engine/internal/store"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/longlock"
 	"github.com/croftdb/croft/internal/vfs"
 )
 
@@ -44,7 +45,7 @@ type Shard struct {
 	frozenState shardState
 	frozenHeads map[Key]*head // nil: the partition is gone
 
-	flushMu     sync.Mutex      // one flush, sweep or rewrite at a time
+	flushMu     longlock.Mutex  // one flush, sweep or rewrite at a time
 	nextSegment uint64          // under flushMu
 	garbage     []uint64        // under flushMu: numbers of partitions to sweep
 	damaged     map[uint64]bool // under flushMu: segments that a rewrite found to be damaged
@@ -62,7 +63,7 @@ type Shard struct {
 	closing   chan struct{}
 	closeOnce sync.Once
 	done      sync.WaitGroup
-	steps     sync.RWMutex // read-held by a builder's step, so that Close can wait for it
+	steps     longlock.RWMutex // read-held by a builder's step, so that Close can wait for it
 }
 
 const (

@@ -6,11 +6,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/croftdb/croft/engine/internal/segment"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/longlock"
 	"github.com/croftdb/croft/internal/vfs"
 )
 
@@ -29,7 +29,7 @@ type Staging struct {
 	dir      string
 	manifest *Manifest
 
-	mu      sync.Mutex
+	mu      longlock.Mutex
 	files   []vfs.File // nil once sealed or closed
 	missing map[Chunk]bool
 	bytes   int64 // of missing

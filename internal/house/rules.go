@@ -32,6 +32,7 @@ var places = []place{
 	{dir: "internal/codec", floor: 1},
 	{dir: "internal/certs", floor: 1},
 	{dir: "internal/hugemem", floor: 1},
+	{dir: "internal/longlock", floor: 1},
 	{dir: "internal/vfs", floor: 1},
 	{dir: "ann", floor: 10, not: []string{"internal/vfs"}, why: "pure computing does no I/O"},
 	{dir: "engine", floor: 20},

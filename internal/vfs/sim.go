@@ -15,8 +15,13 @@ var ErrPowerCut = errors.New("the power was cut")
 // Sim is the disk of a simulated machine: a Mem that can lose its power, hang, be slow and be full while a program runs on
 // it. It waits on channels and timers alone, so one made inside a bubble of testing/synctest lets its time pass. But
 // nobody else may wait for a mutex meanwhile: where the program holds one over an operation that waits, the bubble's time
-// stands still.
+// stands still. Prompt is for where that is somebody else's mutex.
 type Sim struct {
+	*simState
+	prompt bool
+}
+
+type simState struct {
 	mu       sync.RWMutex // read-held by an operation; Crash thus comes before or after it
 	mem      *Mem
 	capacity int64
@@ -30,7 +35,12 @@ var _ FS = (*Sim)(nil)
 // NewSim returns an empty disk.
 func NewSim() *Sim { return newSim(NewMem()) }
 
-func newSim(m *Mem) *Sim { return &Sim{mem: m, capacity: m.capacity, cut: make(chan struct{})} }
+func newSim(m *Mem) *Sim {
+	return &Sim{simState: &simState{mem: m, capacity: m.capacity, cut: make(chan struct{})}}
+}
+
+// Prompt returns the same disk, on which operations neither stall nor take time.
+func (s *Sim) Prompt() FS { return &Sim{simState: s.simState, prompt: true} }
 
 // Crash cuts the power and returns the disk that the machine finds at its next start: what was synced, and of the rest
 // what rng draws, see Mem.CrashClone. Operations on s fail from now on, those that wait too, and change nothing any more;
@@ -125,7 +135,7 @@ func (s *Sim) try(op, path string, f func() error) (stalled <-chan struct{}, err
 		return nil, pathError(op, path, errors.Join(ErrPowerCut, syscall.EIO))
 	default:
 	}
-	if s.stalled != nil {
+	if s.stalled != nil && !s.prompt {
 		return s.stalled, nil
 	}
 	return nil, f()
@@ -135,7 +145,7 @@ func (s *Sim) sleep() {
 	s.mu.RLock()
 	d := s.syncTime
 	s.mu.RUnlock()
-	if d <= 0 {
+	if d <= 0 || s.prompt {
 		return
 	}
 	t := time.NewTimer(d)

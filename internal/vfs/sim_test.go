@@ -116,6 +116,8 @@ func TestSimStalls(t *testing.T) {
 			done <- err
 		}()
 		time.Sleep(time.Minute)
+		put(t, s.Prompt(), "/g", []byte("contents"), true)
+		require.Equal(t, time.Minute, time.Since(start))
 		s.Resume()
 		s.Resume()
 		require.NoError(t, <-done)
