@@ -36,6 +36,9 @@ func inCrashes(t *testing.T, n int, opts func(*Options), test func(*crashCluster
 			c.start(i)
 		}
 		c.settle()
+		for _, d := range c.disks {
+			d.SetSyncTime(3 * time.Millisecond)
+		}
 		test(&crashCluster{c, rand.New(rand.NewPCG(seed, 0))})
 	})
 }
@@ -44,6 +47,7 @@ func inCrashes(t *testing.T, n int, opts func(*Options), test func(*crashCluster
 func (c *crashCluster) crash(w *writer, nodes ...int) {
 	for _, i := range nodes {
 		c.disks[i] = c.disks[i].Crash(c.rng)
+		c.disks[i].SetSyncTime(3 * time.Millisecond)
 		c.net.drop(c.nodes[i].id.NodeID)
 	}
 	w.end() // nobody may call a node that is closed
