@@ -118,6 +118,9 @@ func readBack(t testing.TB, s *Shard) {
 // sets how many states are opened.
 func TestPowerCut(t *testing.T) {
 	cuts := 25
+	if testing.Short() {
+		cuts = 4
+	}
 	if n, err := strconv.Atoi(os.Getenv("CROFT_CUTS")); err == nil {
 		cuts = n
 	}

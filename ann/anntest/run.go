@@ -33,6 +33,9 @@ const (
 // Run runs the kit.
 func Run(t *testing.T, o Options) {
 	for _, metric := range []ann.Metric{ann.Cosine, ann.DotProduct, ann.Euclidean} {
+		if testing.Short() && metric != ann.Euclidean {
+			continue // the race detector, for which short tests are, learns nothing from the others
+		}
 		t.Run(metric.String(), func(t *testing.T) {
 			newBed := func(t *testing.T) *bed { return o.newBed(t, metric) }
 			t.Run("recall", func(t *testing.T) { testRecall(newBed(t)) })
