@@ -36,9 +36,6 @@ func inCrashes(t *testing.T, n int, opts func(*Options), test func(*crashCluster
 			c.start(i)
 		}
 		c.settle()
-		for _, d := range c.disks {
-			d.SetSyncTime(3 * time.Millisecond)
-		}
 		test(&crashCluster{c, rand.New(rand.NewPCG(seed, 0))})
 	})
 }
@@ -47,7 +44,6 @@ func inCrashes(t *testing.T, n int, opts func(*Options), test func(*crashCluster
 func (c *crashCluster) crash(w *writer, nodes ...int) {
 	for _, i := range nodes {
 		c.disks[i] = c.disks[i].Crash(c.rng)
-		c.disks[i].SetSyncTime(3 * time.Millisecond)
 		c.net.drop(c.nodes[i].id.NodeID)
 	}
 	w.end() // nobody may call a node that is closed
@@ -125,5 +121,33 @@ func TestAllCrashAtOnce(t *testing.T) {
 			c.settle()
 			c.holds(ix, acked)
 		}
+	})
+}
+
+// TestEngineFaultEndsTheNode fills the disk before the engine notes what it was told to remove. From then on it refuses
+// everything; the node must not go on leading a shard like that.
+func TestEngineFaultEndsTheNode(t *testing.T) {
+	inCrashes(t, 1, nil, func(c *crashCluster) {
+		n := c.nodes[0]
+		ix := createIndex(c.t, n, "i")
+		upsert(c.t, n, ix, "ns", 1, 2, 3)
+		time.Sleep(time.Minute) // all is flushed
+		_, err := n.Delete(c.t.Context(), ix, "ns", []string{record(c.t, 1).ID})
+		require.NoError(c.t, err)
+		c.disks[0].SetFull(true)
+		select {
+		case <-n.Failed():
+			require.True(c.t, vfs.IsFull(n.Failure()), "%v", n.Failure())
+		case <-time.After(time.Minute):
+			_, err := n.Delete(c.t.Context(), ix, "ns", []string{record(c.t, 2).ID})
+			c.t.Errorf("the node goes on, and answers writes with: %v", err)
+		}
+		c.disks[0] = c.disks[0].Kill()
+		_ = n.Close() // its disk is gone
+		c.nodes[0] = nil
+		recs, err := c.start(0).Fetch(c.t.Context(), ix, "ns", []string{record(c.t, 1).ID, record(c.t, 2).ID})
+		require.NoError(c.t, err)
+		require.Len(c.t, recs, 1, "what was removed stays so")
+		require.Equal(c.t, record(c.t, 2).ID, recs[0].ID)
 	})
 }

@@ -42,6 +42,7 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 		return nil, err
 	}
 	n.trimmer = newTrimmer(opts.LogRetain, n.groups, opts.Logger)
+	opts.Engine.Failed = n.fail.poison // a leader whose engine refuses writes would never apply one that tells
 	if n.engine, err = engine.Open(opts.Engine); err != nil {
 		return nil, err
 	}

@@ -34,6 +34,9 @@ type Options struct {
 	FS vfs.FS
 	// InMemory keeps the record store in memory and a journal of it on FS, for simulation: bbolt knows only the real disk.
 	InMemory bool
+	// Failed is told of each shard that is poisoned by a fault of its disk, also where that happened in the background, and
+	// must not wait; default nobody. Such a shard refuses everything, so nothing else would tell.
+	Failed func(error)
 	// Logger gets what happens in the background; default slog.Default().
 	Logger *slog.Logger
 	// Registerer gets the engine's metrics; default none.

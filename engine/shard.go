@@ -190,7 +190,9 @@ func (s *Shard) failure() error {
 // fail poisons the shard: what is on its disk after a failed write is unknown, so nothing more is acknowledged.
 func (s *Shard) fail(what string, err error) error {
 	err = errs.Wrap(errs.Internal, err, "shard %s: %s", filepath.Base(s.dir), what)
-	s.fault.CompareAndSwap(nil, &err)
+	if s.fault.CompareAndSwap(nil, &err) && s.engine.opts.Failed != nil {
+		s.engine.opts.Failed(err)
+	}
 	return s.failure()
 }
 
