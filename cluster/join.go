@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/croftdb/croft/internal/errs"
@@ -173,13 +174,50 @@ func (n *Node) DrainNode(ctx context.Context, id string) error {
 }
 
 // RemoveNode takes a node out for ever; its identity is refused from then on. FailedPrecondition while shards are placed on
-// it, unless force is set: then its replicas are given up, but never the last one of a shard.
+// it or their groups, or the metadata plane, count on its vote, unless force is set: then its replicas are given up, but
+// never the last one of a shard.
 func (n *Node) RemoveNode(ctx context.Context, id string, force bool) error {
 	if id == n.meta.group.leader() && !force && n.meta.group.sole.Load() {
 		return errs.New(errs.FailedPrecondition, "node %s has the only vote in the metadata plane", id).
 			WithHint("wait until another node has joined")
 	}
+	if !force {
+		if err := n.spare(ctx, id); err != nil {
+			return err
+		}
+	}
 	return n.setMember(ctx, id, memberRemoved, force)
+}
+
+// spare returns an error while a group has a node among its members, or its leader does not tell. What is placed where is not
+// enough to know: the groups follow later, and until then the node may be one that their majority needs.
+func (n *Node) spare(ctx context.Context, id string) error {
+	s := n.meta.state()
+	var nodes []string
+	for _, m := range s.members {
+		if m.state != memberRemoved {
+			nodes = append(nodes, m.id)
+		}
+	}
+	all := n.statuses(ctx, nodes, statusRequest{All: true})
+	for _, p := range s.placed {
+		g := leaderAmong(p.shard, all)
+		if g == nil {
+			return errs.New(errs.Unavailable, "whether node %s has a replica of shard %d is not known: its leader does not answer", id, p.shard).
+				WithRetryAfter(retryLeader)
+		}
+		if slices.Contains(g.Voters, id) || slices.Contains(g.Learners, id) {
+			return errs.New(errs.FailedPrecondition, "node %s still has a replica of shard %d", id, p.shard).
+				WithHint("drain the node and wait until its replicas have moved")
+		}
+	}
+	for _, st := range all {
+		if st.Meta.leads() && slices.Contains(st.Meta.Voters, id) {
+			return errs.New(errs.FailedPrecondition, "node %s still votes in the metadata plane", id).
+				WithHint("drain the node and wait until another has its vote")
+		}
+	}
+	return nil
 }
 
 func (n *Node) setMember(ctx context.Context, id string, to memberState, force bool) error {

@@ -399,6 +399,24 @@ func TestNewcomerRestarts(t *testing.T) {
 	})
 }
 
+// TestRemovalAwaitsTheGroups drains a node and asks for its removal as soon as nothing is placed on it any more: it is refused
+// while the groups still count on its vote.
+func TestRemovalAwaitsTheGroups(t *testing.T) {
+	inCluster(t, 4, func(c *simCluster) {
+		n, id := c.nodes[0], c.nodes[1].id.NodeID
+		require.NoError(c.t, n.DrainNode(c.t.Context(), id))
+		c.until("nothing is placed on it", func() bool {
+			s := n.meta.state()
+			return !slices.ContainsFunc(s.placed, func(p placement) bool { return slices.Contains(p.replicas, id) })
+		})
+		require.Error(c.t, n.RemoveNode(c.t.Context(), id, false))
+		c.until("it is removed", func() bool { return n.RemoveNode(c.t.Context(), id, false) == nil })
+		for _, p := range n.meta.state().placed {
+			require.NotContains(c.t, c.leader(p.shard).group.status().Voters, id)
+		}
+	})
+}
+
 // TestRaftIsRestarted replaces raft instances under load: nothing is lost or doubled, and the metadata never goes back.
 func TestRaftIsRestarted(t *testing.T) {
 	inCluster(t, 3, func(c *simCluster) {
