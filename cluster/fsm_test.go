@@ -128,7 +128,7 @@ func TestRaftLogger(t *testing.T) {
 	var out bytes.Buffer
 	l := raftLogger(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelInfo})), "shard 7")
 	l.Info("routine")
-	l.Warn(electionStart)
+	l.Warn("heartbeat timeout reached, starting election")
 	require.Empty(t, out.String())
 	l.Warn("odd", "term", 3)
 	l.Named("raft").With("x", 1).Error("bad")

@@ -59,6 +59,7 @@ type groupOptions struct {
 	segmentSize int
 	fsm         raft.FSM
 	transports  transports
+	links       *links
 	fail        *failure
 	append      observer
 	grown       func()
@@ -85,8 +86,7 @@ func (o *groupOptions) config() *raft.Config {
 	c.LocalID = o.node
 	c.Logger = raftLogger(o.logger, o.name)
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = o.tick, o.tick, o.lease()
-	// How late an idle follower learns what is committed; it costs a message per follower.
-	c.CommitTimeout = min(o.tick, 100*time.Millisecond)
+	c.CommitTimeout = o.commitTimeout()
 	// Unbuffered: a proposal still in the buffer at shutdown would never be answered. Each proposal has a goroutine
 	// of its own, so those that wait are group-committed all the same.
 	c.BatchApplyCh = false
@@ -98,6 +98,15 @@ func (o *groupOptions) config() *raft.Config {
 	c.SnapshotInterval, c.SnapshotThreshold, c.TrailingLogs = never, math.MaxUint64, math.MaxUint64
 	// NotifyCh stays nil: raft blocks when it is not drained (Consul #6852).
 	return c
+}
+
+// commitTimeout is how late an idle follower learns what is committed, up to twice; it costs a message per follower each time.
+// Groups with a longer tick are many: there the messages of all of them count, see tickFor.
+func (o *groupOptions) commitTimeout() time.Duration {
+	if o.tick > shortTick && o.name != metaName {
+		return o.tick / 2
+	}
+	return min(o.tick, 100*time.Millisecond)
 }
 
 // identityKey is where the stable store says to which replica it belongs.

@@ -54,7 +54,9 @@ func (g *group) reload(change func(*raft.ReloadableConfig)) error {
 }
 
 // lease is how long a leader may trust the voters' last word.
-func (o *groupOptions) lease() time.Duration { return max(o.tick/2, 5*time.Millisecond) }
+func (o *groupOptions) lease() time.Duration { return leaseOf(o.tick) }
+
+func leaseOf(tick time.Duration) time.Duration { return max(tick/2, 5*time.Millisecond) }
 
 // addLearner lets a node have the log without a vote.
 func (g *group) addLearner(ctx context.Context, node string) error {

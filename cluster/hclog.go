@@ -8,9 +8,16 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// electionStart is what raft warns of whenever a group without a leader begins an election; a single voter does so at
-// every start, so it is no news.
-const electionStart = "heartbeat timeout reached, starting election"
+// noNews are messages that raft writes again and again while all is told already.
+var noNews = map[string]bool{
+	// Whenever a group without a leader begins an election; a single voter does so at every start.
+	"heartbeat timeout reached, starting election": true,
+	// For each group, follower and attempt, while a node is silent: see links.
+	"failed to heartbeat to":         true,
+	"failed to appendEntries to":     true,
+	"failed to contact":              true,
+	"failed to make requestVote RPC": true,
+}
 
 // raftLogger returns an hclog.Logger that passes warnings and errors on to logger. Below that level raft writes
 // several lines per group and election, too many with one group per shard.
@@ -30,10 +37,10 @@ func (s slogSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	}
 	to := slog.LevelWarn
 	switch {
+	case noNews[msg]:
+		to = slog.LevelDebug
 	case level >= hclog.Error:
 		to = slog.LevelError
-	case msg == electionStart:
-		to = slog.LevelDebug
 	}
 	s.logger.Log(context.Background(), to, msg, args...)
 }

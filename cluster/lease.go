@@ -185,15 +185,19 @@ func (g *group) askVoter(ctx context.Context, node string, term uint64, start ti
 		return time.Time{}
 	}
 	r := codec.NewReader(answer)
-	silence := time.Duration(r.Uint64())
-	if r.Done() != nil || silence < 0 || silence > g.opts.tick {
+	silence, tick := time.Duration(r.Uint64()), time.Duration(r.Uint64())
+	tick = min(tick, g.opts.tick)
+	if r.Done() != nil || silence < 0 || silence > tick || tick < 0 {
 		return time.Time{}
 	}
 	const margin = 8 // clocks may run apart by an eighth
-	return start.Add(g.opts.tick - g.opts.tick/margin - silence)
+
+	// No longer than it stays deaf after a start.
+	return start.Add(min(tick-tick/margin-silence, leaseOf(tick)))
 }
 
-// answerConfirm tells a leader that this node follows it, and for how long it has not heard of it.
+// answerConfirm tells a leader that this node follows it, for how long it has not heard of it, and after how long a silence
+// it will elect another: nodes may have been told different ticks.
 func (n *Node) answerConfirm(_ context.Context, from string, request, dst []byte) ([]byte, error) {
 	r := codec.NewReader(request)
 	name, term := r.String(), r.Uint64()
@@ -209,7 +213,8 @@ func (n *Node) answerConfirm(_ context.Context, from string, request, dst []byte
 	if all[i].leader() != from || all[i].raft().CurrentTerm() != term {
 		return dst, errs.New(errs.FailedPrecondition, "node %s does not lead %s in term %d", from, name, term)
 	}
-	return codec.AppendUint64(dst, uint64(max(silence, 0))), nil
+	dst = codec.AppendUint64(dst, uint64(max(silence, 0)))
+	return codec.AppendUint64(dst, uint64(all[i].opts.tick)), nil
 }
 
 // barLeases gives up the lease of this term and takes no other in it.

@@ -11,6 +11,7 @@ type metrics struct {
 	registerer prometheus.Registerer // nil: none
 	appends    *prometheus.HistogramVec
 	groups     *groupCollector
+	links      *linkCollector
 }
 
 func newMetrics(n *Node, r prometheus.Registerer) (*metrics, error) {
@@ -22,18 +23,24 @@ func newMetrics(n *Node, r prometheus.Registerer) (*metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(50e-6, 2, 18), // 50 µs to 6.5 s
 		}, []string{"plane"}),
 		groups: &groupCollector{n},
+		links:  &linkCollector{n},
 	}
 	if r == nil {
 		return m, nil
 	}
-	if err := r.Register(m.appends); err != nil {
-		return nil, err
-	}
-	if err := r.Register(m.groups); err != nil {
-		r.Unregister(m.appends)
-		return nil, err
+	for i, c := range m.collectors() {
+		if err := r.Register(c); err != nil {
+			for _, done := range m.collectors()[:i] {
+				r.Unregister(done)
+			}
+			return nil, err
+		}
 	}
 	return m, nil
+}
+
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.appends, m.groups, m.links}
 }
 
 // appendSeconds is where the log of a group puts the time of its appends.
@@ -46,8 +53,9 @@ func (m *metrics) appendSeconds(group string) observer {
 
 func (m *metrics) close() {
 	if m.registerer != nil {
-		m.registerer.Unregister(m.appends)
-		m.registerer.Unregister(m.groups)
+		for _, c := range m.collectors() {
+			m.registerer.Unregister(c)
+		}
 	}
 }
 
@@ -98,4 +106,54 @@ func (c *groupCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(tenantsDesc, prometheus.GaugeValue, float64(s.byName.n))
 	ch <- prometheus.MustNewConstMetric(indexesDesc, prometheus.GaugeValue, float64(len(s.indexes)))
 	ch <- prometheus.MustNewConstMetric(diskDesc, prometheus.GaugeValue, float64(c.node.disk.sampled.Load()))
+}
+
+// linkCollector reads what passed between this node and each of the others.
+type linkCollector struct{ node *Node }
+
+var (
+	peerLabels     = []string{"peer"} // ids of members, and "unknown" for all others
+	sentDesc       = prometheus.NewDesc("croft_cluster_peer_sent_bytes_total", "Bytes sent to a node, of calls and of raft, before TLS.", peerLabels, nil)
+	receivedDesc   = prometheus.NewDesc("croft_cluster_peer_received_bytes_total", "Bytes received from a node, of calls and of raft, after TLS.", peerLabels, nil)
+	callsDesc      = prometheus.NewDesc("croft_cluster_peer_calls_total", "Calls to a node.", peerLabels, nil)
+	callFaultsDesc = prometheus.NewDesc("croft_cluster_peer_call_failures_total", "Calls to a node that was not reached or did not answer.", peerLabels, nil)
+	raftDesc       = prometheus.NewDesc("croft_cluster_peer_raft_requests_total", "Entries and heartbeats of raft sent to a node, by requests.", peerLabels, nil)
+	raftFaultsDesc = prometheus.NewDesc("croft_cluster_peer_raft_failures_total", "Requests of raft that a node did not answer.", peerLabels, nil)
+	silentDesc     = prometheus.NewDesc("croft_cluster_peer_silent", "1 while a node does not answer raft.", peerLabels, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c *linkCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{sentDesc, receivedDesc, callsDesc, callFaultsDesc, raftDesc, raftFaultsDesc, silentDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *linkCollector) Collect(ch chan<- prometheus.Metric) {
+	if !c.node.opened.Load() {
+		return
+	}
+	s := c.node.meta.state()
+	c.node.links.nodes.Range(func(node, v any) bool {
+		peer, k := node.(string), v.(*linkCounts)
+		if m, ok := s.member(peer); ok && m.state == memberRemoved {
+			return true
+		}
+		silent := float64(0)
+		if k.silent.Load() {
+			silent = 1
+		}
+		ch <- prometheus.MustNewConstMetric(silentDesc, prometheus.GaugeValue, silent, peer)
+		for _, f := range []struct {
+			desc *prometheus.Desc
+			n    uint64
+		}{
+			{sentDesc, k.sent.Load()}, {receivedDesc, k.received.Load()}, {callsDesc, k.calls.Load()},
+			{callFaultsDesc, k.failedCalls.Load()}, {raftDesc, k.raft.Load()}, {raftFaultsDesc, k.failedRaft.Load()},
+		} {
+			ch <- prometheus.MustNewConstMetric(f.desc, prometheus.CounterValue, float64(f.n), peer)
+		}
+		return true
+	})
 }

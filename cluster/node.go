@@ -44,6 +44,7 @@ type Node struct {
 	local   *replicaSet
 	hints   leaderHints
 	peers   peers
+	links   *links
 	cluster atomic.Pointer[string] // id of the cluster, for peers
 	book    *addressBook
 	trimmer *trimmer

@@ -83,6 +83,7 @@ func (n *Node) openDir() (err error) {
 func (n *Node) openPeers(ctx context.Context) (err error) {
 	name := n.id.ClusterID
 	n.cluster.Store(&name)
+	n.links = newLinks(n.isMember, silentAfter, n.logger)
 	if n.peers, err = n.newPeers(); err != nil {
 		return err
 	}
@@ -102,6 +103,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 		err = n.checkJoined(ctx)
 	}
 	n.hints = make(leaderHints, maxShardIDs)
+	setDefault(&n.opts.RaftTick, tickFor(n.id.Shards))
 	return err
 }
 
@@ -113,7 +115,7 @@ func (n *Node) newPeers() (peers, error) {
 	case n.opts.PeerListen == "":
 		return loopback{raft.ServerID(n.id.NodeID)}, nil
 	}
-	p, err := openPeers(&n.opts, n.id.NodeID, n.clusterName, n.resolve)
+	p, err := openPeers(&n.opts, n.id.NodeID, n.clusterName, n.resolve, n.links)
 	if err != nil {
 		return nil, err // not p: an interface that holds nil is not nil
 	}
@@ -129,6 +131,15 @@ func (n *Node) resolve(node string) (addr string, ok bool) {
 	}
 	addr = n.book.address(node)
 	return addr, addr != ""
+}
+
+// silentAfter is how long a node does not answer raft before it is told of.
+const silentAfter = 2 * time.Second
+
+// isMember reports whether a node is one of the cluster, as far as this one knows.
+func (n *Node) isMember(node string) bool {
+	_, ok := n.resolve(node)
+	return ok
 }
 
 // clusterName is what peers must name; empty while the node has not joined.
@@ -197,7 +208,7 @@ func (n *Node) groupOptions(name string) groupOptions {
 	return groupOptions{
 		name: name, identity: n.id.ClusterID + "/" + name, node: raft.ServerID(n.id.NodeID), create: !n.id.Complete,
 		learner: n.id.Replicas != nil, ctx: n.ctx, call: n.peers.call,
-		disk: n.opts.disk, tick: n.opts.RaftTick, segmentSize: n.opts.SegmentSize, transports: n.peers,
+		disk: n.opts.disk, tick: n.opts.RaftTick, segmentSize: n.opts.SegmentSize, transports: n.peers, links: n.links,
 		fail: n.fail, append: n.metrics.appendSeconds(name), grown: n.trimmer.wake, logger: n.logger,
 	}
 }

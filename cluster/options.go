@@ -28,7 +28,7 @@ type Options struct {
 	Registerer  prometheus.Registerer
 	SegmentSize int           // of raft logs in bytes; 0: 8 MiB
 	LogRetain   int64         // bytes of log kept per group before a marker is set; 0: 64 MiB
-	RaftTick    time.Duration // after which silence voters elect another leader; a single voter takes half of it; 0: 600 ms
+	RaftTick    time.Duration // after which silence voters elect another leader; a single voter takes half of it; 0: see tickFor
 
 	PeerListen     string        // host:port for other nodes; empty: this node stays alone
 	PeerAdvertise  string        // host:port where others reach it; empty: where it listens
@@ -52,7 +52,6 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.DiskReserve, 256<<20)
 	setDefault(&o.SegmentSize, 8<<20)
 	setDefault(&o.LogRetain, 64<<20)
-	setDefault(&o.RaftTick, 600*time.Millisecond)
 	setDefault(&o.CheckpointRate, 64<<20)
 	setDefault(&o.ReplaceAfter, 10*time.Minute)
 	if o.Logger == nil {
@@ -74,6 +73,18 @@ func (o Options) withDefaults() Options {
 // isReal reports whether disk is the machine's own. raft-wal and bbolt open files there themselves.
 func isReal(disk vfs.FS) bool { return disk == vfs.OS() }
 
+const (
+	shortTick  = 600 * time.Millisecond
+	longTick   = 3 * time.Second
+	tickGroups = 16 // that shortTick is for
+)
+
+// tickFor is the tick of a cluster that began with a number of shards: each group sends some ten heartbeats a tick to each
+// follower, so many groups need a longer one. All nodes have the same, by the number in node.json.
+func tickFor(shards int) time.Duration {
+	return min(max(shortTick, shortTick*time.Duration(shards)/(2*tickGroups)), longTick)
+}
+
 // pace is how often a node looks whether the cluster is as it should be.
 func (o *Options) pace() time.Duration { return max(o.RaftTick, 50*time.Millisecond) }
 
@@ -94,7 +105,7 @@ func (o *Options) validate() error {
 	check(o.Shards >= 1 && o.Shards <= maxShards, "%d shards, must be 1 to %d", o.Shards, maxShards)
 	check(o.SegmentSize >= 64<<10 && o.SegmentSize <= 1<<30, "log segments of %d bytes, must be 64 KiB to 1 GiB", o.SegmentSize)
 	check(o.LogRetain > 0, "%d bytes of log retained, must be positive", o.LogRetain)
-	check(o.RaftTick >= 5*time.Millisecond, "raft tick of %s, must be at least 5ms", o.RaftTick)
+	check(o.RaftTick == 0 || o.RaftTick >= 5*time.Millisecond, "raft tick of %s, must be at least 5ms", o.RaftTick)
 	check(o.Replicas == 0 || o.Replicas == 1 || o.Replicas == 3 || o.Replicas == 5, "%d replicas, must be 1, 3 or 5, or 0 to follow the number of nodes", o.Replicas)
 	check(o.Join == "" || o.PeerListen != "" || o.network != nil, "a node that joins needs an address for its peers")
 	if err := o.Placement.validate(); err != nil {

@@ -57,22 +57,27 @@ func (p *tcpPeers) ask(ctx context.Context, to callTarget, m method, request, ds
 	}
 	pool := p.pool(to)
 	if err := pool.enter(ctx); err != nil {
+		pool.link.called(true)
 		return dst, unreached(to.name(), err)
 	}
 	defer pool.leave()
 	for {
 		c, reused, err := pool.get(ctx)
 		if err != nil {
+			pool.link.called(true)
 			return dst, unreached(to.name(), err)
 		}
 		kind, out, err := c.exchange(ctx, m, request, dst)
 		switch {
 		case err == nil:
+			pool.link.called(false)
 			pool.put(c)
 			return bodyOrError(kind, out, len(dst))
 		case !errors.Is(err, errUnwritten):
+			pool.link.called(true)
 			return dst, unanswered(to.name(), err)
 		case !reused || ctx.Err() != nil:
+			pool.link.called(true)
 			return dst, unreached(to.name(), err)
 		}
 		// The connection went stale while it lay idle. Each round uses one up, so this ends.
@@ -97,7 +102,7 @@ func (p *tcpPeers) pool(to callTarget) *callPool {
 	defer p.mu.Unlock()
 	pool := p.pools[to]
 	if pool == nil {
-		pool = &callPool{peers: p, to: to, slots: make(chan struct{}, maxCalls)}
+		pool = &callPool{peers: p, to: to, link: p.opts.links.of(to.node), slots: make(chan struct{}, maxCalls)}
 		p.pools[to] = pool
 	}
 	return pool
@@ -132,6 +137,7 @@ func (p *tcpPeers) reap(before time.Time) {
 type callPool struct {
 	peers *tcpPeers
 	to    callTarget
+	link  *linkCounts
 	slots chan struct{}
 
 	mu   sync.Mutex

@@ -48,6 +48,7 @@ type tcpOptions struct {
 	cluster   func() string                            // id of its cluster, empty until it has joined one
 	resolve   func(node string) (addr string, ok bool) // where a node is; called for each call, so it must be quick
 	tls       *certs.Source                            // nil: plain, on loopback alone
+	links     *links                                   // nil: nothing is counted
 	logger    *slog.Logger
 }
 
@@ -99,9 +100,9 @@ func newTCPPeers(o tcpOptions) (*tcpPeers, error) {
 }
 
 // openPeers takes the port of a node that has others, as its options say; see tcpOptions for cluster and resolve.
-func openPeers(o *Options, node string, cluster func() string, resolve func(node string) (addr string, ok bool)) (_ *tcpPeers, err error) {
+func openPeers(o *Options, node string, cluster func() string, resolve func(node string) (addr string, ok bool), counts *links) (_ *tcpPeers, err error) {
 	t := tcpOptions{
-		listen: o.PeerListen, advertise: o.PeerAdvertise, node: node, cluster: cluster, resolve: resolve, logger: o.Logger,
+		listen: o.PeerListen, advertise: o.PeerAdvertise, node: node, cluster: cluster, resolve: resolve, links: counts, logger: o.Logger,
 	}
 	if o.PeerTLS != (certs.Files{}) {
 		if t.tls, err = certs.Open(o.PeerTLS, peerProtocol, o.Logger); err != nil {
@@ -245,7 +246,7 @@ func (p *tcpPeers) hear(conn *net.Conn) (serve func(), err error) {
 	c := *conn
 	h, err := readHello(c)
 	if err == nil {
-		serve, err = p.admit(c, &h)
+		serve, err = p.admit(p.opts.links.count(c, h.from), &h)
 	}
 	if _, ours := errors.AsType[*errs.Error](err); err != nil && !ours {
 		return nil, err // the connection broke
@@ -299,7 +300,7 @@ func (p *tcpPeers) dial(ctx context.Context, addr string, h *hello) (net.Conn, e
 		conn.Close()
 		return nil, fmt.Errorf("at %s: %w", addr, err)
 	}
-	return secured, nil
+	return p.opts.links.count(secured, h.to), nil
 }
 
 func (p *tcpPeers) introduce(conn net.Conn, addr string, h *hello) (net.Conn, error) {

@@ -129,19 +129,19 @@ func TestListenNeedsTLS(t *testing.T) {
 func TestOpenPeers(t *testing.T) {
 	none := func(string) (string, bool) { return "", false }
 	o := Options{PeerListen: "127.0.0.1:0", PeerAdvertise: "127.0.0.1:9", Logger: testLogger()}
-	p, err := openPeers(&o, "a", func() string { return "c" }, none)
+	p, err := openPeers(&o, "a", func() string { return "c" }, none, nil)
 	require.NoError(t, err)
 	require.Equal(t, "127.0.0.1:9", p.addr())
 	require.Nil(t, p.opts.tls)
 	require.NoError(t, p.close())
 
 	o.PeerListen, o.PeerTLS = "0.0.0.0:0", certFiles(t, newAuthority(t))
-	p, err = openPeers(&o, "a", func() string { return "c" }, none)
+	p, err = openPeers(&o, "a", func() string { return "c" }, none, nil)
 	require.NoError(t, err)
 	require.NoError(t, p.close())
 
 	o.PeerTLS.CA = o.PeerTLS.Key
-	_, err = openPeers(&o, "a", func() string { return "c" }, none)
+	_, err = openPeers(&o, "a", func() string { return "c" }, none, nil)
 	require.Equal(t, errs.Invalid, errs.KindOf(err), "%v", err)
 }
 

@@ -58,6 +58,13 @@ func guardTransport(o *groupOptions, g *group) raft.Transport {
 	return &guarded{t.(fullTransport), g}
 }
 
+// AppendEntries implements raft.Transport.
+func (t *guarded) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	err := t.fullTransport.AppendEntries(id, target, args, resp)
+	t.group.opts.links.raftSent(string(id), err)
+	return err
+}
+
 // SetHeartbeatHandler implements raft.Transport.
 func (*guarded) SetHeartbeatHandler(func(raft.RPC)) {}
 
