@@ -53,17 +53,22 @@ func (g *group) termOf(index uint64) (uint64, error) {
 	return e.Term, err
 }
 
-// settledConfiguration adds the group's configuration, once it is committed. It may be younger than the files: as its
-// entry is committed, it comes with the log behind them.
+// settledConfiguration adds the group's configuration, once it is committed: a replica that begins with one takes it for
+// good. It may be younger than the files: as its entry is committed, it comes with the log behind them.
 func (g *group) settledConfiguration(m *checkpointMark) error {
+	before, errBefore := g.configuredAt()
 	f := g.raft().GetConfiguration()
 	if err := f.Error(); err != nil {
 		return errs.Wrap(errs.Unavailable, err, "read the configuration of %s", g.name)
 	}
-	if at := g.raft().CommitIndex(); f.Index() > at {
+	after, errAfter := g.configuredAt()
+	if err := errors.Join(errBefore, errAfter); err != nil {
+		return err
+	}
+	if before != after || after > g.raft().CommitIndex() {
 		return errs.New(errs.Unavailable, "the configuration of %s is being changed", g.name).WithRetryAfter(retryLeader)
 	}
-	m.configuration, m.configurationIndex = f.Configuration(), f.Index()
+	m.configuration, m.configurationIndex = f.Configuration(), after
 	return nil
 }
 

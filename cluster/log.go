@@ -43,7 +43,8 @@ type groupLog struct {
 	synced  uint64         // last durable entry
 	buf     []byte         // encoded entries, reused
 
-	holds logHolds // entries kept for other replicas
+	holds      logHolds // entries kept for other replicas
+	configured newestConfiguration
 
 	mu    sync.Mutex // guards sizes
 	sizes logSizes
@@ -190,6 +191,7 @@ func (l *groupLog) GetLog(index uint64, to *raft.Log) error {
 		err = errs.New(errs.Corrupt, "found log %v in the place of entry %d", e, index)
 	}
 	if err == nil {
+		l.configured.seen(e.index, e.typ)
 		*to = e.log()
 		return nil
 	}
@@ -274,6 +276,7 @@ func (l *groupLog) appended(entries []*raft.Log) {
 	l.synced = entries[len(entries)-1].Index
 	size := 0
 	for _, e := range entries {
+		l.configured.seen(e.Index, e.Type)
 		size += entrySize(e)
 	}
 	l.mu.Lock()
@@ -295,8 +298,12 @@ func (l *groupLog) DeleteRange(from, to uint64) error {
 	}
 	l.writing.Lock()
 	defer l.writing.Unlock()
+	before, err := l.wal.FirstIndex()
+	if err != nil {
+		return err
+	}
 	l.clock.begin(storeTrim)
-	err := l.wal.DeleteRange(from, to)
+	err = l.wal.DeleteRange(from, to)
 	l.clock.end(storeTrim)
 	if err != nil {
 		return l.poison(fmt.Errorf("delete entries %d to %d: %w", from, to, err))
@@ -304,6 +311,9 @@ func (l *groupLog) DeleteRange(from, to uint64) error {
 	first, err := l.wal.FirstIndex()
 	if err != nil {
 		return err
+	}
+	if from > before {
+		l.configured.takenBack(from)
 	}
 	l.mu.Lock()
 	l.sizes.forget(first)

@@ -1,0 +1,53 @@
+package cluster
+
+import (
+	"testing"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// TestNewestConfiguration follows a log through appends, a trim, a conflict and a restart.
+func TestNewestConfiguration(t *testing.T) {
+	var c newestConfiguration
+	for i, typ := range []raft.LogType{raft.LogConfiguration, raft.LogCommand, raft.LogConfiguration, raft.LogNoop} {
+		c.seen(uint64(i+1), typ)
+	}
+	require.EqualValues(t, 3, c.at.Load())
+	c.seen(1, raft.LogConfiguration)
+	require.EqualValues(t, 3, c.at.Load(), "reading an older one changes nothing")
+	c.takenBack(4)
+	require.EqualValues(t, 3, c.at.Load())
+	c.takenBack(3)
+	require.GreaterOrEqual(t, c.at.Load(), uint64(1), "never lower than the one in force")
+	require.Less(t, c.at.Load(), uint64(3))
+}
+
+// TestCheckpointsNeedASettledConfiguration cuts a leader off in the middle of a change: the configuration that it has in
+// its log may never be committed, so no checkpoint may go out with it.
+func TestCheckpointsNeedASettledConfiguration(t *testing.T) {
+	inCluster(t, 3, func(c *simCluster) {
+		p := c.nodes[0].meta.state().placed[0]
+		node := c.nodes[c.index(p.replicas[0])]
+		g := node.replica(p.shard).group
+		var m checkpointMark
+		require.NoError(t, g.settledConfiguration(&m))
+		require.Len(t, m.configuration.Servers, 3)
+		var e raft.Log
+		require.NoError(t, g.log.GetLog(m.configurationIndex, &e))
+		require.Equal(t, raft.LogConfiguration, e.Type)
+		require.Equal(t, m.configuration, raft.DecodeConfiguration(e.Data))
+
+		c.net.isolate(node.id.NodeID)
+		change := g.raft().AddNonvoter("newcomer", "newcomer", 0, 0)
+		c.until("it is in the log", func() bool { return len(g.servers()) == 4 })
+		err := g.settledConfiguration(&m)
+		require.True(t, errs.Is(err, errs.Unavailable), "%v", err)
+		require.Error(t, change.Error(), "it steps down")
+		require.Error(t, g.settledConfiguration(&m), "nobody knows yet what became of it")
+		c.net.rejoin(node.id.NodeID)
+		c.until("the others' configuration holds again", func() bool { return g.settledConfiguration(&m) == nil && len(m.configuration.Servers) == 3 })
+	})
+}
