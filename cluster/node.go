@@ -33,6 +33,7 @@ const DefaultNamespace = "__default__"
 type Node struct {
 	opts    Options
 	id      identity
+	life    uint64 // drawn at this start
 	logger  *slog.Logger
 	lock    io.Closer
 	fail    *failure
@@ -56,6 +57,7 @@ type Node struct {
 	taker       *checkpointTaker
 
 	refresher refresher
+	refreshed atomic.Bool // the metadata here has been as new as the leader's since the node was started
 
 	ctx        context.Context // of all that runs in the background
 	cancel     context.CancelFunc

@@ -18,6 +18,15 @@ func (n *Node) Refresh(ctx context.Context) error {
 	return n.refresher.join(ctx, n)
 }
 
+// CatchUp returns once this node's copy of the metadata has, at some time since the node was started, had all that was
+// acknowledged anywhere: from then on it is behind by moments, before by any time. Unavailable as Refresh.
+func (n *Node) CatchUp(ctx context.Context) error {
+	if n.refreshed.Load() {
+		return nil
+	}
+	return n.Refresh(ctx)
+}
+
 // refresher shares refreshes: whoever comes while one is on its way waits for the next, which begins after it came.
 type refresher struct {
 	mu      sync.Mutex
@@ -75,6 +84,7 @@ func (n *Node) refreshOnce(ctx context.Context) error {
 	if err != nil {
 		return errs.Wrap(errs.Unavailable, err, "ask for the newest metadata")
 	}
+	n.refreshed.Store(true)
 	return nil
 }
 

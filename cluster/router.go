@@ -51,12 +51,17 @@ func (n *Node) reroute(r *route) {
 }
 
 // read returns the home of a namespace for a read; false if there is nothing to read. A tenant may have been made through
-// another node a moment ago, so a name that is not known is looked up in newer metadata.
+// another node a moment ago, so a name that is not known is looked up in newer metadata. At level Any it is so only until this
+// node has caught up once since its start: what it knew before may be any age.
 func (n *Node) read(ctx context.Context, ix *Index, namespace string) (route, bool, error) {
-	if r, ok := n.route(ix, namespace); ok || ReadingOf(ctx).level() == Any {
-		return r, ok, nil
+	if r, ok := n.route(ix, namespace); ok {
+		return r, true, nil
 	}
-	if err := n.Refresh(ctx); err != nil {
+	newer := n.Refresh
+	if ReadingOf(ctx).level() == Any {
+		newer = n.CatchUp
+	}
+	if err := newer(ctx); err != nil {
 		return route{}, false, err
 	}
 	r, ok := n.route(ix, namespace)

@@ -27,6 +27,7 @@ var _ Node = (*cluster.Node)(nil)
 type indexReader interface {
 	Index(name string) (cluster.Index, bool)
 	Refresh(ctx context.Context) error
+	CatchUp(ctx context.Context) error
 	IndexByPort(port int) (cluster.Index, bool)
 	Indexes() []cluster.Index
 	WatchIndexes(f func([]cluster.Index)) (stop func())

@@ -44,17 +44,21 @@ func (c *call) resolve(inPath string) error {
 }
 
 // find looks for something in this node's metadata, and once more in newer metadata where that may help. At level strong
-// it looks in no older than the request.
+// it looks in no older than the request, at level any in any that is not from before this node was started.
 func (c *call) find(look func() error) error {
 	level := c.reading.Consistency
 	if level != cluster.Strong {
-		if err := look(); level == cluster.Any || !errs.Is(err, errs.NotFound) {
+		if err := look(); !errs.Is(err, errs.NotFound) {
 			return err
 		}
 	}
+	newer := c.h.node.Refresh
+	if level == cluster.Any {
+		newer = c.h.node.CatchUp
+	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), c.h.opts.Limits.Light.Deadline)
 	defer cancel()
-	if err := c.h.node.Refresh(ctx); err != nil {
+	if err := newer(ctx); err != nil {
 		return err
 	}
 	return look()
