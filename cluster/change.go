@@ -40,6 +40,9 @@ func (c *situation) next() change {
 	if !c.known() {
 		return change{op: changeWait}
 	}
+	if next := c.forgetful(); next.op != changeNone {
+		return next
+	}
 	members := slices.Concat(c.own.Voters, c.own.Learners)
 	for _, node := range slices.Concat(c.wanted, c.learners) {
 		if !slices.Contains(members, node) {
@@ -64,6 +67,21 @@ func (c *situation) next() change {
 	}
 	if first := c.wanted[0]; first != c.self && c.caughtUp(first) {
 		return change{changeTransfer, first}
+	}
+	return change{}
+}
+
+// forgetful takes the vote from a node that has lost its replica, and with it what it has promised and acknowledged: only
+// then may it begin another.
+func (c *situation) forgetful() change {
+	for _, node := range c.own.Lost {
+		switch {
+		case !slices.Contains(c.own.Voters, node):
+		case c.canLose(node):
+			return change{changeRemove, node}
+		default:
+			return change{op: changeWait}
+		}
 	}
 	return change{}
 }

@@ -134,17 +134,17 @@ func noteHardState(o groupOptions, h hardState) (err error) {
 	return h.write(log)
 }
 
-// write stores a term, unless the log is in a later one, and the vote.
+// write stores a term and a vote, unless the log has later ones.
 func (h *hardState) write(log *groupLog) error {
-	term, err := log.GetUint64(keyTerm)
+	has, err := log.hardState()
 	if err != nil {
 		return err
 	}
-	if h.term > term {
+	if h.term > has.term {
 		err = log.SetUint64(keyTerm, h.term)
 	}
-	if h.voteTerm > 0 {
-		err = errors.Join(err, log.SetUint64(keyVoteTerm, h.voteTerm), log.Set(keyCandidate, h.candidate))
+	if h.voteTerm > has.voteTerm {
+		err = errors.Join(err, log.Set(keyCandidate, h.candidate), log.SetUint64(keyVoteTerm, h.voteTerm))
 	}
 	return err
 }

@@ -207,7 +207,7 @@ func (n *Node) replace(ctx context.Context, sh *shard, r *stagedReplica) error {
 	if err := noteHardState(o, h); err != nil {
 		return err
 	}
-	if err := n.noteReplica(sh.id, incarnation{r.number, replicaOpen}); err != nil {
+	if err := n.noteReplica(sh.id, incarnation{Number: r.number, State: replicaOpen}); err != nil {
 		return err
 	}
 	if err := sleep(ctx, o.lease()); err != nil {

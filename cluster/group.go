@@ -33,6 +33,7 @@ type group struct {
 	transferred atomic.Int64              // when leadership was last handed on, in nanoseconds since 1970; 0: settled since
 	leases      leases
 	behind      sync.Map // nodes (string) that the log does not reach back to
+	lost        sync.Map // nodes (string) that said that their replica is lost while they had a vote
 
 	marked atomic.Uint64 // index of the newest snapshot
 	quiet  atomic.Bool   // nothing is sent, see watchdog
@@ -48,9 +49,10 @@ type groupOptions struct {
 	dir         string // holds log, stable store and snapshots
 	identity    string // what the stable store must say it belongs to
 	node        raft.ServerID
-	create      bool // the group may be new
-	learner     bool // a new one begins with an empty log and waits for a leader to fill it
-	markers     bool // snapshots hold no data, so they are not sent to other replicas
+	create      bool      // the group may be new
+	learner     bool      // a new one begins with an empty log and waits for a leader to fill it
+	begins      hardState // of a new one that is a learner
+	markers     bool      // snapshots hold no data, so they are not sent to other replicas
 	shard       uint16
 	ctx         context.Context
 	call        func(ctx context.Context, to string, m method, request, dst []byte) ([]byte, error)
@@ -165,11 +167,14 @@ func (g *group) bootstrap(o *groupOptions) error {
 		if heard, err := g.log.Get(identityKey); err == nil && string(heard) == o.identity {
 			return nil // a learner that no leader has found yet
 		}
-		return errs.New(errs.Corrupt, "the raft state in %s is gone", o.dir).
-			WithHint("restore the directory from a backup")
+		return errs.New(errs.Corrupt, "the raft state of %s in %s is gone", o.name, o.dir).WithHint(
+			"a node of several: give up what is lost with `croft recover --data DIR --lost-replicas`, and the others fill it again; a node alone: restore the whole data directory from a backup")
 	}
 	if exists && !o.create {
 		return g.checkIdentity(o)
+	}
+	if exists && o.learner {
+		return errors.Join(g.checkIdentity(o), o.begins.write(g.log))
 	}
 	if exists {
 		if half, err := g.halfBootstrapped(); err != nil || !half {
@@ -180,7 +185,7 @@ func (g *group) bootstrap(o *groupOptions) error {
 		return err
 	}
 	if o.learner {
-		return nil
+		return o.begins.write(g.log)
 	}
 	// The address is the id: peers know where it is.
 	servers := []raft.Server{{ID: o.node, Address: raft.ServerAddress(o.node)}}

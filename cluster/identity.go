@@ -26,6 +26,12 @@ type identity struct {
 	Complete bool `json:"complete"`
 	// Joining is set until a cluster has let this node in.
 	Joining bool `json:"joining,omitempty"`
+	// Starts counts the starts of this node. The cluster knows the number, and by it an older copy of the directory.
+	Starts uint64 `json:"starts,omitempty"`
+	// Refused nodes were given up as lost: they are not answered, whatever the metadata plane knows of them.
+	Refused []string `json:"refused,omitempty"`
+	// Meta is the replica of the metadata plane, if it is not whole.
+	Meta incarnation `json:"meta,omitzero"`
 	// Replicas that are or were on this node, none where it has just joined. Nil in the directory of a node that has always
 	// been alone: then it has all shards, in their first incarnation.
 	Replicas map[uint16]incarnation `json:"replicas,omitzero"`
@@ -35,6 +41,21 @@ type identity struct {
 type incarnation struct {
 	Number uint64 `json:"number"` // of its directory, never used twice
 	State  string `json:"state"`
+	// Term and Leader are of a replica that takes the place of one that was lost: it begins in that term, with its vote for
+	// that leader.
+	Term   uint64 `json:"term,omitempty"`
+	Leader string `json:"leader,omitempty"`
+}
+
+// as is the incarnation in another state.
+func (i incarnation) as(state string) incarnation { return incarnation{Number: i.Number, State: state} }
+
+// begins is what a replica must not vote against although its log does not say so.
+func (i incarnation) begins() hardState {
+	if i.Leader == "" {
+		return hardState{}
+	}
+	return hardState{term: i.Term, voteTerm: i.Term, candidate: []byte(i.Leader)}
 }
 
 const (
@@ -42,6 +63,7 @@ const (
 	replicaFounding = "founding" // as making, and it begins a new group instead of waiting for a leader
 	replicaOpen     = "open"
 	replicaGone     = "gone" // its directory may be removed
+	replicaLost     = "lost" // its files are gone; the next begins only when its group does without it, see rejoin
 )
 
 // replicas returns the incarnations of this node, all shards of it.
@@ -55,7 +77,7 @@ func (id *identity) replicas() map[uint16]incarnation {
 	}
 	all := make(map[uint16]incarnation, id.Shards)
 	for i := range uint16(id.Shards) {
-		all[i] = incarnation{1, state}
+		all[i] = incarnation{Number: 1, State: state}
 	}
 	return all
 }
@@ -114,12 +136,18 @@ func newIdentity(disk vfs.FS, dir string, shards int, join bool) (identity, erro
 	return id, id.save(disk, dir)
 }
 
+// begin counts a start.
+func (id *identity) begin(disk vfs.FS, dir string) error {
+	id.Starts++
+	return id.save(disk, dir)
+}
+
 // complete notes that all groups are there.
 func (id *identity) complete(disk vfs.FS, dir string) error {
-	if id.Complete {
+	if id.Complete && id.Meta.State != replicaMaking {
 		return nil
 	}
-	id.Complete = true
+	id.Complete, id.Meta = true, incarnation{}
 	return id.save(disk, dir)
 }
 

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/croftdb/croft/engine"
 )
@@ -38,6 +39,16 @@ type Info struct {
 	Shards    []ShardInfo `json:"shards"`
 	Rules     Rules       `json:"rules"`  // of placement
 	Silent    []string    `json:"silent"` // nodes that did not answer: what they have is missing in the figures
+	// Recoveries are the times when a majority was lost and the cluster begun again with what was left, oldest first.
+	Recoveries []RecoveryInfo `json:"recoveries,omitempty"`
+}
+
+// RecoveryInfo is one recovery.
+type RecoveryInfo struct {
+	ID   string    `json:"id"`
+	At   time.Time `json:"at"`
+	Node string    `json:"node"` // whose metadata was kept
+	Lost []string  `json:"lost"` // nodes given up
 }
 
 // NodeInfo is one node's figures.
@@ -108,6 +119,9 @@ func (n *Node) Info(ctx context.Context) Info {
 	info := Info{ClusterID: n.id.ClusterID, NodeID: n.id.NodeID, Epoch: s.epoch, Rules: s.rules.withDefaults()}
 	for _, m := range s.members {
 		info.Nodes = append(info.Nodes, n.nodeInfo(s, m, all))
+	}
+	for _, r := range s.recoveries {
+		info.Recoveries = append(info.Recoveries, RecoveryInfo{r.id, r.at, r.node, r.lost})
 	}
 	for _, id := range s.shards {
 		info.Shards = append(info.Shards, n.shardInfo(s, id, all))

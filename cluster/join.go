@@ -20,6 +20,23 @@ type joinRequest struct {
 	URL       string `json:"url"`
 	Zone      string `json:"zone"`
 	Token     string `json:"token"`
+	Starts    uint64 `json:"starts,omitempty"`
+	Life      uint64 `json:"life,omitempty"`
+	// Check asks only whether there is anything against the node.
+	Check bool `json:"check,omitempty"`
+}
+
+// introduction is what this node says of itself.
+func (n *Node) introduction() joinRequest {
+	return joinRequest{
+		ClusterID: n.id.ClusterID, ID: n.id.NodeID, Address: n.peers.addr(), URL: n.opts.URL, Zone: n.opts.Zone,
+		Starts: n.id.Starts, Life: n.life,
+	}
+}
+
+// member is the node that introduces itself.
+func (r *joinRequest) member() member {
+	return member{id: r.ID, address: r.Address, url: r.URL, zone: r.Zone, starts: r.Starts, life: r.Life}
 }
 
 // joinAnswer tells a new node what it needs to find the cluster.
@@ -57,9 +74,8 @@ func (n *Node) NewJoinToken(ctx context.Context, ttl time.Duration) (string, err
 
 // join asks the member at opts.Join to be let in, until it is, is refused, or ctx ends, and notes the cluster's name.
 func (n *Node) join(ctx context.Context) error {
-	req := joinRequest{
-		ID: n.id.NodeID, Address: n.peers.addr(), URL: n.opts.URL, Zone: n.opts.Zone, Token: n.opts.JoinToken,
-	}
+	req := n.introduction()
+	req.Token = n.opts.JoinToken
 	for {
 		answer, err := n.askToJoin(ctx, req)
 		if err == nil {
@@ -109,9 +125,7 @@ func (n *Node) joined(a joinAnswer) error {
 // checkJoined is for a node that is told to join and has data: it must be of that cluster. A cluster that cannot be reached
 // does not keep a member from starting.
 func (n *Node) checkJoined(ctx context.Context) error {
-	_, err := n.askToJoin(ctx, joinRequest{
-		ClusterID: n.id.ClusterID, ID: n.id.NodeID, Address: n.peers.addr(), URL: n.opts.URL, Zone: n.opts.Zone,
-	})
+	_, err := n.askToJoin(ctx, n.introduction())
 	if kind := errs.KindOf(err); err != nil && (kind == errs.FailedPrecondition || kind == errs.PermissionDenied) {
 		return errs.Wrap(kind, err, "join the cluster of %s", n.opts.Join)
 	}
@@ -121,9 +135,7 @@ func (n *Node) checkJoined(ctx context.Context) error {
 // announce tells a member where this node is now. The metadata plane's leader finds a node only where it was last said to
 // be, and who is not found does not hear who leads. FailedPrecondition: the node was removed.
 func (n *Node) announce(ctx context.Context) error {
-	b, err := json.Marshal(joinRequest{
-		ClusterID: n.id.ClusterID, ID: n.id.NodeID, Address: n.peers.addr(), URL: n.opts.URL, Zone: n.opts.Zone,
-	})
+	b, err := json.Marshal(n.introduction())
 	if err != nil {
 		return err
 	}
@@ -151,10 +163,18 @@ func (n *Node) answerJoin(ctx context.Context, _ string, request, dst []byte) ([
 		return dst, errs.New(errs.FailedPrecondition, "the node has data of cluster %s, this is cluster %s", req.ClusterID, n.id.ClusterID).
 			WithHint("start it with an empty directory to join")
 	}
-	m := member{id: req.ID, address: req.Address, url: req.URL, zone: req.Zone}
+	m := req.member()
 	known, _ := n.meta.state().member(m.id)
+	switch {
+	case known.state == memberRemoved || slices.Contains(n.id.Refused, m.id):
+		return dst, errRemoved(m.id)
+	case m.older(known):
+		return dst, errOldCopy(m, known)
+	case req.Check:
+		return dst, nil
+	}
 	m.state = known.state
-	if known != m || known.state == memberRemoved || known.id == "" {
+	if known != m || known.id == "" {
 		_, err := n.proposeMeta(ctx, &metaCommand{op: metaJoin, memberCommand: memberCommand{
 			member: m, token: hashToken(req.Token), now: time.Now(),
 		}})

@@ -104,6 +104,16 @@ func newMetaStore(disk vfs.FS) types.MetaStore {
 	return s
 }
 
+// logMetaPath is the file of a log that is there from the log's first day.
+func logMetaPath(disk vfs.FS, dir string) string {
+	if isReal(disk) {
+		return filepath.Join(dir, metadb.FileName)
+	}
+	return filepath.Join(dir, fileMetaName)
+}
+
+const fileMetaName = "wal-meta.json"
+
 // fileMetaStore keeps all in one file, which each change replaces. It is for simulations, where changes are few.
 type fileMetaStore struct {
 	disk    vfs.FS
@@ -120,7 +130,7 @@ type metaState struct {
 
 // Load implements types.MetaStore.
 func (s *fileMetaStore) Load(dir string) (types.PersistentState, error) {
-	s.path = filepath.Join(dir, "wal-meta.json")
+	s.path = filepath.Join(dir, fileMetaName)
 	var st metaState
 	b, err := vfs.ReadFile(s.disk, s.path)
 	if err == nil {

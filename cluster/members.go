@@ -121,6 +121,9 @@ func (n *Node) checkCaller(from string) error {
 	if m, ok := n.meta.state().member(from); ok && m.state == memberRemoved {
 		return errRemoved(from)
 	}
+	if slices.Contains(n.id.Refused, from) {
+		return errRemoved(from)
+	}
 	return nil
 }
 
@@ -139,7 +142,8 @@ func decodeMetaResult(b []byte) (res metaResult, err error) {
 
 // register tells the metadata plane where this node is reached, when that is news.
 func (n *Node) register(ctx context.Context) error {
-	me := member{id: n.id.NodeID, address: n.peers.addr(), url: n.opts.URL, zone: n.opts.Zone}
+	intro := n.introduction()
+	me := intro.member()
 	known, ok := n.meta.state().member(me.id)
 	me.state = known.state
 	if ok && known == me {

@@ -75,8 +75,14 @@ func (n *Node) openDir() (err error) {
 	if n.book, err = openAddressBook(disk, dir); err != nil {
 		return err
 	}
-	n.id, err = loadIdentity(disk, dir, n.opts.Shards, n.opts.Join != "")
-	return err
+	if err := checkRecovered(disk, dir); err != nil {
+		return err
+	}
+	if n.id, err = loadIdentity(disk, dir, n.opts.Shards, n.opts.Join != ""); err != nil {
+		return err
+	}
+	n.life = drawLife()
+	return n.id.begin(disk, dir)
 }
 
 // openPeers makes the links to other nodes, and joins the cluster that the node is told to join.
@@ -92,6 +98,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 	n.peers.handle(methodStatus, n.whenOpen(n.answerStatus))
 	n.peers.handle(methodConfirm, n.whenOpen(n.answerConfirm))
 	n.peers.handle(methodCheckpoint, n.whenOpen(n.answerCheckpoint))
+	n.peers.handle(methodRejoin, n.whenOpen(n.answerRejoin))
 	n.registerVerbs()
 	switch {
 	case n.id.Joining && n.opts.Join == "":
@@ -101,6 +108,12 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 		err = n.join(ctx)
 	case n.opts.Join != "":
 		err = n.checkJoined(ctx)
+	}
+	if err == nil {
+		err = n.checkIn(ctx)
+	}
+	if err == nil && n.id.Meta.State == replicaLost {
+		err = n.rejoinMeta(ctx)
 	}
 	n.hints = make(leaderHints, maxShardIDs)
 	setDefault(&n.opts.RaftTick, tickFor(n.id.Shards))
@@ -160,21 +173,26 @@ func (n *Node) openGroups() error {
 	var g errgroup.Group
 	var mu sync.Mutex
 	g.Go(func() (err error) {
-		n.meta, err = openMeta(n.opts.Dir, n.groupOptions(metaName))
+		o := n.groupOptions(metaName)
+		o.create, o.begins = o.create || n.id.Meta.State == replicaMaking, n.id.Meta.begins()
+		n.meta, err = openMeta(n.opts.Dir, o)
 		return err
 	})
 	for id, i := range n.id.replicas() {
 		g.Go(func() error {
 			dir := shardDir(n.opts.Dir, id, i.Number)
-			if i.State == replicaGone {
+			switch i.State {
+			case replicaGone:
 				return removeReplica(n.opts.disk, dir)
+			case replicaLost:
+				return nil
 			}
 			if err := removeOldIncarnations(n.opts.disk, n.opts.Dir, id, i.Number); err != nil {
 				return err
 			}
 			o := n.groupOptions(shardName(id))
 			o.create = o.create || i.State == replicaMaking || i.State == replicaFounding
-			o.learner = o.learner && i.State != replicaFounding
+			o.learner, o.begins = o.learner && i.State != replicaFounding, i.begins()
 			sh, err := openShard(n.ctx, n.engine, id, dir, o)
 			if err != nil {
 				return err
@@ -196,7 +214,7 @@ func (n *Node) openGroups() error {
 func (n *Node) noteMade() error {
 	for id := range n.replicas() { // any order: the last note has them all
 		if i := n.id.Replicas[id]; i.State == replicaMaking || i.State == replicaFounding {
-			if err := n.noteReplica(id, incarnation{i.Number, replicaOpen}); err != nil {
+			if err := n.noteReplica(id, i.as(replicaOpen)); err != nil {
 				return err
 			}
 		}
@@ -269,7 +287,7 @@ func (n *Node) awaitMeta(ctx context.Context) error {
 		if err := n.meta.init(ctx, n.id.ClusterID, n.id.Shards, n.opts.Placement); err != nil {
 			return err
 		}
-		return errors.Join(n.register(ctx), n.setReplication(ctx))
+		return errors.Join(n.recount(), n.register(ctx), n.setReplication(ctx))
 	}
 	if err := n.freshMeta(ctx); err != nil {
 		if s := n.meta.state(); s.clusterID == "" || errs.Is(err, errs.FailedPrecondition) {

@@ -25,6 +25,7 @@ const (
 	methodCheckpoint                   // a shard's files, for a replica that lacks them
 	methodRefresh                      // tells how new the metadata of the plane's leader is
 	methodConfirm                      // whether a node still follows a leader
+	methodRejoin                       // whether a node whose replica is lost may begin another
 )
 
 // handler answers the calls of a method: it appends its answer to dst. request is the handler's until it returns, and from

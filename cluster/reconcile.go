@@ -145,6 +145,7 @@ func (c *reconciler) settle(ctx context.Context, s *state) error {
 		if leads && !c.led[sh.id] {
 			c.node.aligner.wake()   // the leader before may not have got round to it
 			sh.group.behind.Clear() // what an earlier term of this leader's has found out
+			sh.group.lost.Clear()   // who is still lost will say so again
 		}
 		c.led[sh.id] = leads
 		if leads && !c.asWanted(s, sh) {
@@ -172,7 +173,7 @@ func (c *reconciler) settle(ctx context.Context, s *state) error {
 func (c *reconciler) asWanted(s *state, sh *shard) bool {
 	wanted := s.replicas(sh.id)
 	st := sh.group.status()
-	return len(wanted) == 0 || settled(&st, wanted) && wanted[0] == c.node.id.NodeID && len(st.Behind) == 0
+	return len(wanted) == 0 || settled(&st, wanted) && wanted[0] == c.node.id.NodeID && len(st.Behind) == 0 && len(st.Lost) == 0
 }
 
 // ask gets the status of all replicas of some shards, those that are wanted and those that are there.
@@ -201,6 +202,7 @@ func (c *reconciler) change(ctx context.Context, s *state, sh *shard, all map[st
 			sh.group.behind.Delete(node)
 		}
 	}
+	sh.group.found(&now.own)
 	next := now.next()
 	if next.op == changeTransfer {
 		handing.Lock()
@@ -236,20 +238,22 @@ func (c *reconciler) unstick(ctx context.Context) error {
 }
 
 // openReplica opens a new incarnation of a shard's replica, with an empty log for the leader to fill; or the first of all, of
-// a shard that this node founds. It is noted before its directory is made, so that a start finds what a crash left.
+// a shard that this node founds. It is noted before its directory is made, so that a start finds what a crash left. In the place
+// of one that was lost it begins only with the group's leave.
 func (n *Node) openReplica(ctx context.Context, s *state, id uint16) error {
 	i := n.id.replicas()[id]
 	if i.State != replicaMaking && i.State != replicaFounding {
-		i = incarnation{i.Number + 1, replicaMaking}
-		if d, ok := s.dedicatedShard(id); ok && d.founder == n.id.NodeID && i.Number == 1 {
-			i.State = replicaFounding
+		next, err := n.nextIncarnation(ctx, s, id, i)
+		if err != nil {
+			return err
 		}
+		i = next
 		if err := n.noteReplica(id, i); err != nil {
 			return err
 		}
 	}
 	o := n.groupOptions(shardName(id))
-	o.create, o.learner = true, i.State != replicaFounding
+	o.create, o.learner, o.begins = true, i.State != replicaFounding, i.begins()
 	sh, err := openShard(n.ctx, n.engine, id, shardDir(n.opts.Dir, id, i.Number), o)
 	if err != nil {
 		return err
@@ -258,7 +262,21 @@ func (n *Node) openReplica(ctx context.Context, s *state, id uint16) error {
 		err = sh.group.awaitLeader(ctx) // it elects itself at once
 	}
 	n.local.put(id, sh)
-	return errors.Join(err, n.noteReplica(id, incarnation{i.Number, replicaOpen}))
+	return errors.Join(err, n.noteReplica(id, i.as(replicaOpen)))
+}
+
+// nextIncarnation is what follows a replica that was closed, was lost, or has never been.
+func (n *Node) nextIncarnation(ctx context.Context, s *state, id uint16, last incarnation) (incarnation, error) {
+	next := incarnation{Number: last.Number + 1, State: replicaMaking}
+	if last.State == replicaLost {
+		leave, err := n.rejoin(ctx, shardName(id), append([]string{n.leaderOf(id)}, s.replicas(id)...))
+		next.Term, next.Leader = leave.Term, leave.Leader
+		return next, err
+	}
+	if d, ok := s.dedicatedShard(id); ok && d.founder == n.id.NodeID && next.Number == 1 {
+		next.State = replicaFounding
+	}
+	return next, nil
 }
 
 func (n *Node) noteReplica(id uint16, i incarnation) error {
@@ -273,7 +291,7 @@ func (n *Node) noteReplica(id uint16, i incarnation) error {
 // closeReplica stops a replica for good. Its engine and its files stay for a while, for reads under way.
 func (n *Node) closeReplica(sh *shard) error {
 	i := n.id.replicas()[sh.id]
-	if err := n.noteReplica(sh.id, incarnation{i.Number, replicaGone}); err != nil {
+	if err := n.noteReplica(sh.id, i.as(replicaGone)); err != nil {
 		return err
 	}
 	n.local.put(sh.id, nil)

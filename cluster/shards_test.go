@@ -81,7 +81,7 @@ func TestFoundingIsFinishedAfterACrash(t *testing.T) {
 	require.NoError(t, n.Close())
 	for name, undo := range map[string]func(){
 		"not noted": func() { delete(n.id.Replicas, uint16(id)) },
-		"noted":     func() { n.id.Replicas[uint16(id)] = incarnation{1, replicaFounding} },
+		"noted":     func() { n.id.Replicas[uint16(id)] = incarnation{Number: 1, State: replicaFounding} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			undo()
@@ -91,7 +91,7 @@ func TestFoundingIsFinishedAfterACrash(t *testing.T) {
 			require.Eventually(t, func() bool { sh := n.replica(uint16(id)); return sh != nil && sh.group.leads() }, time.Minute, time.Millisecond)
 			require.Eventually(t, func() bool {
 				known, err := loadIdentity(n.opts.disk, opts.Dir, 1, false)
-				return err == nil && known.Replicas[uint16(id)] == incarnation{1, replicaOpen}
+				return err == nil && known.Replicas[uint16(id)] == incarnation{Number: 1, State: replicaOpen}
 			}, time.Minute, 10*time.Millisecond)
 			require.NoError(t, n.Close())
 		})

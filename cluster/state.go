@@ -33,6 +33,8 @@ type state struct {
 	rules     Rules       // of placement, as they were set
 	residents []int       // tenants that live on each shard, by id; counted, not stored
 
+	recoveries []recovery // oldest first
+
 	indexesAt  uint64        // entry that last changed indexes, or the snapshot's
 	superseded chan struct{} // closed when there is a newer state
 }

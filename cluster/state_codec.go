@@ -15,7 +15,7 @@ import (
 
 const (
 	stateMagic   = 0x534d4c43 // "CLMS": croft metadata snapshot
-	stateVersion = 4          // behind the magic; with the checksum at the end, they keep their places in later versions
+	stateVersion = 5          // behind the magic; with the checksum at the end, they keep their places in later versions
 )
 
 // appendState encodes s, docs/format/meta.md. Equal states have equal bytes.
@@ -47,6 +47,7 @@ func appendState(b []byte, s *state) []byte {
 	}
 	b = appendMembers(b, s)
 	b = appendShards(b, s)
+	b = appendRecoveries(b, s.recoveries)
 	return codec.AppendUint32(b, codec.CRC(b[start:]))
 }
 
@@ -102,11 +103,14 @@ func readState(r *codec.Reader, version int) *state {
 		s.putKey(readKey(r))
 	}
 	if version >= 3 {
-		readMembers(r, s)
+		readMembers(r, s, version)
 	}
 	s.nextShard = afterShards(s.shards)
 	if version >= 4 {
 		readShards(r, s)
+	}
+	if version >= 5 {
+		s.recoveries = readRecoveries(r)
 	}
 	return s
 }

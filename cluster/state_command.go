@@ -32,10 +32,11 @@ const (
 	metaAddShard                         // makes a dedicated shard
 	metaRemoveShard                      // takes out a dedicated shard that holds nothing
 	metaSetRules                         // says how new tenants are placed
+	metaRecover                          // gives up nodes after the loss of a majority
 )
 
 // metaCommandVersion is the first byte of every command. Those of earlier versions are still in logs.
-const metaCommandVersion = 4
+const metaCommandVersion = 5
 
 // metaCommand is one entry of the metadata plane's log. Whoever proposes it has put in time and chance.
 type metaCommand struct {
@@ -119,8 +120,8 @@ func decodeMetaCommand(b []byte) (*metaCommand, error) {
 		c.pin = readPin(r)
 	case metaAddKey:
 		c.key = readKey(r)
-	case metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication:
-		c.memberCommand = readMemberCommand(r, c.op)
+	case metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication, metaRecover:
+		c.memberCommand = readMemberCommand(r, c.op, int(version))
 	case metaAddShard, metaRemoveShard, metaSetRules:
 		c.shardCommand = readShardCommand(r, c.op)
 	default:

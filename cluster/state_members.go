@@ -33,7 +33,20 @@ type member struct {
 	address string // host:port of its peer listener, empty for a node alone
 	url     string // where clients reach it
 	zone    string // of failure; nodes without one count as zones of their own
+	starts  uint64 // how often the node was started
+	life    uint64 // drawn at each start
 	state   memberState
+}
+
+// older reports whether m comes from a data directory that is older than the one known, or from a copy of it: what the node
+// has promised and written since is missing there.
+func (m member) older(known member) bool {
+	return m.starts < known.starts || m.starts == known.starts && known.life != 0 && m.life != known.life
+}
+
+func errOldCopy(m, known member) error {
+	return errs.New(errs.FailedPrecondition, "node %s was started %d times before, and its data directory knows of %d: it is an old copy, or another process has it too",
+		m.id, known.starts, m.starts).WithHint("start it with an empty directory to join as a new node, and remove the old one with `croft nodes remove`")
 }
 
 // placement says which nodes are to carry a shard. What they do carry follows, see reconciler.
@@ -130,6 +143,8 @@ func (s *state) register(m member) error {
 	switch {
 	case ok && known.state == memberRemoved:
 		return errRemoved(m.id)
+	case ok && m.older(known):
+		return errOldCopy(m, known)
 	case ok:
 		m.state = known.state
 	case len(s.members) > 0:
@@ -152,6 +167,9 @@ func (s *state) join(m member, token [32]byte, now time.Time) error {
 	if known, ok := s.member(m.id); ok {
 		if known.state == memberRemoved {
 			return errRemoved(m.id)
+		}
+		if m.older(known) {
+			return errOldCopy(m, known)
 		}
 		m.state = known.state
 		s.putMember(m)

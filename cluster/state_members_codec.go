@@ -13,10 +13,7 @@ func appendMembers(b []byte, s *state) []byte {
 	for i := range s.members {
 		b = append(appendMember(b, &s.members[i]), byte(s.members[i].state))
 	}
-	b = codec.AppendUvarint(b, uint64(len(s.placed)))
-	for _, p := range s.placed {
-		b = appendStrings(codec.AppendUvarint(b, uint64(p.shard)), p.replicas)
-	}
+	b = appendPlacements(b, s.placed)
 	b = codec.AppendUvarint(b, uint64(len(s.tokens)))
 	for _, t := range s.tokens {
 		b = appendTime(append(b, t.hash[:]...), t.expires)
@@ -24,16 +21,13 @@ func appendMembers(b []byte, s *state) []byte {
 	return codec.AppendUvarint(b, uint64(s.wanted))
 }
 
-func readMembers(r *codec.Reader, s *state) {
+func readMembers(r *codec.Reader, s *state, version int) {
 	for range r.Count(5) {
-		m := readMember(r)
+		m := readMember(r, version)
 		m.state = memberState(r.Byte())
 		s.members = append(s.members, m)
 	}
-	for range r.Count(2) {
-		p := placement{shard: uint16(r.Uvarint()), replicas: readStrings(r)}
-		s.placed = append(s.placed, p)
-	}
+	s.placed = readPlacements(r)
 	for range r.Count(40) {
 		s.tokens = append(s.tokens, joinToken{readHash(r), readTime(r)})
 	}
@@ -64,12 +58,15 @@ func appendMember(b []byte, m *member) []byte {
 	for _, s := range []string{m.id, m.address, m.url, m.zone} {
 		b = codec.AppendString(b, s)
 	}
-	return b
+	return codec.AppendUint64(codec.AppendUvarint(b, m.starts), m.life)
 }
 
-func readMember(r *codec.Reader) (m member) {
+func readMember(r *codec.Reader, version int) (m member) {
 	for _, s := range []*string{&m.id, &m.address, &m.url, &m.zone} {
 		*s = r.String()
+	}
+	if version >= 5 {
+		m.starts, m.life = r.Uvarint(), r.Uint64()
 	}
 	return m
 }
@@ -105,6 +102,9 @@ type memberCommand struct {
 	place   placement // metaPlace
 	epoch   uint64    // metaPlace: at which it was decided
 	wanted  int       // metaReplication
+
+	recovery recovery    // metaRecover
+	places   []placement // metaRecover
 }
 
 func appendMemberCommand(b []byte, op metaOp, c *memberCommand) []byte {
@@ -118,31 +118,33 @@ func appendMemberCommand(b []byte, op metaOp, c *memberCommand) []byte {
 		b = codec.AppendString(b, c.member.id)
 		return append(b, byte(c.member.state), boolByte(c.force))
 	case metaPlace:
-		b = codec.AppendUvarint(b, uint64(c.place.shard))
-		b = appendStrings(b, c.place.replicas)
-		return codec.AppendUvarint(b, c.epoch)
+		return codec.AppendUvarint(appendPlacement(b, &c.place), c.epoch)
 	case metaAddToken:
 		b = appendTime(append(b, c.token[:]...), c.expires)
 		return appendTime(b, c.now)
+	case metaRecover:
+		return appendPlacements(appendRecovery(b, &c.recovery), c.places)
 	default: // metaReplication
 		return codec.AppendUvarint(b, uint64(c.wanted))
 	}
 }
 
-func readMemberCommand(r *codec.Reader, op metaOp) (c memberCommand) {
+func readMemberCommand(r *codec.Reader, op metaOp, version int) (c memberCommand) {
 	switch op {
 	case metaRegister:
-		c.member = readMember(r)
+		c.member = readMember(r, version)
 	case metaJoin:
-		c.member, c.token, c.now = readMember(r), readHash(r), readTime(r)
+		c.member, c.token, c.now = readMember(r, version), readHash(r), readTime(r)
 	case metaSetMember:
 		c.member.id, c.member.state, c.force = r.String(), memberState(r.Byte()), r.Byte() != 0
 	case metaPlace:
-		c.place.shard, c.place.replicas, c.epoch = uint16(r.Uvarint()), readStrings(r), r.Uvarint()
+		c.place, c.epoch = readPlacement(r), r.Uvarint()
 	case metaAddToken:
 		c.token, c.expires, c.now = readHash(r), readTime(r), readTime(r)
 	case metaReplication:
 		c.wanted = readInt(r)
+	case metaRecover:
+		c.recovery, c.places = readRecovery(r), readPlacements(r)
 	}
 	return c
 }
@@ -160,6 +162,8 @@ func (s *state) executeMember(op metaOp, c *memberCommand) error {
 		return s.placeShard(c.place.shard, c.place.replicas, c.epoch)
 	case metaAddToken:
 		return s.addToken(joinToken{c.token, c.expires}, c.now)
+	case metaRecover:
+		return s.recover(c.recovery, c.places)
 	default: // metaReplication
 		return s.setReplication(c.wanted)
 	}

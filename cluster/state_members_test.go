@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ type memberModel struct {
 	metaModel
 	states map[string]memberState
 	placed map[uint16][]string
+	starts map[string]uint64
 	tokens map[byte]time.Time // by first byte of the hash
 	now    time.Time
 }
@@ -24,7 +26,7 @@ type memberModel struct {
 func newMemberModel() *memberModel {
 	m := &memberModel{
 		metaModel: *newMetaModel(2), states: map[string]memberState{}, placed: map[uint16][]string{}, tokens: map[byte]time.Time{},
-		now: time.Unix(1e9, 0).UTC(),
+		starts: map[string]uint64{}, now: time.Unix(1e9, 0).UTC(),
 	}
 	m.do(metaRegister, memberCommand{member: member{id: "n0"}})
 	m.states["n0"] = memberActive
@@ -49,30 +51,62 @@ func (m *memberModel) token(t *rapid.T) {
 
 func (m *memberModel) join(t *rapid.T) {
 	id, b := m.drawNode(t), rapid.Byte().Draw(t, "token")%4
-	err := m.do(metaJoin, memberCommand{member: member{id: id, address: "a"}, token: [32]byte{b}, now: m.now})
+	starts := m.drawStarts(t)
+	err := m.do(metaJoin, memberCommand{member: member{id: id, address: "a", starts: starts, life: starts}, token: [32]byte{b}, now: m.now})
 	state, known := m.states[id]
 	expires, ok := m.tokens[b]
 	switch {
 	case state == memberRemoved:
 		require.Equal(t, errs.FailedPrecondition, errs.KindOf(err))
+	case known && starts < m.starts[id]:
+		require.Equal(t, errs.FailedPrecondition, errs.KindOf(err))
 	case known:
 		require.NoError(t, err)
+		m.starts[id] = starts
 	case !ok || m.now.After(expires.Add(tokenLeeway)):
 		require.Equal(t, errs.PermissionDenied, errs.KindOf(err))
 	default:
 		require.NoError(t, err)
-		m.states[id] = memberJoining
+		m.states[id], m.starts[id] = memberJoining, starts
 	}
 }
 
 func (m *memberModel) register(t *rapid.T) {
-	id := m.drawNode(t)
-	err := m.do(metaRegister, memberCommand{member: member{id: id, address: "b"}})
-	if state, known := m.states[id]; !known || state == memberRemoved {
+	id, starts := m.drawNode(t), m.drawStarts(t)
+	err := m.do(metaRegister, memberCommand{member: member{id: id, address: "b", starts: starts, life: starts}})
+	if state, known := m.states[id]; !known || state == memberRemoved || starts < m.starts[id] {
 		require.Equal(t, errs.FailedPrecondition, errs.KindOf(err))
 		return
 	}
 	require.NoError(t, err)
+	m.starts[id] = starts
+}
+
+func (m *memberModel) drawStarts(t *rapid.T) uint64 { return rapid.Uint64Range(0, 3).Draw(t, "starts") }
+
+// recover gives up a node and says where one shard is from then on.
+func (m *memberModel) recover(t *rapid.T) {
+	lost := m.drawNode(t)
+	p := placement{uint16(rapid.IntRange(0, 2).Draw(t, "shard")), []string{m.drawNode(t)}}
+	before := len(m.state.recoveries)
+	err := m.do(metaRecover, memberCommand{recovery: recovery{id: fmt.Sprint(m.index), lost: []string{lost}}, places: []placement{p}})
+	states, placed := maps.Clone(m.states), maps.Clone(m.placed)
+	if _, known := states[lost]; known {
+		states[lost] = memberRemoved
+	}
+	placed[p.shard] = p.replicas
+	good := p.shard < 2
+	for _, replicas := range placed {
+		for _, id := range replicas {
+			good = good && states[id] != 0 && states[id] != memberRemoved
+		}
+	}
+	require.Equal(t, good, err == nil, "%v", err)
+	if good {
+		m.states, m.placed = states, placed
+		before++
+	}
+	require.Len(t, m.state.recoveries, min(before, maxRecoveries))
 }
 
 func (m *memberModel) advance(t *rapid.T) {
@@ -153,7 +187,7 @@ func TestMemberModel(t *testing.T) {
 		m := newMemberModel()
 		t.Repeat(map[string]func(*rapid.T){
 			"": m.checkMembers, "token": m.token, "join": m.join, "register": m.register, "advance": m.advance,
-			"place": m.place, "wait": m.wait, "snapshot": m.snapshot,
+			"place": m.place, "recover": m.recover, "wait": m.wait, "snapshot": m.snapshot,
 		})
 	})
 }
@@ -170,4 +204,17 @@ func TestJoinTokensAreBounded(t *testing.T) {
 	m.now = m.now.Add(time.Hour)
 	require.NoError(t, add(maxTokens), "expired ones make room")
 	require.Len(t, m.state.tokens, 1)
+}
+
+// TestOldCopiesAreRefused: a directory that is older than what the cluster has heard of the node, or a second process with the
+// same one.
+func TestOldCopiesAreRefused(t *testing.T) {
+	known := member{id: "n", starts: 5, life: 7}
+	for _, c := range []struct {
+		starts, life uint64
+		older        bool
+	}{{5, 7, false}, {6, 1, false}, {4, 7, true}, {5, 8, true}, {0, 0, true}} {
+		require.Equal(t, c.older, member{id: "n", starts: c.starts, life: c.life}.older(known), "%+v", c)
+	}
+	require.False(t, member{id: "n", starts: 1, life: 3}.older(member{id: "n"}), "known from before there was a count")
 }

@@ -344,6 +344,9 @@ func goldenState() *state {
 	for _, c := range goldenShards() {
 		m.apply(c)
 	}
+	for _, c := range goldenRecovery(at) {
+		m.apply(c)
+	}
 	return m.state
 }
 
@@ -356,6 +359,17 @@ func goldenShards() []*metaCommand {
 		{op: metaRemoveShard, shardCommand: shardCommand{shard: 5}},
 		{op: metaCreateTenants, tenants: []*tenant{{name: "big", id: engine.TenantID{9}, pin: 6}}},
 		{op: metaSetRules, shardCommand: shardCommand{rules: Rules{Policy: PolicyLeastLoaded, ShardVectors: 5_000_000}}},
+	}
+}
+
+// goldenRecovery starts a node again and gives two up.
+func goldenRecovery(at time.Time) []*metaCommand {
+	again := member{id: "n1", address: "10.0.0.1:5180", url: "http://10.0.0.1:5080", zone: "a", starts: 300, life: 1 << 60}
+	return []*metaCommand{
+		{op: metaRegister, memberCommand: memberCommand{member: again}},
+		{op: metaRecover, memberCommand: memberCommand{
+			recovery: recovery{id: "r", node: "n1", at: at, lost: []string{"n0", "n7"}}, places: []placement{{3, []string{"n1", "n2"}}},
+		}},
 	}
 }
 
@@ -379,7 +393,7 @@ func goldenMembers(at time.Time) []*metaCommand {
 
 // TestStateGolden keeps the snapshot's format.
 func TestStateGolden(t *testing.T) {
-	const path = "testdata/state_v4.bin"
+	const path = "testdata/state_v5.bin"
 	b := appendState(nil, goldenState())
 	if *update {
 		require.NoError(t, os.WriteFile(path, b, 0o644))
@@ -390,7 +404,7 @@ func TestStateGolden(t *testing.T) {
 	s, err := decodeState(golden)
 	require.NoError(t, err)
 	require.Equal(t, golden, appendState(nil, s))
-	require.Equal(t, "metadata at entry 24: 6 shards, 2 indexes, 4 tenants", s.String())
+	require.Equal(t, "metadata at entry 26: 6 shards, 2 indexes, 4 tenants", s.String())
 }
 
 // TestStateVersion1 reads what was written before indexes had a width of codes and a target recall.
@@ -414,8 +428,31 @@ func beforeMembers(s *state) *state {
 	return &old
 }
 
+// beforeRecoveries takes back what came with version 5.
+func beforeRecoveries(s *state) *state {
+	old := *s
+	old.index, old.epoch, old.recoveries = 24, s.epoch-2, nil
+	old.placed = slices.Clone(s.placed)
+	old.placed[3].replicas = []string{"n1"}
+	old.members = slices.Clone(s.members)
+	for i := range old.members {
+		old.members[i].starts, old.members[i].life = 0, 0
+	}
+	return &old
+}
+
+// TestStateVersion4 reads what was written before starts were counted and nodes given up.
+func TestStateVersion4(t *testing.T) {
+	b, err := os.ReadFile("testdata/state_v4.bin")
+	require.NoError(t, err)
+	s, err := decodeState(b)
+	require.NoError(t, err)
+	require.Equal(t, appendState(nil, beforeRecoveries(goldenState())), appendState(nil, s), "written again, it is of the present version")
+}
+
 // beforeShards takes back what came with version 4, and the tenant that was made for it.
 func beforeShards(s *state) *state {
+	s = beforeRecoveries(s)
 	old := *s
 	old.index, old.epoch = 18, s.epoch-4
 	old.shards, old.nextShard = shardIDs(4), 4
@@ -538,10 +575,10 @@ func FuzzDecodeState(f *testing.F) {
 // TestMetaOpsAreNumbered keeps the numbers that are on disk.
 func TestMetaOpsAreNumbered(t *testing.T) {
 	ops := []metaOp{metaInit, metaCreateTenants, metaCreateIndex, metaConfigureIndex, metaDeleteIndex, metaPin, metaAddKey,
-		metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication, metaAddShard, metaRemoveShard, metaSetRules}
-	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16]", fmt.Sprint(ops))
-	_, err := decodeMetaCommand([]byte{metaCommandVersion, 17})
-	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 17 is taken: add it here")
+		metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication, metaAddShard, metaRemoveShard, metaSetRules, metaRecover}
+	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17]", fmt.Sprint(ops))
+	_, err := decodeMetaCommand([]byte{metaCommandVersion, 18})
+	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 18 is taken: add it here")
 	require.False(t, errors.Is(err, os.ErrNotExist))
 }
 

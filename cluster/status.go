@@ -33,6 +33,7 @@ type groupStatus struct {
 	Voters   []string `json:"voters"`  // of the newest configuration it knows, sorted
 	Learners []string `json:"learners,omitempty"`
 	Behind   []string `json:"behind,omitempty"` // a leader's: nodes that need a checkpoint
+	Lost     []string `json:"lost,omitempty"`   // a leader's: nodes that vote and have lost their replica
 	// Stats of the engine, when stats are asked for.
 	Stats *engine.Stats `json:"stats,omitempty"`
 }
@@ -56,6 +57,8 @@ func (g *group) status() groupStatus {
 	if st.leads() {
 		g.behind.Range(func(node, _ any) bool { st.Behind = append(st.Behind, node.(string)); return true })
 		slices.Sort(st.Behind)
+		g.lost.Range(func(node, _ any) bool { st.Lost = append(st.Lost, node.(string)); return true })
+		slices.Sort(st.Lost)
 	}
 	return st
 }

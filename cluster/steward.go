@@ -54,6 +54,7 @@ func (w *steward) step(ctx context.Context, s *state) {
 	}
 	if !w.led {
 		w.led, w.seen = true, map[string]time.Time{}
+		g.lost.Clear() // who is still lost will say so again
 	}
 	alive := w.look(ctx, s)
 	for _, err := range []error{w.welcome(ctx, s, alive), w.settleMeta(ctx, s, alive), w.placeShards(ctx, s)} {
@@ -113,6 +114,7 @@ func (w *steward) settleMeta(ctx context.Context, s *state, alive map[string]*no
 			now.learners = append(now.learners, m.id)
 		}
 	}
+	g.found(&now.own)
 	return g.carryOut(ctx, now.next())
 }
 
