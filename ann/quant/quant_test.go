@@ -208,3 +208,33 @@ func judge(t *testing.T, z *quant.Quantizer, cfg quant.Config, b binding, draw f
 		near.add(err / float64(q.MarginAt(&s.rows, uint32(i), estimate)))
 	}
 }
+
+func TestNear(t *testing.T) {
+	const n, dim, seed = 50, 100, 3
+	for _, metric := range metrics {
+		for _, bits := range widths {
+			r := newRand(seed)
+			vectors := make([][]float32, n)
+			for i := range vectors {
+				vectors[i] = normals(r, dim)
+			}
+			z := quant.New(quant.Config{Metric: metric, Dim: dim, Bits: bits, Seed: seed})
+			s := encode(z, metric, vectors)
+			var q quant.Query
+			z.Bind(&q, normals(r, dim), 0.1)
+			all := s.measure(&q)
+			reach := all[n/2]
+			var slots []uint32
+			var distances []float32
+			for i, d := range all {
+				if d <= reach {
+					slots, distances = append(slots, uint32(i)), append(distances, d)
+				}
+			}
+			got, out := s.slots(), make([]float32, n)
+			found := q.Near(&s.rows, got, reach, out)
+			require.Equal(t, slots, got[:found], "%v %d bits", metric, bits)
+			require.Equal(t, distances, out[:found], "%v %d bits", metric, bits)
+		}
+	}
+}

@@ -11,23 +11,24 @@ import (
 // Query is a bound vector or row, and the memory for it: of one goroutine at a time, to be bound again and again. The
 // zero Query is ready to be bound, by any Quantizer.
 //
-// The estimate for a row is base + weight·|r|² - slope·<r,q>, with q for the query less the centre, rotated, and
+// The estimate for a row is Base + Weight·|r|² - Slope·<r,q>, with q for the query less the centre, rotated, and
 //
-//	<r,q> ~ row.norm·row.gain·unit·(Σ u·codes - shift + half·row.sum)
+//	<r,q> ~ row.norm·row.gain·Unit·(Σ u·codes - Shift + half·row.sum)
 type Query struct {
 	z         *Quantizer
 	factorsAt int    // in a row
 	codes     []int8 // q or x, in units
 
-	base, weight, slope float64
-	unit, shift, half   float64
-	rounded             bool // it is a row
+	est     kernel.Estimator
+	half    float64
+	rounded bool // it is a row
 
 	norm  float64 // |q|
 	noise float64 // standard deviation that codes add to <r,q>, for |r| = 1
 
 	values []float32
 	sums   []int32
+	behind []uint64 // the rows' first two factors
 }
 
 // Bind makes s a search's query: Measure estimates distances in the metric of the Config. values and scale are as
@@ -39,7 +40,7 @@ func (z *Quantizer) Bind(s *Query, values []float32, scale float32) {
 	}
 	s.reset(z)
 	z.quantize(s, values, 1, nil)
-	s.base, s.weight, s.slope = -product(z.cfg.Centre, values), 0, 1
+	s.est.Base, s.est.Weight, s.est.Slope = -product(z.cfg.Centre, values), 0, 1
 }
 
 // BindLinks is Bind in the metric that links of a graph are chosen by: Euclidean instead of DotProduct.
@@ -59,12 +60,12 @@ func (z *Quantizer) BindRow(s *Query, row []byte) {
 	total := 2 * f.sum() // of codes that are 2x
 	s.norm = f.norm()
 	s.noise = s.norm * f.spread()
-	s.unit, s.half = s.norm*f.gain()/2, 0
+	s.est.Unit, s.half = s.norm*f.gain()/2, 0
 	if z.cfg.Bits == 8 { // they are x-1/2
 		total = f.sum() - float64(z.dims)/2
-		s.unit, s.half = 2*s.unit, 0.5
+		s.est.Unit, s.half = 2*s.est.Unit, 0.5
 	}
-	s.shift = z.grid.centre() * total
+	s.est.Shift = z.grid.centre() * total
 	s.rounded = true
 	s.measureLinks(f.norm() >= 0)
 }
@@ -84,21 +85,21 @@ func (z *Quantizer) quantize(s *Query, values []float32, scale float64, centre [
 	}
 	total := kernel.Quantize(s.values, perUnit, s.codes)
 	s.norm = norm
-	s.unit = norm * unit / (float64(perUnit) * z.rotation.growth)
-	s.shift, s.half = z.grid.centre()*float64(total), 0
+	s.est.Unit = norm * unit / (float64(perUnit) * z.rotation.growth)
+	s.est.Shift, s.half = z.grid.centre()*float64(total), 0
 	s.rounded = false
-	s.noise = s.unit / math.Sqrt(12)
+	s.noise = s.est.Unit / math.Sqrt(12)
 }
 
 // measureLinks sets the formula of the link metric, or, without a direction, 1 for all rows.
 func (s *Query) measureLinks(direction bool) {
 	switch {
 	case !direction:
-		s.base, s.weight, s.slope = 1, 0, 0
+		s.est.Base, s.est.Weight, s.est.Slope = 1, 0, 0
 	case s.z.cfg.Metric == ann.Cosine: // half of the squared distance of vectors of length 1
-		s.base, s.weight, s.slope = s.norm*s.norm/2, 0.5, 1
+		s.est.Base, s.est.Weight, s.est.Slope = s.norm*s.norm/2, 0.5, 1
 	default:
-		s.base, s.weight, s.slope = s.norm*s.norm, 1, 2
+		s.est.Base, s.est.Weight, s.est.Slope = s.norm*s.norm, 1, 2
 	}
 }
 
@@ -115,42 +116,44 @@ func product(a, b []float32) float64 {
 // of rows, whose stride is RowBytes.
 func (q *Query) Measure(rows *kernel.Rows, slots []uint32, out []float32) {
 	out = out[:len(slots)]
-	if cap(q.sums) < len(slots) {
-		q.sums = make([]int32, len(slots))
-	}
-	sums := q.sums[:len(slots)]
-	kernel.CodeDots(q.z.cfg.Bits, q.codes, rows, 0, slots, sums)
+	q.sum(rows, slots)
 	if q.rounded {
-		q.settleRow(rows, slots, sums, out)
-	} else {
-		q.settle(rows, slots, sums, out)
+		q.settleRow(rows, slots, out)
+		return
+	}
+	for i, sum := range q.sums {
+		out[i] = q.est.Distance(sum, q.behind[i])
 	}
 }
 
-// settle turns sums of codes into distances. It computes in float64, which holds the square of any norm.
-func (q *Query) settle(rows *kernel.Rows, slots []uint32, sums []int32, out []float32) {
-	for i, slot := range slots {
-		f := q.factors(rows, slot)
-		dot := q.unit * f.norm() * f.gain() * (float64(sums[i]) - q.shift)
-		out[i] = q.distance(f.norm(), dot)
-	}
+// Near is Measure that keeps only those whose estimate is not above reach: it moves them to the front of slots, in order,
+// and returns how many they are. The query is a vector, not a row.
+func (q *Query) Near(rows *kernel.Rows, slots []uint32, reach float32, out []float32) int {
+	q.sum(rows, slots)
+	return q.est.Near(q.sums, q.behind, reach, slots, out[:len(slots)])
 }
 
-// settleRow is settle for a query that is a row.
-func (q *Query) settleRow(rows *kernel.Rows, slots []uint32, sums []int32, out []float32) {
+// sum sets q.sums and q.behind to what estimates for slots are made of.
+func (q *Query) sum(rows *kernel.Rows, slots []uint32) {
+	q.sums, q.behind = sized(q.sums, len(slots)), sized(q.behind, len(slots))
+	kernel.CodeDotsAnd(q.z.cfg.Bits, q.codes, rows, 0, slots, q.sums, q.behind)
+}
+
+// settleRow turns sums of codes into distances from a row.
+func (q *Query) settleRow(rows *kernel.Rows, slots []uint32, out []float32) {
 	for i, slot := range slots {
 		f := q.factors(rows, slot)
-		dot := q.unit * f.norm() * f.gain() * (float64(sums[i]) - q.shift + q.half*f.sum())
+		dot := q.est.Unit * f.norm() * f.gain() * (float64(q.sums[i]) - q.est.Shift + q.half*f.sum())
 		out[i] = q.distance(f.norm(), q.straighten(dot, f.norm()))
 	}
 }
 
 func (q *Query) distance(norm, dot float64) float32 {
-	d := q.base + q.weight*norm*norm - q.slope*dot
+	d := q.est.Base + q.est.Weight*norm*norm - q.est.Slope*dot
 	if norm < 0 {
 		d = 1
 	}
-	return within32(d)
+	return kernel.Within32(d)
 }
 
 // straighten turns the inner product of two rounded vectors into that of the vectors.
@@ -162,18 +165,6 @@ func (q *Query) straighten(dot, norm float64) float64 {
 	c := dot / (norm * q.norm)
 	c *= c
 	return dot + dot*c*(bend[0]+c*(bend[1]+c*bend[2]))
-}
-
-// within32 returns the nearest finite float32; what is not a number, as of a row that was not written by Encode, becomes
-// the farthest distance.
-func within32(v float64) float32 {
-	switch {
-	case !(v < math.MaxFloat32):
-		return math.MaxFloat32
-	case v < -math.MaxFloat32:
-		return -math.MaxFloat32
-	}
-	return float32(v)
 }
 
 // Margin returns the standard deviation of the error of the estimate for a row, over all rotations, in the unit
@@ -188,10 +179,10 @@ func (q *Query) Margin(rows *kernel.Rows, slot uint32) float32 {
 func (q *Query) MarginAt(rows *kernel.Rows, slot uint32, estimate float32) float32 {
 	f := q.factors(rows, slot)
 	norm := f.norm()
-	if norm <= 0 || q.slope == 0 {
+	if norm <= 0 || q.est.Slope == 0 {
 		return 0
 	}
-	along := math.Abs(q.base+q.weight*norm*norm-float64(estimate)) / (q.slope * norm)
+	along := math.Abs(q.est.Base+q.est.Weight*norm*norm-float64(estimate)) / (q.est.Slope * norm)
 	along = max(along-q.norm*f.spread(), 0) // it errs as well
 	across := max(q.norm*q.norm-along*along, 0)
 	return q.margin(f, math.Sqrt(across))
@@ -204,7 +195,7 @@ func (q *Query) margin(f *encodedFactors, across float64) float32 {
 	}
 	spread := f.spread()
 	codes := 1 + spread*spread*float64(q.z.dims-1) // |gain·x|²
-	return within32(q.slope * f.norm() * math.Sqrt(spread*spread*across*across+codes*q.noise*q.noise))
+	return kernel.Within32(q.est.Slope * f.norm() * math.Sqrt(spread*spread*across*across+codes*q.noise*q.noise))
 }
 
 // factors finds those of a row.

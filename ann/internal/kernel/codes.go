@@ -32,17 +32,26 @@ const codeBlock = 64
 //     up; the rest is in blocks of 64 dimensions in 16 bytes, with j, 16+j, 32+j and 48+j;
 //   - 1 bit: bit i of the little-endian word w is dimension 64w+i.
 func CodeDots(width int, query []int8, rows *Rows, offset int, ids []uint32, out []int32) {
-	size := codeBytes(width, len(query))
-	if offset < 0 || offset+size > rows.Stride {
-		panic(fmt.Sprintf("kernel: %d bytes of codes at %d of rows of %d", size, offset, rows.Stride))
+	CodeDotsAnd(width, query, rows, offset, ids, out, nil)
+}
+
+// CodeDotsAnd is CodeDots that also sets behind[i] to the eight bytes behind the codes of row ids[i], little-endian, unless
+// behind is empty: they have come with the codes, and the row need not be looked up again.
+func CodeDotsAnd(width int, query []int8, rows *Rows, offset int, ids []uint32, out []int32, behind []uint64) {
+	read := codeBytes(width, len(query))
+	if len(behind) > 0 {
+		behind = behind[:len(ids)]
+		read += 8
+	}
+	if offset < 0 || offset+read > rows.Stride {
+		panic(fmt.Sprintf("kernel: %d bytes of codes at %d of rows of %d", read, offset, rows.Stride))
 	}
 	out = out[:len(ids)]
-	if len(query) == 0 {
-		clear(out)
-		return
-	}
-	if len(ids) > 0 {
-		codeDots(chosen, width, query, rows, offset, ids, out)
+	switch {
+	case len(query) == 0:
+		codeDotsGeneric(width, query, rows, offset, ids, out, behind)
+	case len(ids) > 0:
+		codeDots(chosen, width, query, rows, offset, ids, out, behind)
 	}
 }
 
@@ -76,7 +85,7 @@ func codeScan(w way, width int, query []int8, codes []byte, stride int, out []in
 	for len(out) > 0 {
 		n := min(scanned, len(out))
 		chunk[0] = unsafe.Pointer(&codes[0])
-		codeDots(w, width, query, &rows, 0, ordinals[:n], out[:n])
+		codeDots(w, width, query, &rows, 0, ordinals[:n], out[:n], nil)
 		if out = out[n:]; len(out) > 0 {
 			codes = codes[n*stride:]
 		}

@@ -19,19 +19,20 @@ type codeJob struct {
 	ids    *uint32
 	count  int // of ids, at least 1
 	out    *int32
-	ahead  int // rows asked for before they are summed, at least 1
-	asked  int // bytes asked for of each, from 1 to 64·maxLines
-	lines  int // what that is in cache lines, rounded up
+	ahead  int     // rows asked for before they are summed, at least 1
+	asked  int     // bytes asked for of each, from 1 to 64·maxLines
+	lines  int     // what that is in cache lines, rounded up
+	behind *uint64 // where the eight bytes behind the codes go, if anywhere
 }
 
-func codeDots(w way, width int, query []int8, rows *Rows, offset int, ids []uint32, out []int32) {
+func codeDots(w way, width int, query []int8, rows *Rows, offset int, ids []uint32, out []int32, behind []uint64) {
 	if w == generic {
-		codeDotsGeneric(width, query, rows, offset, ids, out)
+		codeDotsGeneric(width, query, rows, offset, ids, out, behind)
 		return
 	}
 	job := newJob(rows, ids)
 	job.query, job.blocks = &query[0], len(query)/codeBlock
-	job.offset, job.out = offset, &out[0]
+	job.offset, job.out, job.behind = offset, &out[0], unsafe.SliceData(behind)
 	job.plan(rows.Stride - offset) // what lies behind the codes is wanted as well: the factors of an estimate
 	if done := job.run(w, width); done < len(ids) {
 		panic(outside(ids[done], rows))
@@ -84,9 +85,9 @@ const (
 )
 
 // words is how the generator, which knows no types of ours, sees a job.
-func (j *codeJob) words() *[13]uint64 { return (*[unsafe.Sizeof(*j) / 8]uint64)(unsafe.Pointer(j)) }
+func (j *codeJob) words() *[14]uint64 { return (*[unsafe.Sizeof(*j) / 8]uint64)(unsafe.Pointer(j)) }
 
-func runAVX512(job *[13]uint64, width int) int {
+func runAVX512(job *[14]uint64, width int) int {
 	switch width {
 	case 1:
 		return codeDots1AVX512(job)
@@ -98,7 +99,7 @@ func runAVX512(job *[13]uint64, width int) int {
 	return codeDots8AVX512(job)
 }
 
-func runAVX2(job *[13]uint64, width int) int {
+func runAVX2(job *[14]uint64, width int) int {
 	switch width {
 	case 1:
 		return codeDots1AVX2(job)
@@ -138,4 +139,12 @@ func unpack(w way, width int, row []byte, out []int8) {
 	case 8:
 		unpack8AVX2(&row[0], &out[0], blocks)
 	}
+}
+
+func near(w way, e *Estimator, sums []int32, factors []uint64, reach float32, ids []uint32, out []float32) int {
+	if w != avx512 {
+		return nearGeneric(e, sums, factors, reach, ids, out)
+	}
+	fields := (*[unsafe.Sizeof(*e) / 8]float64)(unsafe.Pointer(e))
+	return nearAVX512(fields, &sums[0], &factors[0], &reach, &ids[0], &out[0], len(ids))
 }

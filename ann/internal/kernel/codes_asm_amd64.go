@@ -6,67 +6,67 @@ package kernel
 // that is not all of them, what it wrote is of no use. Needs AVX-512 F, BW, VL and VNNI.
 //
 //go:noescape
-func codeDots1AVX512(job *[13]uint64) int
+func codeDots1AVX512(job *[14]uint64) int
 
 // codeDots1TurnedAVX512 sums the rows of a job that has some. It returns the number of ids found in range from the first on; if
 // that is not all of them, what it wrote is of no use. Needs AVX-512 F, BW, VL and VNNI.
 //
 //go:noescape
-func codeDots1TurnedAVX512(job *[13]uint64) int
+func codeDots1TurnedAVX512(job *[14]uint64) int
 
 // codeDots1ScanAVX512 sums the rows of a job that has some. It returns the number of ids found in range from the first on; if
 // that is not all of them, what it wrote is of no use. Needs AVX-512 F, BW, VL and VNNI.
 //
 //go:noescape
-func codeDots1ScanAVX512(job *[13]uint64) int
+func codeDots1ScanAVX512(job *[14]uint64) int
 
 // codeDots2AVX512 sums the rows of a job that has some. It returns the number of ids found in range from the first on; if
 // that is not all of them, what it wrote is of no use. Needs AVX-512 F, DQ and VNNI.
 //
 //go:noescape
-func codeDots2AVX512(job *[13]uint64) int
+func codeDots2AVX512(job *[14]uint64) int
 
 // codeDots4AVX512 sums the rows of a job that has some. It returns the number of ids found in range from the first on; if
 // that is not all of them, what it wrote is of no use. Needs AVX-512 F and VNNI.
 //
 //go:noescape
-func codeDots4AVX512(job *[13]uint64) int
+func codeDots4AVX512(job *[14]uint64) int
 
 // codeDots8AVX512 sums the rows of a job that has some. It returns the number of ids found in range from the first on; if
 // that is not all of them, what it wrote is of no use. Needs AVX-512 F and VNNI.
 //
 //go:noescape
-func codeDots8AVX512(job *[13]uint64) int
+func codeDots8AVX512(job *[14]uint64) int
 
 // codeDots1AVX2 sums the rows of a job that has some. It returns the number of ids found in range from the first on; if
 // that is not all of them, what it wrote is of no use. Needs AVX2 and BMI2.
 //
 //go:noescape
-func codeDots1AVX2(job *[13]uint64) int
+func codeDots1AVX2(job *[14]uint64) int
 
 // codeDots2AVX2 sums the rows of a job that has some. It returns the number of ids found in range from the first on; if
 // that is not all of them, what it wrote is of no use. Needs AVX2 and BMI2.
 //
 //go:noescape
-func codeDots2AVX2(job *[13]uint64) int
+func codeDots2AVX2(job *[14]uint64) int
 
 // codeDots4AVX2 sums the rows of a job that has some. It returns the number of ids found in range from the first on; if
 // that is not all of them, what it wrote is of no use. Needs AVX2 and BMI2.
 //
 //go:noescape
-func codeDots4AVX2(job *[13]uint64) int
+func codeDots4AVX2(job *[14]uint64) int
 
 // codeDots8AVX2 sums the rows of a job that has some. It returns the number of ids found in range from the first on; if
 // that is not all of them, what it wrote is of no use. Needs AVX2 and BMI2.
 //
 //go:noescape
-func codeDots8AVX2(job *[13]uint64) int
+func codeDots8AVX2(job *[14]uint64) int
 
 // prefetchRows asks for the first bytes of the rows of a job that has some. It returns like the kernels.
 // Needs BMI2.
 //
 //go:noescape
-func prefetchRows(job *[13]uint64) int
+func prefetchRows(job *[14]uint64) int
 
 // unpack1AVX2 writes the codes of so many blocks of 64 dimensions as signed numbers. Needs AVX2.
 //
@@ -87,3 +87,8 @@ func unpack4AVX2(row *byte, out *int8, blocks int)
 //
 //go:noescape
 func unpack8AVX2(row *byte, out *int8, blocks int)
+
+// nearAVX512 is Estimator.Near for count rows, at least one. Needs AVX-512 F and VL, BMI2 and POPCNT.
+//
+//go:noescape
+func nearAVX512(estimator *[5]float64, sums *int32, factors *uint64, reach *float32, ids *uint32, out *float32, count int) int

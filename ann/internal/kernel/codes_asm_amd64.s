@@ -2,7 +2,7 @@
 
 #include "textflag.h"
 
-// func codeDots1AVX512(job *[13]uint64) int
+// func codeDots1AVX512(job *[14]uint64) int
 // Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, AVX512VNNI, BMI2, MMX+
 TEXT ·codeDots1AVX512(SB), $0-16
 	MOVQ         job+0(FP), AX
@@ -231,13 +231,26 @@ group1Done:
 	VPADDD        Y9, Y1, Y1
 	VEXTRACTI32X4 $0x01, Y1, X9
 	VPADDD        X9, X1, X9
-	MOVQ          72(AX), R9
-	VMOVUPS       X9, (R9)(DI*4)
-	ADDQ          $0x04, DI
-	ADDQ          $0x04, R8
-	CMPQ          DI, 64(AX)
-	JL            ask
-	JMP           end
+	MOVQ          72(AX), R14
+	VMOVUPS       X9, (R14)(DI*4)
+	MOVQ          104(AX), R14
+	TESTQ         R14, R14
+	JEQ           groupCopied
+	MOVQ          (R9)(R13*1), R9
+	MOVQ          R9, (R14)(DI*8)
+	MOVQ          (R10)(R13*1), R10
+	MOVQ          R10, 8(R14)(DI*8)
+	MOVQ          (R11)(R13*1), R11
+	MOVQ          R11, 16(R14)(DI*8)
+	MOVQ          (R12)(R13*1), R12
+	MOVQ          R12, 24(R14)(DI*8)
+
+groupCopied:
+	ADDQ $0x04, DI
+	ADDQ $0x04, R8
+	CMPQ DI, 64(AX)
+	JL   ask
+	JMP  end
 
 single:
 	MOVL   (BX)(DI*4), R9
@@ -300,12 +313,19 @@ single1Done:
 	VPADDD        X14, X9, X9
 	VPSHUFD       $0x01, X9, X14
 	VPADDD        X14, X9, X9
-	MOVQ          72(AX), R9
-	VMOVD         X9, (R9)(DI*4)
-	ADDQ          $0x01, DI
-	ADDQ          $0x01, R8
-	CMPQ          DI, 64(AX)
-	JL            ask
+	MOVQ          72(AX), R11
+	VMOVD         X9, (R11)(DI*4)
+	MOVQ          104(AX), R11
+	TESTQ         R11, R11
+	JEQ           singleCopied
+	MOVQ          (R9)(R10*1), R9
+	MOVQ          R9, (R11)(DI*8)
+
+singleCopied:
+	ADDQ $0x01, DI
+	ADDQ $0x01, R8
+	CMPQ DI, 64(AX)
+	JL   ask
 
 end:
 	VZEROUPPER
@@ -315,7 +335,7 @@ end:
 DATA every0101010101010101<>+0(SB)/8, $0x0101010101010101
 GLOBL every0101010101010101<>(SB), RODATA|NOPTR, $8
 
-// func codeDots1TurnedAVX512(job *[13]uint64) int
+// func codeDots1TurnedAVX512(job *[14]uint64) int
 // Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, AVX512VNNI, BMI2, MMX+
 TEXT ·codeDots1TurnedAVX512(SB), $4160-16
 	MOVQ            job+0(FP), AX
@@ -553,13 +573,26 @@ group1Done:
 	VPADDD        Y2, Y3, Y3
 	VEXTRACTI32X4 $0x01, Y3, X2
 	VPADDD        X2, X3, X2
-	MOVQ          72(AX), R10
-	VMOVUPS       X2, (R10)(R8*4)
-	ADDQ          $0x04, R8
-	ADDQ          $0x04, R9
-	CMPQ          R8, 64(AX)
-	JL            ask
-	JMP           end
+	MOVQ          72(AX), R15
+	VMOVUPS       X2, (R15)(R8*4)
+	MOVQ          104(AX), R15
+	TESTQ         R15, R15
+	JEQ           groupCopied
+	MOVQ          (R10)(R14*1), R10
+	MOVQ          R10, (R15)(R8*8)
+	MOVQ          (R11)(R14*1), R11
+	MOVQ          R11, 8(R15)(R8*8)
+	MOVQ          (R12)(R14*1), R12
+	MOVQ          R12, 16(R15)(R8*8)
+	MOVQ          (R13)(R14*1), R13
+	MOVQ          R13, 24(R15)(R8*8)
+
+groupCopied:
+	ADDQ $0x04, R8
+	ADDQ $0x04, R9
+	CMPQ R8, 64(AX)
+	JL   ask
+	JMP  end
 
 single:
 	MOVL   (SI)(R8*4), R10
@@ -624,12 +657,19 @@ single1Done:
 	VPADDD        X15, X2, X2
 	VPSHUFD       $0x01, X2, X15
 	VPADDD        X15, X2, X2
-	MOVQ          72(AX), R10
-	VMOVD         X2, (R10)(R8*4)
-	ADDQ          $0x01, R8
-	ADDQ          $0x01, R9
-	CMPQ          R8, 64(AX)
-	JL            ask
+	MOVQ          72(AX), R12
+	VMOVD         X2, (R12)(R8*4)
+	MOVQ          104(AX), R12
+	TESTQ         R12, R12
+	JEQ           singleCopied
+	MOVQ          (R10)(R11*1), R10
+	MOVQ          R10, (R12)(R8*8)
+
+singleCopied:
+	ADDQ $0x01, R8
+	ADDQ $0x01, R9
+	CMPQ R8, 64(AX)
+	JL   ask
 
 end:
 	VZEROUPPER
@@ -700,7 +740,7 @@ DATA shifts1<>+48(SB)/8, $0x0000000600000006
 DATA shifts1<>+56(SB)/8, $0x0000000700000007
 GLOBL shifts1<>(SB), RODATA|NOPTR, $64
 
-// func codeDots1ScanAVX512(job *[13]uint64) int
+// func codeDots1ScanAVX512(job *[14]uint64) int
 // Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, AVX512VNNI, BMI2, MMX+
 TEXT ·codeDots1ScanAVX512(SB), $4160-16
 	MOVQ            job+0(FP), AX
@@ -946,13 +986,26 @@ group1Done:
 	VPADDD        Y2, Y3, Y3
 	VEXTRACTI32X4 $0x01, Y3, X2
 	VPADDD        X2, X3, X2
-	MOVQ          72(AX), R10
-	VMOVUPS       X2, (R10)(R8*4)
-	ADDQ          $0x04, R8
-	ADDQ          $0x04, R9
-	CMPQ          R8, 64(AX)
-	JL            ask
-	JMP           end
+	MOVQ          72(AX), R15
+	VMOVUPS       X2, (R15)(R8*4)
+	MOVQ          104(AX), R15
+	TESTQ         R15, R15
+	JEQ           groupCopied
+	MOVQ          (R10)(R14*1), R10
+	MOVQ          R10, (R15)(R8*8)
+	MOVQ          (R11)(R14*1), R11
+	MOVQ          R11, 8(R15)(R8*8)
+	MOVQ          (R12)(R14*1), R12
+	MOVQ          R12, 16(R15)(R8*8)
+	MOVQ          (R13)(R14*1), R13
+	MOVQ          R13, 24(R15)(R8*8)
+
+groupCopied:
+	ADDQ $0x04, R8
+	ADDQ $0x04, R9
+	CMPQ R8, 64(AX)
+	JL   ask
+	JMP  end
 
 single:
 	MOVL   (SI)(R8*4), R10
@@ -1019,19 +1072,26 @@ single1Done:
 	VPADDD        X15, X2, X2
 	VPSHUFD       $0x01, X2, X15
 	VPADDD        X15, X2, X2
-	MOVQ          72(AX), R10
-	VMOVD         X2, (R10)(R8*4)
-	ADDQ          $0x01, R8
-	ADDQ          $0x01, R9
-	CMPQ          R8, 64(AX)
-	JL            ask
+	MOVQ          72(AX), R12
+	VMOVD         X2, (R12)(R8*4)
+	MOVQ          104(AX), R12
+	TESTQ         R12, R12
+	JEQ           singleCopied
+	MOVQ          (R10)(R11*1), R10
+	MOVQ          R10, (R12)(R8*8)
+
+singleCopied:
+	ADDQ $0x01, R8
+	ADDQ $0x01, R9
+	CMPQ R8, 64(AX)
+	JL   ask
 
 end:
 	VZEROUPPER
 	MOVQ DI, ret+8(FP)
 	RET
 
-// func codeDots2AVX512(job *[13]uint64) int
+// func codeDots2AVX512(job *[14]uint64) int
 // Requires: AVX, AVX2, AVX512F, AVX512VL, AVX512VNNI, BMI2, MMX+
 TEXT ·codeDots2AVX512(SB), $0-16
 	MOVQ         job+0(FP), AX
@@ -1288,13 +1348,26 @@ group1Done:
 	VPADDD        Y21, Y5, Y5
 	VEXTRACTI32X4 $0x01, Y5, X21
 	VPADDD        X21, X5, X21
-	MOVQ          72(AX), R9
-	VMOVUPS       X21, (R9)(DI*4)
-	ADDQ          $0x04, DI
-	ADDQ          $0x04, R8
-	CMPQ          DI, 64(AX)
-	JL            ask
-	JMP           end
+	MOVQ          72(AX), R14
+	VMOVUPS       X21, (R14)(DI*4)
+	MOVQ          104(AX), R14
+	TESTQ         R14, R14
+	JEQ           groupCopied
+	MOVQ          (R9)(R13*1), R9
+	MOVQ          R9, (R14)(DI*8)
+	MOVQ          (R10)(R13*1), R10
+	MOVQ          R10, 8(R14)(DI*8)
+	MOVQ          (R11)(R13*1), R11
+	MOVQ          R11, 16(R14)(DI*8)
+	MOVQ          (R12)(R13*1), R12
+	MOVQ          R12, 24(R14)(DI*8)
+
+groupCopied:
+	ADDQ $0x04, DI
+	ADDQ $0x04, R8
+	CMPQ DI, 64(AX)
+	JL   ask
+	JMP  end
 
 single:
 	MOVL   (BX)(DI*4), R9
@@ -1362,12 +1435,19 @@ single1Done:
 	VPADDD        X22, X21, X21
 	VPSHUFD       $0x01, X21, X22
 	VPADDD        X22, X21, X21
-	MOVQ          72(AX), R9
-	VMOVD         X21, (R9)(DI*4)
-	ADDQ          $0x01, DI
-	ADDQ          $0x01, R8
-	CMPQ          DI, 64(AX)
-	JL            ask
+	MOVQ          72(AX), R11
+	VMOVD         X21, (R11)(DI*4)
+	MOVQ          104(AX), R11
+	TESTQ         R11, R11
+	JEQ           singleCopied
+	MOVQ          (R9)(R10*1), R9
+	MOVQ          R9, (R11)(DI*8)
+
+singleCopied:
+	ADDQ $0x01, DI
+	ADDQ $0x01, R8
+	CMPQ DI, 64(AX)
+	JL   ask
 
 end:
 	VZEROUPPER
@@ -1396,7 +1476,7 @@ DATA shifts2<>+48(SB)/8, $0x0000000600000006
 DATA shifts2<>+56(SB)/8, $0x0000000600000006
 GLOBL shifts2<>(SB), RODATA|NOPTR, $64
 
-// func codeDots4AVX512(job *[13]uint64) int
+// func codeDots4AVX512(job *[14]uint64) int
 // Requires: AVX, AVX2, AVX512F, AVX512VL, AVX512VNNI, BMI2, MMX+
 TEXT ·codeDots4AVX512(SB), $0-16
 	MOVQ         job+0(FP), AX
@@ -1663,13 +1743,26 @@ group1Done:
 	VPADDD        Y11, Y3, Y3
 	VEXTRACTI32X4 $0x01, Y3, X11
 	VPADDD        X11, X3, X11
-	MOVQ          72(AX), R9
-	VMOVUPS       X11, (R9)(DI*4)
-	ADDQ          $0x04, DI
-	ADDQ          $0x04, R8
-	CMPQ          DI, 64(AX)
-	JL            ask
-	JMP           end
+	MOVQ          72(AX), R14
+	VMOVUPS       X11, (R14)(DI*4)
+	MOVQ          104(AX), R14
+	TESTQ         R14, R14
+	JEQ           groupCopied
+	MOVQ          (R9)(R13*1), R9
+	MOVQ          R9, (R14)(DI*8)
+	MOVQ          (R10)(R13*1), R10
+	MOVQ          R10, 8(R14)(DI*8)
+	MOVQ          (R11)(R13*1), R11
+	MOVQ          R11, 16(R14)(DI*8)
+	MOVQ          (R12)(R13*1), R12
+	MOVQ          R12, 24(R14)(DI*8)
+
+groupCopied:
+	ADDQ $0x04, DI
+	ADDQ $0x04, R8
+	CMPQ DI, 64(AX)
+	JL   ask
+	JMP  end
 
 single:
 	MOVL   (BX)(DI*4), R9
@@ -1753,12 +1846,19 @@ single1Done:
 	VPADDD        X12, X11, X11
 	VPSHUFD       $0x01, X11, X12
 	VPADDD        X12, X11, X11
-	MOVQ          72(AX), R9
-	VMOVD         X11, (R9)(DI*4)
-	ADDQ          $0x01, DI
-	ADDQ          $0x01, R8
-	CMPQ          DI, 64(AX)
-	JL            ask
+	MOVQ          72(AX), R11
+	VMOVD         X11, (R11)(DI*4)
+	MOVQ          104(AX), R11
+	TESTQ         R11, R11
+	JEQ           singleCopied
+	MOVQ          (R9)(R10*1), R9
+	MOVQ          R9, (R11)(DI*8)
+
+singleCopied:
+	ADDQ $0x01, DI
+	ADDQ $0x01, R8
+	CMPQ DI, 64(AX)
+	JL   ask
 
 end:
 	VZEROUPPER
@@ -1781,7 +1881,7 @@ DATA shifts4<>+48(SB)/8, $0x0000000400000004
 DATA shifts4<>+56(SB)/8, $0x0000000400000004
 GLOBL shifts4<>(SB), RODATA|NOPTR, $64
 
-// func codeDots8AVX512(job *[13]uint64) int
+// func codeDots8AVX512(job *[14]uint64) int
 // Requires: AVX, AVX2, AVX512F, AVX512VL, AVX512VNNI, BMI2, MMX+
 TEXT ·codeDots8AVX512(SB), $0-16
 	MOVQ job+0(FP), AX
@@ -1994,13 +2094,26 @@ group1Done:
 	VPADDD        Y8, Y0, Y0
 	VEXTRACTI32X4 $0x01, Y0, X8
 	VPADDD        X8, X0, X8
-	MOVQ          72(AX), R9
-	VMOVUPS       X8, (R9)(DI*4)
-	ADDQ          $0x04, DI
-	ADDQ          $0x04, R8
-	CMPQ          DI, 64(AX)
-	JL            ask
-	JMP           end
+	MOVQ          72(AX), R14
+	VMOVUPS       X8, (R14)(DI*4)
+	MOVQ          104(AX), R14
+	TESTQ         R14, R14
+	JEQ           groupCopied
+	MOVQ          (R9)(R13*1), R9
+	MOVQ          R9, (R14)(DI*8)
+	MOVQ          (R10)(R13*1), R10
+	MOVQ          R10, 8(R14)(DI*8)
+	MOVQ          (R11)(R13*1), R11
+	MOVQ          R11, 16(R14)(DI*8)
+	MOVQ          (R12)(R13*1), R12
+	MOVQ          R12, 24(R14)(DI*8)
+
+groupCopied:
+	ADDQ $0x04, DI
+	ADDQ $0x04, R8
+	CMPQ DI, 64(AX)
+	JL   ask
+	JMP  end
 
 single:
 	MOVL   (BX)(DI*4), R9
@@ -2063,19 +2176,26 @@ single1Done:
 	VPADDD        X9, X8, X8
 	VPSHUFD       $0x01, X8, X9
 	VPADDD        X9, X8, X8
-	MOVQ          72(AX), R9
-	VMOVD         X8, (R9)(DI*4)
-	ADDQ          $0x01, DI
-	ADDQ          $0x01, R8
-	CMPQ          DI, 64(AX)
-	JL            ask
+	MOVQ          72(AX), R11
+	VMOVD         X8, (R11)(DI*4)
+	MOVQ          104(AX), R11
+	TESTQ         R11, R11
+	JEQ           singleCopied
+	MOVQ          (R9)(R10*1), R9
+	MOVQ          R9, (R11)(DI*8)
+
+singleCopied:
+	ADDQ $0x01, DI
+	ADDQ $0x01, R8
+	CMPQ DI, 64(AX)
+	JL   ask
 
 end:
 	VZEROUPPER
 	MOVQ SI, ret+8(FP)
 	RET
 
-// func codeDots1AVX2(job *[13]uint64) int
+// func codeDots1AVX2(job *[14]uint64) int
 // Requires: AVX, AVX2, BMI2, MMX+
 TEXT ·codeDots1AVX2(SB), $0-16
 	MOVQ         job+0(FP), AX
@@ -2291,13 +2411,26 @@ group1Done:
 	VPADDD       Y5, Y4, Y4
 	VEXTRACTI128 $0x01, Y4, X5
 	VPADDD       X5, X4, X4
-	MOVQ         72(AX), R9
-	VMOVUPS      X4, (R9)(DI*4)
-	ADDQ         $0x04, DI
-	ADDQ         $0x04, R8
-	CMPQ         DI, 64(AX)
-	JL           ask
-	JMP          end
+	MOVQ         72(AX), R14
+	VMOVUPS      X4, (R14)(DI*4)
+	MOVQ         104(AX), R14
+	TESTQ        R14, R14
+	JEQ          groupCopied
+	MOVQ         (R9)(R13*1), R9
+	MOVQ         R9, (R14)(DI*8)
+	MOVQ         (R10)(R13*1), R10
+	MOVQ         R10, 8(R14)(DI*8)
+	MOVQ         (R11)(R13*1), R11
+	MOVQ         R11, 16(R14)(DI*8)
+	MOVQ         (R12)(R13*1), R12
+	MOVQ         R12, 24(R14)(DI*8)
+
+groupCopied:
+	ADDQ $0x04, DI
+	ADDQ $0x04, R8
+	CMPQ DI, 64(AX)
+	JL   ask
+	JMP  end
 
 single:
 	MOVL  (BX)(DI*4), R9
@@ -2349,12 +2482,19 @@ single1Done:
 	VPADDD       X5, X4, X4
 	VPSHUFD      $0x01, X4, X5
 	VPADDD       X5, X4, X4
-	MOVQ         72(AX), R9
-	VMOVD        X4, (R9)(DI*4)
-	ADDQ         $0x01, DI
-	ADDQ         $0x01, R8
-	CMPQ         DI, 64(AX)
-	JL           ask
+	MOVQ         72(AX), R11
+	VMOVD        X4, (R11)(DI*4)
+	MOVQ         104(AX), R11
+	TESTQ        R11, R11
+	JEQ          singleCopied
+	MOVQ         (R9)(R10*1), R9
+	MOVQ         R9, (R11)(DI*8)
+
+singleCopied:
+	ADDQ $0x01, DI
+	ADDQ $0x01, R8
+	CMPQ DI, 64(AX)
+	JL   ask
 
 end:
 	VZEROUPPER
@@ -2377,7 +2517,7 @@ DATA spread<>+48(SB)/8, $0x0606060606060606
 DATA spread<>+56(SB)/8, $0x0707070707070707
 GLOBL spread<>(SB), RODATA|NOPTR, $64
 
-// func codeDots2AVX2(job *[13]uint64) int
+// func codeDots2AVX2(job *[14]uint64) int
 // Requires: AVX, AVX2, BMI2, MMX+
 TEXT ·codeDots2AVX2(SB), $0-16
 	MOVQ         job+0(FP), AX
@@ -2723,13 +2863,26 @@ group1Done:
 	VPADDD       Y5, Y4, Y4
 	VEXTRACTI128 $0x01, Y4, X5
 	VPADDD       X5, X4, X4
-	MOVQ         72(AX), R9
-	VMOVUPS      X4, (R9)(DI*4)
-	ADDQ         $0x04, DI
-	ADDQ         $0x04, R8
-	CMPQ         DI, 64(AX)
-	JL           ask
-	JMP          end
+	MOVQ         72(AX), R14
+	VMOVUPS      X4, (R14)(DI*4)
+	MOVQ         104(AX), R14
+	TESTQ        R14, R14
+	JEQ          groupCopied
+	MOVQ         (R9)(R13*1), R9
+	MOVQ         R9, (R14)(DI*8)
+	MOVQ         (R10)(R13*1), R10
+	MOVQ         R10, 8(R14)(DI*8)
+	MOVQ         (R11)(R13*1), R11
+	MOVQ         R11, 16(R14)(DI*8)
+	MOVQ         (R12)(R13*1), R12
+	MOVQ         R12, 24(R14)(DI*8)
+
+groupCopied:
+	ADDQ $0x04, DI
+	ADDQ $0x04, R8
+	CMPQ DI, 64(AX)
+	JL   ask
+	JMP  end
 
 single:
 	MOVL  (BX)(DI*4), R9
@@ -2821,19 +2974,26 @@ single1Done:
 	VPADDD       X5, X4, X4
 	VPSHUFD      $0x01, X4, X5
 	VPADDD       X5, X4, X4
-	MOVQ         72(AX), R9
-	VMOVD        X4, (R9)(DI*4)
-	ADDQ         $0x01, DI
-	ADDQ         $0x01, R8
-	CMPQ         DI, 64(AX)
-	JL           ask
+	MOVQ         72(AX), R11
+	VMOVD        X4, (R11)(DI*4)
+	MOVQ         104(AX), R11
+	TESTQ        R11, R11
+	JEQ          singleCopied
+	MOVQ         (R9)(R10*1), R9
+	MOVQ         R9, (R11)(DI*8)
+
+singleCopied:
+	ADDQ $0x01, DI
+	ADDQ $0x01, R8
+	CMPQ DI, 64(AX)
+	JL   ask
 
 end:
 	VZEROUPPER
 	MOVQ SI, ret+8(FP)
 	RET
 
-// func codeDots4AVX2(job *[13]uint64) int
+// func codeDots4AVX2(job *[14]uint64) int
 // Requires: AVX, AVX2, BMI2, MMX+
 TEXT ·codeDots4AVX2(SB), $0-16
 	MOVQ         job+0(FP), AX
@@ -3101,13 +3261,26 @@ group1Done:
 	VPADDD       Y3, Y2, Y2
 	VEXTRACTI128 $0x01, Y2, X3
 	VPADDD       X3, X2, X2
-	MOVQ         72(AX), R9
-	VMOVUPS      X2, (R9)(DI*4)
-	ADDQ         $0x04, DI
-	ADDQ         $0x04, R8
-	CMPQ         DI, 64(AX)
-	JL           ask
-	JMP          end
+	MOVQ         72(AX), R14
+	VMOVUPS      X2, (R14)(DI*4)
+	MOVQ         104(AX), R14
+	TESTQ        R14, R14
+	JEQ          groupCopied
+	MOVQ         (R9)(R13*1), R9
+	MOVQ         R9, (R14)(DI*8)
+	MOVQ         (R10)(R13*1), R10
+	MOVQ         R10, 8(R14)(DI*8)
+	MOVQ         (R11)(R13*1), R11
+	MOVQ         R11, 16(R14)(DI*8)
+	MOVQ         (R12)(R13*1), R12
+	MOVQ         R12, 24(R14)(DI*8)
+
+groupCopied:
+	ADDQ $0x04, DI
+	ADDQ $0x04, R8
+	CMPQ DI, 64(AX)
+	JL   ask
+	JMP  end
 
 single:
 	MOVL  (BX)(DI*4), R9
@@ -3180,19 +3353,26 @@ single1Done:
 	VPADDD       X3, X2, X2
 	VPSHUFD      $0x01, X2, X3
 	VPADDD       X3, X2, X2
-	MOVQ         72(AX), R9
-	VMOVD        X2, (R9)(DI*4)
-	ADDQ         $0x01, DI
-	ADDQ         $0x01, R8
-	CMPQ         DI, 64(AX)
-	JL           ask
+	MOVQ         72(AX), R11
+	VMOVD        X2, (R11)(DI*4)
+	MOVQ         104(AX), R11
+	TESTQ        R11, R11
+	JEQ          singleCopied
+	MOVQ         (R9)(R10*1), R9
+	MOVQ         R9, (R11)(DI*8)
+
+singleCopied:
+	ADDQ $0x01, DI
+	ADDQ $0x01, R8
+	CMPQ DI, 64(AX)
+	JL   ask
 
 end:
 	VZEROUPPER
 	MOVQ SI, ret+8(FP)
 	RET
 
-// func codeDots8AVX2(job *[13]uint64) int
+// func codeDots8AVX2(job *[14]uint64) int
 // Requires: AVX, AVX2, BMI2, MMX+
 TEXT ·codeDots8AVX2(SB), $0-16
 	MOVQ job+0(FP), AX
@@ -3392,13 +3572,26 @@ group1Done:
 	VPADDD       Y1, Y0, Y0
 	VEXTRACTI128 $0x01, Y0, X1
 	VPADDD       X1, X0, X0
-	MOVQ         72(AX), R9
-	VMOVUPS      X0, (R9)(DI*4)
-	ADDQ         $0x04, DI
-	ADDQ         $0x04, R8
-	CMPQ         DI, 64(AX)
-	JL           ask
-	JMP          end
+	MOVQ         72(AX), R14
+	VMOVUPS      X0, (R14)(DI*4)
+	MOVQ         104(AX), R14
+	TESTQ        R14, R14
+	JEQ          groupCopied
+	MOVQ         (R9)(R13*1), R9
+	MOVQ         R9, (R14)(DI*8)
+	MOVQ         (R10)(R13*1), R10
+	MOVQ         R10, 8(R14)(DI*8)
+	MOVQ         (R11)(R13*1), R11
+	MOVQ         R11, 16(R14)(DI*8)
+	MOVQ         (R12)(R13*1), R12
+	MOVQ         R12, 24(R14)(DI*8)
+
+groupCopied:
+	ADDQ $0x04, DI
+	ADDQ $0x04, R8
+	CMPQ DI, 64(AX)
+	JL   ask
+	JMP  end
 
 single:
 	MOVL  (BX)(DI*4), R9
@@ -3450,19 +3643,26 @@ single1Done:
 	VPADDD       X1, X0, X0
 	VPSHUFD      $0x01, X0, X1
 	VPADDD       X1, X0, X0
-	MOVQ         72(AX), R9
-	VMOVD        X0, (R9)(DI*4)
-	ADDQ         $0x01, DI
-	ADDQ         $0x01, R8
-	CMPQ         DI, 64(AX)
-	JL           ask
+	MOVQ         72(AX), R11
+	VMOVD        X0, (R11)(DI*4)
+	MOVQ         104(AX), R11
+	TESTQ        R11, R11
+	JEQ          singleCopied
+	MOVQ         (R9)(R10*1), R9
+	MOVQ         R9, (R11)(DI*8)
+
+singleCopied:
+	ADDQ $0x01, DI
+	ADDQ $0x01, R8
+	CMPQ DI, 64(AX)
+	JL   ask
 
 end:
 	VZEROUPPER
 	MOVQ SI, ret+8(FP)
 	RET
 
-// func prefetchRows(job *[13]uint64) int
+// func prefetchRows(job *[14]uint64) int
 // Requires: BMI2, MMX+
 TEXT ·prefetchRows(SB), NOSPLIT, $0-16
 	MOVQ job+0(FP), AX
@@ -3773,3 +3973,82 @@ block1Done:
 
 DATA every8080808080808080<>+0(SB)/8, $0x8080808080808080
 GLOBL every8080808080808080<>(SB), RODATA|NOPTR, $8
+
+// func nearAVX512(estimator *[5]float64, sums *int32, factors *uint64, reach *float32, ids *uint32, out *float32, count int) int
+// Requires: AVX, AVX512F, AVX512VL, BMI2, CMOV, POPCNT
+TEXT ·nearAVX512(SB), NOSPLIT, $0-64
+	MOVQ         estimator+0(FP), AX
+	MOVQ         sums+8(FP), CX
+	MOVQ         factors+16(FP), DX
+	MOVQ         ids+32(FP), BX
+	MOVQ         out+40(FP), SI
+	MOVQ         count+48(FP), DI
+	MOVQ         reach+24(FP), R8
+	VBROADCASTSS (R8), Y0
+	VBROADCASTSD (AX), Z1
+	VBROADCASTSD 8(AX), Z2
+	VBROADCASTSD 16(AX), Z3
+	VBROADCASTSD 24(AX), Z4
+	VBROADCASTSD 32(AX), Z5
+	VPBROADCASTQ every47efffffe0000000<>+0(SB), Z6
+	VPBROADCASTQ everyc7efffffe0000000<>+0(SB), Z7
+	VPBROADCASTQ every3ff0000000000000<>+0(SB), Z8
+	VPXORQ       Z9, Z9, Z9
+	XORQ         AX, AX
+	XORQ         R8, R8
+	MOVQ         $-1, R9
+
+rows:
+	MOVQ          $0x00000008, R10
+	CMPQ          DI, R10
+	CMOVQLT       DI, R10
+	BZHIQ         R10, R9, R10
+	KMOVW         R10, K1
+	VMOVDQU32.Z   (CX)(AX*4), K1, Y13
+	VCVTDQ2PD     Y13, Z10
+	VMOVDQU64.Z   (DX)(AX*8), K1, Z11
+	VPMOVQD       Z11, Y13
+	VCVTPS2PD     Y13, Z12
+	VPSRLQ        $0x20, Z11, Z11
+	VPMOVQD       Z11, Y13
+	VCVTPS2PD     Y13, Z11
+	VSUBPD        Z5, Z10, Z10
+	VMULPD        Z12, Z4, Z13
+	VMULPD        Z11, Z13, Z13
+	VMULPD        Z10, Z13, Z13
+	VMULPD        Z3, Z13, Z13
+	VMULPD        Z12, Z2, Z10
+	VMULPD        Z12, Z10, Z10
+	VADDPD        Z10, Z1, Z10
+	VSUBPD        Z13, Z10, Z13
+	VCMPPD        $0x11, Z9, Z12, K2
+	VMOVAPD       Z8, K2, Z13
+	VMINPD        Z6, Z13, Z13
+	VMAXPD        Z7, Z13, Z13
+	VCVTPD2PS     Z13, Y10
+	VCMPPS        $0x12, Y0, Y10, K1, K2
+	VMOVDQU32.Z   (BX)(AX*4), K1, Y11
+	VPCOMPRESSD.Z Y11, K2, Y11
+	VCOMPRESSPS.Z Y10, K2, Y10
+	KMOVW         K2, R11
+	POPCNTQ       R11, R11
+	BZHIQ         R11, R9, R10
+	KMOVW         R10, K2
+	VMOVDQU32     Y11, K2, (BX)(R8*4)
+	VMOVUPS       Y10, K2, (SI)(R8*4)
+	ADDQ          R11, R8
+	ADDQ          $0x08, AX
+	SUBQ          $0x08, DI
+	JG            rows
+	VZEROUPPER
+	MOVQ          R8, ret+56(FP)
+	RET
+
+DATA every47efffffe0000000<>+0(SB)/8, $0x47efffffe0000000
+GLOBL every47efffffe0000000<>(SB), RODATA|NOPTR, $8
+
+DATA everyc7efffffe0000000<>+0(SB)/8, $0xc7efffffe0000000
+GLOBL everyc7efffffe0000000<>(SB), RODATA|NOPTR, $8
+
+DATA every3ff0000000000000<>+0(SB)/8, $0x3ff0000000000000
+GLOBL every3ff0000000000000<>(SB), RODATA|NOPTR, $8

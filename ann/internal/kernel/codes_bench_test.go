@@ -44,7 +44,7 @@ func BenchmarkCodeDots(b *testing.B) {
 				for _, w := range ways() {
 					b.Run(fmt.Sprintf("%s/%d/%dbit/%s", set.name, dims, width, w), func(b *testing.B) {
 						for i := 0; b.Loop(); i += batch {
-							codeDots(w, width, query, &rows, 0, ids[i%len(ids):][:batch], out)
+							codeDots(w, width, query, &rows, 0, ids[i%len(ids):][:batch], out, nil)
 						}
 						b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/row")
 					})

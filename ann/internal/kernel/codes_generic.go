@@ -16,10 +16,13 @@ func (r *Rows) at(id uint32, offset, size int) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(chunk, i&(1<<r.Shift-1)*r.Stride+offset)), size)
 }
 
-func codeDotsGeneric(width int, query []int8, rows *Rows, offset int, ids []uint32, out []int32) {
+func codeDotsGeneric(width int, query []int8, rows *Rows, offset int, ids []uint32, out []int32, behind []uint64) {
 	size := len(query) / 8 * width
 	for i, id := range ids {
 		out[i] = codeDotGeneric(width, query, rows.at(id, offset, size))
+		if len(behind) > 0 {
+			behind[i] = binary.LittleEndian.Uint64(rows.at(id, offset+size, 8))
+		}
 	}
 }
 

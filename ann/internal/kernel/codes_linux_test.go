@@ -31,7 +31,7 @@ func TestCodesTouchNothingBeyondTheEndOfMemory(t *testing.T) {
 					for i := range n {
 						rows.Chunks[i] = unsafe.Pointer(&codes[i*size])
 					}
-					codeDots(w, width, query, &rows, 0, ids, out)
+					codeDots(w, width, query, &rows, 0, ids, out, nil)
 					require.Equal(t, want, out, what)
 					clear(out)
 					codeScan(w, width, query, codes, size, out)

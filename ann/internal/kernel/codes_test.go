@@ -106,7 +106,7 @@ func TestCodeDots(t *testing.T) {
 						}
 						ids, out := s.randomIDs(r, n), make([]int32, n+1)
 						out[n] = -1
-						codeDots(w, width, s.query, &s.rows, s.offset, ids, out[:n])
+						codeDots(w, width, s.query, &s.rows, s.offset, ids, out[:n], nil)
 						require.Equal(t, append(s.want(width, ids), -1), out, "seed %d width %d dims %d shift %d n %d", seed, width, dims, shift, n)
 					}
 				}
@@ -126,7 +126,7 @@ func TestCodeDotsProperty(t *testing.T) {
 		want, out := s.want(width, ids), make([]int32, len(ids))
 		for _, w := range ways() {
 			clear(out)
-			codeDots(w, width, s.query, &s.rows, offset, ids, out)
+			codeDots(w, width, s.query, &s.rows, offset, ids, out, nil)
 			require.Equal(t, want, out, "%s", w)
 		}
 	})
@@ -143,7 +143,7 @@ func TestCodeDotsOfExtremes(t *testing.T) {
 							s.query[i] = value
 						}
 						out := []int32{0}
-						codeDots(w, width, s.query, &s.rows, 0, []uint32{0}, out)
+						codeDots(w, width, s.query, &s.rows, 0, []uint32{0}, out, nil)
 						want := int32(code) >> (8 - width) * int32(value) * int32(dims)
 						require.Equal(t, want, out[0], "width %d dims %d value %d code %d", width, dims, value, code)
 					}
@@ -167,7 +167,7 @@ func TestEveryCodeCounts(t *testing.T) {
 					}
 					s.query[i] = 127
 					out := []int32{0}
-					codeDots(w, width, s.query, &s.rows, 0, []uint32{0}, out)
+					codeDots(w, width, s.query, &s.rows, 0, []uint32{0}, out, nil)
 					require.Equal(t, int32(127), out[0], "width %d dims %d code %d", width, dims, i)
 					s.bytes[0][at] = 0
 				}
@@ -212,12 +212,12 @@ func TestIDsOutsidePanic(t *testing.T) {
 					ids, out := make([]uint32, n), make([]int32, n)
 					ids[bad] = id
 					want := fmt.Sprintf("kernel: row %d of 6", id)
-					require.PanicsWithValue(t, want, func() { codeDots(w, 4, s.query, &s.rows, 0, ids, out) })
+					require.PanicsWithValue(t, want, func() { codeDots(w, 4, s.query, &s.rows, 0, ids, out, nil) })
 					require.PanicsWithValue(t, want, func() { askRows(w, &s.rows, ids, 2) })
 				}
 			}
 		}
-		require.Panics(t, func() { codeDots(w, 4, s.query, &Rows{Stride: 64}, 0, []uint32{0}, []int32{0}) }, "no rows")
+		require.Panics(t, func() { codeDots(w, 4, s.query, &Rows{Stride: 64}, 0, []uint32{0}, []int32{0}, nil) }, "no rows")
 	})
 }
 

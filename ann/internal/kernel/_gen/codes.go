@@ -23,6 +23,7 @@ const (
 	jobAhead
 	jobAsked
 	jobLines
+	jobBehind
 )
 
 // block is how many dimensions every row is a multiple of, group how many rows are summed side by side.
@@ -45,6 +46,7 @@ func codes() {
 	rowKernel("codeDots8AVX2", "AVX2 and BMI2", sum8AVX2)
 	prefetchRows()
 	unpackers()
+	estimates()
 }
 
 // cursor is a place in some rows and in the query, and the blocks left of them.
@@ -95,7 +97,7 @@ type summer func(job reg.Register) func(c cursor) []reg.VecVirtual
 // for its cache lines while `ahead` rows before it are still to be summed, and to sum it, in groups as long as there are
 // enough: they share what is loaded of the query, and adding up the sums of four takes little more than those of one.
 func rowKernel(name, needs string, prepare summer) {
-	TEXT(name, 0, "func(job *[13]uint64) int")
+	TEXT(name, 0, "func(job *[14]uint64) int")
 	Pragma("noescape")
 	Doc(name+" sums the rows of a job that has some. It returns the number of ids found in range from the first on; if",
 		"that is not all of them, what it wrote is of no use. Needs "+needs+".")
@@ -132,6 +134,7 @@ func rowKernel(name, needs string, prepare summer) {
 		Label(c.name)
 		m.find(&c, summed, count)
 		store(fold(sum(c)), job, summed, count)
+		c.copyBehind(job, summed)
 		ADDQ(operand.Imm(uint64(count)), summed)
 		ADDQ(operand.Imm(uint64(count)), credit)
 		CMPQ(summed, operand.Mem{Base: job, Disp: jobCount})
@@ -217,9 +220,22 @@ func store(sums, job, i reg.Register, count int) {
 	VMOVUPS(sums, operand.Mem{Base: out, Index: i, Scale: 4})
 }
 
+// copyBehind copies the eight bytes behind the codes of each row, from the i-th on, if the job says where to.
+func (c cursor) copyBehind(job, i reg.Register) {
+	out := GP64()
+	MOVQ(operand.Mem{Base: job, Disp: jobBehind}, out)
+	TESTQ(out, out)
+	JEQ(operand.LabelRef(c.name + "Copied"))
+	for r, row := range c.rows {
+		MOVQ(operand.Mem{Base: row, Index: c.at, Scale: 1}, row)
+		MOVQ(row, operand.Mem{Base: out, Index: i, Scale: 8, Disp: 8 * r})
+	}
+	Label(c.name + "Copied")
+}
+
 // prefetchRows is the asking half of a kernel.
 func prefetchRows() {
-	TEXT("prefetchRows", NOSPLIT, "func(job *[13]uint64) int")
+	TEXT("prefetchRows", NOSPLIT, "func(job *[14]uint64) int")
 	Pragma("noescape")
 	Doc("prefetchRows asks for the first bytes of the rows of a job that has some. It returns like the kernels.",
 		"Needs BMI2.")
