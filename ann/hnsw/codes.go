@@ -84,5 +84,21 @@ func (m *measurer) measure(g *Graph, slots []uint32, out []float32) {
 	m.coded.Measure(&g.nodes.Load().codes, slots, out)
 }
 
+// near is measure that keeps only what is not farther than reach, and slots without a vector: it moves them to the front of
+// slots, in order, and returns how many they are.
+func (m *measurer) near(g *Graph, slots []uint32, reach float32, out []float32) (n int) {
+	if g.quant != nil {
+		return m.coded.Near(&g.nodes.Load().codes, slots, reach, out)
+	}
+	m.full.Measure(g.src, slots, out)
+	for i, slot := range slots {
+		if !(out[i] > reach) { // or it is gone
+			slots[n], out[n] = slot, out[i]
+			n++
+		}
+	}
+	return n
+}
+
 // release lets go of memory that is not the graph's own.
 func (m *measurer) release() { m.full = ann.Query{} }

@@ -41,14 +41,14 @@ func (w *walker) walkAmong(ctx context.Context, start uint64, ef int) error {
 	s.pool.reset(ef)
 	s.pool.insert(w.flagged(start))
 	if outside < farAway {
-		if err := w.hop(ctx); err != nil || w.satisfied(ef) {
+		if err := w.expand(ctx, 0, true); err != nil || w.satisfied(ef) {
 			return err
 		}
 	} else if w.limit > 0 && float64(w.limit) < farWork*float64(w.g.cfg.M*ef) {
 		return ann.ErrLimit
 	}
 	w.sow()
-	if err := w.hop(ctx); err != nil || w.satisfied(ef) {
+	if err := w.expand(ctx, 0, true); err != nil || w.satisfied(ef) {
 		return err
 	}
 	return w.flood(ctx)
@@ -93,34 +93,11 @@ func (w *walker) outside(slot uint32) float64 {
 	return float64(all-passing) / float64(max(all, 1))
 }
 
-// hop expands the pool until there is nothing left in it to expand.
-func (w *walker) hop(ctx context.Context) error {
-	s := w.s
-	for {
-		node, ok := s.pool.next()
-		if !ok {
-			return nil
-		}
-		read := w.gather(w.slot(node))
-		w.prefetch()
-		out := s.room(len(s.slots))
-		s.from.measure(w.g, s.slots, out)
-		w.offer(node, s.slots, out)
-		if w.leash.k > 0 {
-			w.tighten()
-		}
-		if err := w.spend(ctx, read+len(out)); err != nil {
-			return err
-		}
-	}
-}
-
-// gather sets s.slots to those slots of the set that a node leads to and that are new, and returns how many lists it has
+// gather appends to s.slots those slots of the set that a node leads to and that are new, and returns how many lists it has
 // read. A slot outside of the set is looked through once in a walk.
 func (w *walker) gather(node uint32) (read int) {
 	s := w.s
 	links := w.g.listAt(node, 0)
-	s.slots = s.slots[:0]
 	found := w.collect(links)
 	if found >= w.wanted {
 		return 1
@@ -255,7 +232,7 @@ func (w *walker) flood(ctx context.Context) error {
 		s.pool.keys[i] = key &^ keyExpanded
 	}
 	s.pool.cursor = 0
-	return w.expand(ctx, 0)
+	return w.expand(ctx, 0, false)
 }
 
 // spend counts work, and looks at the limit and, now and then, the context.

@@ -2,6 +2,7 @@ package hnsw
 
 import (
 	"math"
+	"math/bits"
 
 	"github.com/croftdb/croft/ann"
 )
@@ -43,14 +44,7 @@ func (p *pool) reset(ef int) {
 
 // insert takes in a key that is below p.bound.
 func (p *pool) insert(key uint64) {
-	at, end := 0, len(p.keys)
-	for at < end {
-		if middle := int(uint(at+end) >> 1); p.keys[middle] < key {
-			at = middle + 1
-		} else {
-			end = middle
-		}
-	}
+	at := p.rank(key)
 	p.keys = append(p.keys, 0)
 	copy(p.keys[at+1:], p.keys[at:])
 	p.keys[at] = key
@@ -59,6 +53,18 @@ func (p *pool) insert(key uint64) {
 		p.admitted++
 		p.trim()
 	}
+}
+
+// rank returns how many keys are below key. Which half of them it goes on in is computed, as no CPU could guess it.
+func (p *pool) rank(key uint64) int {
+	at, n := 0, len(p.keys)
+	for n > 0 {
+		half := (n + 1) / 2
+		_, below := bits.Sub64(p.keys[at+half-1], key, 0)
+		at += half & -int(below)
+		n -= half
+	}
+	return at
 }
 
 // trim drops what lies behind the ef-th candidate that may be returned.
@@ -120,17 +126,6 @@ func (p *pool) next() (key uint64, ok bool) {
 		}
 	}
 	return 0, false
-}
-
-// coming appends the first n candidates still to be expanded to dst.
-func (p *pool) coming(n int, dst []uint64) []uint64 {
-	for i := p.cursor; i < len(p.keys) && n > 0; i++ {
-		if p.keys[i]&keyExpanded == 0 {
-			dst = append(dst, p.keys[i])
-			n--
-		}
-	}
-	return dst
 }
 
 // appendAdmitted appends the keys that may be returned, without flags, nearest first.

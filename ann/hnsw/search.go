@@ -157,43 +157,7 @@ func (w *walker) walk(ctx context.Context, start uint64, level, ef int) error {
 	}
 	s.seen.add(w.slot(start))
 	s.pool.insert(w.flagged(start))
-	return w.expand(ctx, level)
-}
-
-// expand takes in the neighbours of what is in s.pool until there is nothing left to expand.
-func (w *walker) expand(ctx context.Context, level int) error {
-	s := w.s
-	for {
-		node, ok := s.pool.next()
-		if !ok {
-			return nil
-		}
-		s.slots = s.seen.addLinks(w.g.listAt(w.slot(node), level), s.slots)
-		if level == 0 {
-			w.prefetch()
-		}
-		out := s.out[:len(s.slots)]
-		s.from.measure(w.g, s.slots, out)
-		w.offer(node, s.slots, out)
-		if w.leash.k > 0 {
-			w.tighten()
-		}
-		if err := w.spend(ctx, len(out)); err != nil {
-			return err
-		}
-	}
-}
-
-// prefetch asks for the lists that are likely to be needed next, while there is something else to do: more often than
-// not, the next node is one of the two best that are known before this one's neighbours are.
-func (w *walker) prefetch() {
-	var keys [2]uint64
-	var slots [len(keys)]uint32
-	coming := w.s.pool.coming(len(keys), keys[:0])
-	for i, key := range coming {
-		slots[i] = w.slot(key)
-	}
-	w.g.prefetch(slots[:len(coming)])
+	return w.expand(ctx, level, false)
 }
 
 // flagged marks the key of a slot that may not be returned.
@@ -205,8 +169,8 @@ func (w *walker) flagged(key uint64) uint64 {
 	return key
 }
 
-// offer takes in the neighbours of a node. A slot without a vector is a way as good as the node that leads to it, and
-// no result.
+// offer takes in slots that were reached. One without a vector is a way as good as the node that leads to it, and no
+// result.
 func (w *walker) offer(node uint64, slots []uint32, distances []float32) {
 	p := &w.s.pool
 	for i, slot := range slots {
