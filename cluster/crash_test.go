@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -26,10 +26,10 @@ type crashCluster struct {
 func inCrashes(t *testing.T, n int, opts func(*Options), test func(*crashCluster)) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		c := &simCluster{t: t, net: newMemoryNetwork(), opts: opts, nodes: make([]*Node, n)}
 		for range n {
-			c.dirs, c.disks = append(c.dirs, "/data"), append(c.disks, vfs.NewSim())
+			c.dirs, c.disks = append(c.dirs, "/data"), append(c.disks, slowDisk())
 		}
 		defer c.close()
 		for i := range n {
@@ -40,17 +40,27 @@ func inCrashes(t *testing.T, n int, opts func(*Options), test func(*crashCluster
 	})
 }
 
-// crash cuts the power of some nodes at once, under a writer's hands: they are gone, with what they had not synced.
-func (c *crashCluster) crash(w *writer, nodes ...int) {
-	for _, i := range nodes {
-		c.disks[i] = c.disks[i].Crash(c.rng)
-		c.net.drop(c.nodes[i].id.NodeID)
-	}
-	w.end() // nobody may call a node that is closed
-	for _, i := range nodes {
-		_ = c.nodes[i].Close() // its disk is gone
-		c.nodes[i] = nil
-	}
+// slowDisk returns an empty disk whose syncs take time: else time passes only while all disks are at rest, and no crash
+// falls between two writes.
+func slowDisk() *vfs.Sim {
+	d := vfs.NewSim()
+	d.SetSyncTime(syncTime)
+	return d
+}
+
+const syncTime = 3 * time.Millisecond
+
+// cut cuts the power of a node: it is gone, with what it had not synced. Its calls fail from then on.
+func (c *crashCluster) cut(i int) {
+	c.disks[i] = c.disks[i].Crash(c.rng)
+	c.disks[i].SetSyncTime(syncTime)
+	c.net.drop(c.nodes[i].id.NodeID)
+}
+
+// bury ends what is left of a node whose power was cut. Nobody may call it any more.
+func (c *crashCluster) bury(i int) {
+	_ = c.nodes[i].Close() // its disk is gone
+	c.nodes[i] = nil
 }
 
 // writer writes records one after the other, and remembers which were acknowledged.
@@ -115,12 +125,105 @@ func TestAllCrashAtOnce(t *testing.T) {
 			w := c.startWriter(ix, c.nodes[round], 1000*round)
 			c.until("some are acknowledged", func() bool { return w.count.Load() > 20 })
 			time.Sleep(time.Duration(c.rng.IntN(200)) * time.Millisecond)
-			c.crash(w, 0, 1, 2)
+			for i := range 3 {
+				c.cut(i)
+			}
+			w.end()
+			for i := range 3 {
+				c.bury(i)
+			}
 			acked = append(acked, w.acked...)
 			c.startAll(3)
 			c.settle()
 			c.holds(ix, acked)
 		}
+	})
+}
+
+// TestOneCrashesUnderWrites cuts the power of one node after the other in the midst of writes, which go on without it. What it
+// acknowledged counts in majorities that it is then needed for.
+func TestOneCrashesUnderWrites(t *testing.T) {
+	inCrashes(t, 3, trimmedLogs, func(c *crashCluster) {
+		ix := createIndex(c.t, c.nodes[0], "i")
+		var acked []int
+		for i := range 3 {
+			w := c.startWriter(ix, c.nodes[(i+1)%3], 1000*i)
+			c.until("some are acknowledged", func() bool { return w.count.Load() > 20 })
+			time.Sleep(time.Duration(c.rng.IntN(200)) * time.Millisecond)
+			c.cut(i)
+			before := w.count.Load()
+			c.until("writes go on", func() bool { return w.count.Load() > before+20 })
+			w.end()
+			acked = append(acked, w.acked...)
+			c.bury(i)
+			c.start(i)
+			c.settle()
+			c.holds(ix, acked)
+		}
+		for _, p := range c.nodes[0].meta.state().placed {
+			var want engine.Digest
+			for i, id := range p.replicas {
+				c.until("replicas are equal", func() bool {
+					d, _, err := c.nodes[c.index(id)].replica(p.shard).engine.Digest(c.t.Context())
+					require.NoError(c.t, err)
+					if i == 0 {
+						want = d
+					}
+					return d == want
+				})
+			}
+		}
+	})
+}
+
+// TestCrashDuringCheckpointTransfer cuts the power of a node that comes back to logs which no longer reach back to where it
+// was, while it gets its replicas' files, some times over: each start goes on, and in the end it has all.
+func TestCrashDuringCheckpointTransfer(t *testing.T) {
+	inCrashes(t, 3, trimmedLogs, func(c *crashCluster) {
+		ix := createIndex(c.t, c.nodes[0], "i")
+		c.cut(2)
+		c.bury(2)
+		records := c.fill(ix, 0)
+		for range 4 {
+			c.start(2)
+			time.Sleep(time.Duration(c.rng.IntN(2000)) * time.Millisecond)
+			c.cut(2)
+			c.bury(2)
+		}
+		c.start(2)
+		c.settle()
+		c.equalDigests(records)
+		for id, i := range c.nodes[2].id.replicas() {
+			require.Greater(c.t, i.Number, uint64(1), "shard %d came by its log: the test shows nothing", id)
+		}
+	})
+}
+
+// TestNewNodeOnAnEmptyDisk replaces a machine: a node joins with nothing, gets its replicas, crashes and is still whole.
+func TestNewNodeOnAnEmptyDisk(t *testing.T) {
+	inCrashes(t, 3, trimmedLogs, func(c *crashCluster) {
+		ix := createIndex(c.t, c.nodes[0], "i")
+		records := c.fill(ix, 0)
+		lost := c.nodes[2].id.NodeID
+		c.cut(2)
+		c.bury(2)
+		c.disks[2] = slowDisk()
+		c.start(2)
+		time.Sleep(11 * time.Minute) // ReplaceAfter, and some
+		c.until("the dead one's replicas are elsewhere", func() bool {
+			s := c.any().meta.state()
+			for _, p := range s.placed {
+				if slices.Contains(p.replicas, lost) || len(p.replicas) < 3 {
+					return false
+				}
+			}
+			return true
+		})
+		c.caughtUp(records)
+		c.cut(2)
+		c.bury(2)
+		c.start(2)
+		c.equalDigests(records)
 	})
 }
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -37,7 +36,7 @@ func inClusterWith(t *testing.T, n int, opts func(*Options), test func(*simClust
 	for i := range dirs {
 		dirs[i] = t.TempDir()
 	}
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		c := &simCluster{t: t, net: newMemoryNetwork(), dirs: dirs, nodes: make([]*Node, len(dirs)), opts: opts}
 		defer c.close()
 		for i := range n {
