@@ -16,11 +16,20 @@ import (
 // timers, so it works inside testing/synctest. What travels over a link that is cut, or is cut before it arrives, is lost:
 // who waits for it waits until its time is up, as with a cable pulled. A message sent over a link already cut is refused
 // at once, to spare tests the wait.
+//
+// A message that is under way goes on when who has sent it gives up, or dies: it arrives late, and nobody waits for the
+// answer.
 type memoryNetwork struct {
+	// swallow makes links that are cut lose messages in silence, as routers do, in place of refusing them.
+	swallow bool
+	// onAppend, if not nil, sees each request of a leader to a follower, before it travels. It must not wait.
+	onAppend func(group string, args *raft.AppendEntriesRequest)
+
 	mu       sync.Mutex
 	nodes    map[string]*memoryPeers // those that have started
 	links    map[link]linkState      // those that are not plain
 	isolated map[string]bool
+	frozen   map[string]chan struct{} // closed when the node goes on
 }
 
 type link struct{ from, to string }
@@ -37,7 +46,9 @@ var (
 )
 
 func newMemoryNetwork() *memoryNetwork {
-	return &memoryNetwork{nodes: map[string]*memoryPeers{}, links: map[link]linkState{}, isolated: map[string]bool{}}
+	return &memoryNetwork{
+		nodes: map[string]*memoryPeers{}, links: map[link]linkState{}, isolated: map[string]bool{}, frozen: map[string]chan struct{}{},
+	}
 }
 
 // peers makes the links of a node. A node that was closed or dropped may be made again.
@@ -79,12 +90,34 @@ func (n *memoryNetwork) rejoin(node string) {
 	delete(n.isolated, node)
 }
 
+// freeze holds back what a node sends and what is sent to it, until thaw: then all of it arrives.
+func (n *memoryNetwork) freeze(node string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.frozen[node] == nil {
+		n.frozen[node] = make(chan struct{})
+	}
+}
+
+func (n *memoryNetwork) thaw(node string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if f := n.frozen[node]; f != nil {
+		close(f)
+		delete(n.frozen, node)
+	}
+}
+
 // healAll makes all links plain again.
 func (n *memoryNetwork) healAll() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	clear(n.links)
 	clear(n.isolated)
+	for node, f := range n.frozen {
+		close(f)
+		delete(n.frozen, node)
+	}
 }
 
 // drop takes a node away as if its process had been killed: those who wait for it learn at once that it is gone. What it
@@ -120,24 +153,54 @@ func (n *memoryNetwork) node(id string) *memoryPeers {
 	return n.nodes[id]
 }
 
+// plain reports whether messages between two nodes arrive at once, both ways.
+func (n *memoryNetwork) plain(a, b string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.frozen) == 0 && n.links[link{a, b}].delay <= 0 && n.links[link{b, a}].delay <= 0
+}
+
 // carry takes a message over a link. It is errCut if the link was cut when the message was sent; lost when that happened
-// later; ctx's error when that ended first.
+// later, or the network swallows; ctx's error when that ended first.
 func (n *memoryNetwork) carry(ctx context.Context, from, to string) (lost bool, err error) {
 	l := n.link(from, to)
 	if l.cut {
+		if n.swallow {
+			return true, nil
+		}
 		return false, errCut
 	}
-	if l.delay <= 0 {
-		return false, nil
+	if l.delay > 0 {
+		t := time.NewTimer(l.delay)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			lost = n.link(from, to).cut
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
 	}
-	t := time.NewTimer(l.delay)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return n.link(from, to).cut, nil
-	case <-ctx.Done():
-		return false, ctx.Err()
+	for {
+		f := n.freezing(from, to)
+		if f == nil {
+			return lost, nil
+		}
+		select {
+		case <-f:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
 	}
+}
+
+// freezing is closed when one of two nodes goes on; nil if none is frozen.
+func (n *memoryNetwork) freezing(a, b string) chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if f := n.frozen[a]; f != nil {
+		return f
+	}
+	return n.frozen[b]
 }
 
 // memoryPeers are the links of one node of a memoryNetwork.
@@ -161,6 +224,9 @@ func (p *memoryPeers) addr() string { return p.node }
 func (p *memoryPeers) start() error {
 	p.network.mu.Lock()
 	defer p.network.mu.Unlock()
+	if p.ctx.Err() != nil {
+		return errs.New(errs.FailedPrecondition, "node %s has left", p.node)
+	}
 	if p.network.nodes[p.node] != nil {
 		return errs.New(errs.FailedPrecondition, "there is a node %s already", p.node)
 	}
@@ -174,11 +240,11 @@ func (p *memoryPeers) leave() {
 	if p.network.nodes[p.node] == p {
 		delete(p.network.nodes, p.node)
 	}
+	p.cancel()
 	p.network.mu.Unlock()
 	p.mu.Lock()
 	p.left = true
 	p.mu.Unlock()
-	p.cancel()
 }
 
 func (p *memoryPeers) close() error {
@@ -221,7 +287,35 @@ func (p *memoryPeers) call(ctx context.Context, to string, m method, request, ds
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
-	lost, err := p.network.carry(ctx, p.node, to)
+	if p.network.plain(p.node, to) {
+		return p.deliver(ctx, ctx, to, m, request, dst)
+	}
+	type result struct {
+		answer []byte
+		err    error
+	}
+	done := make(chan result, 1)
+	travel, request := context.WithoutCancel(ctx), slices.Clone(request)
+	go func() {
+		answer, err := p.deliver(ctx, travel, to, m, request, nil)
+		done <- result{answer, err}
+	}()
+	select {
+	case r := <-done:
+		return append(dst, r.answer...), r.err
+	case <-ctx.Done():
+		return dst, unanswered(to, ctx.Err())
+	}
+}
+
+// deliver takes a request to its node and the answer back. The request travels as long as travel goes on, and the answer
+// is waited for as long as ctx does.
+func (p *memoryPeers) deliver(ctx, travel context.Context, to string, m method, request, dst []byte) ([]byte, error) {
+	patience := time.Duration(-1)
+	if deadline, ok := ctx.Deadline(); ok {
+		patience = time.Until(deadline)
+	}
+	lost, err := p.network.carry(travel, p.node, to)
 	if err != nil {
 		return dst, unreached(to, err)
 	}
@@ -232,7 +326,7 @@ func (p *memoryPeers) call(ctx context.Context, to string, m method, request, ds
 	if target == nil {
 		return dst, unreached(to, errGone)
 	}
-	answers, ok := target.serve(ctx, p.node, m, slices.Clone(request))
+	answers, ok := target.serve(travel, p.node, m, slices.Clone(request), patience)
 	if !ok {
 		return dst, unreached(to, errGone)
 	}
@@ -270,16 +364,17 @@ type memoryAnswer struct {
 	failed bool
 }
 
-// serve runs a handler in a goroutine of its own. caller ends when who asked has gone; a link that is cut does not tell.
-func (p *memoryPeers) serve(caller context.Context, from string, m method, request []byte) (<-chan memoryAnswer, bool) {
+// serve runs a handler in a goroutine of its own, for as long as the caller's patience lasts, unless that is negative.
+// caller ends when who asked has gone; a link that is cut does not tell.
+func (p *memoryPeers) serve(caller context.Context, from string, m method, request []byte, patience time.Duration) (<-chan memoryAnswer, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.left {
 		return nil, false
 	}
 	ctx, cancel := p.ctx, context.CancelFunc(nil)
-	if deadline, ok := caller.Deadline(); ok {
-		ctx, cancel = context.WithDeadline(ctx, deadline)
+	if patience >= 0 {
+		ctx, cancel = context.WithTimeout(ctx, patience)
 	} else {
 		ctx, cancel = context.WithCancel(ctx)
 	}

@@ -63,6 +63,9 @@ func (t *memoryTransport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddres
 
 // AppendEntries implements raft.Transport.
 func (t *memoryTransport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if see := t.peers.network.onAppend; see != nil {
+		see(t.group, args)
+	}
 	return exchange(t, id, args, nil, resp)
 }
 
@@ -95,21 +98,34 @@ func (t *memoryTransport) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress
 func exchange[T any](t *memoryTransport, to raft.ServerID, args any, data io.Reader, resp *T) error {
 	ctx, cancel := context.WithTimeoutCause(t.ctx, memoryRPCTimeout, errLate)
 	defer cancel()
-	answer, err := t.send(ctx, string(to), raft.RPC{Command: args, Reader: data})
-	if err != nil {
+	rpc := raft.RPC{Command: args, Reader: data}
+	if t.peers.network.plain(t.peers.node, string(to)) {
+		answer, err := t.send(ctx, ctx, string(to), rpc)
+		if err == nil {
+			*resp = *answer.(*T)
+		}
 		return err
 	}
-	if lost, err := t.peers.network.carry(ctx, string(to), t.peers.node); lost || err != nil {
-		<-ctx.Done()
+	done := make(chan raft.RPCResponse, 1)
+	go func() {
+		answer, err := t.send(ctx, context.WithoutCancel(ctx), string(to), rpc)
+		done <- raft.RPCResponse{Response: answer, Error: err}
+	}()
+	select {
+	case r := <-done:
+		if r.Error == nil {
+			*resp = *r.Response.(*T)
+		}
+		return r.Error
+	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	*resp = *answer.(*T)
-	return nil
 }
 
-// send hands a request to the other replica's raft and returns what that answers.
-func (t *memoryTransport) send(ctx context.Context, to string, rpc raft.RPC) (any, error) {
-	lost, err := t.peers.network.carry(ctx, t.peers.node, to)
+// send hands a request to the other replica's raft and returns what that answers. The request travels as long as travel
+// goes on, and the answer is waited for as long as ctx does.
+func (t *memoryTransport) send(ctx, travel context.Context, to string, rpc raft.RPC) (any, error) {
+	lost, err := t.peers.network.carry(travel, t.peers.node, to)
 	if err != nil {
 		return nil, err
 	}
@@ -127,12 +143,20 @@ func (t *memoryTransport) send(ctx context.Context, to string, rpc raft.RPC) (an
 	case peer.consumer <- rpc:
 	case <-peer.ctx.Done():
 		return nil, errGone
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	case <-travel.Done():
+		return nil, context.Cause(travel)
 	}
 	select {
 	case a := <-answers:
-		return a.Response, a.Error
+		if a.Error != nil {
+			return nil, a.Error
+		}
+		lost, err := t.peers.network.carry(ctx, to, t.peers.node)
+		if lost || err != nil {
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		}
+		return a.Response, nil
 	case <-peer.ctx.Done():
 		return nil, errGone
 	case <-ctx.Done():
