@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
@@ -82,6 +83,10 @@ func (n *Node) noteLeader(id uint16, node string) {
 	}
 }
 
+// metaAnswer is how long the metadata plane's leader may take to answer. Those who ask for many callers have no deadline of
+// their own, and a link that loses everything would hold them up until TCP gives it up, a quarter of an hour later.
+const metaAnswer = 10 * time.Second
+
 // proposeMeta commits a command to the metadata plane, wherever its leader is, and returns when this node has applied it.
 // Errors are as group.propose gives, or the command's own refusal.
 func (n *Node) proposeMeta(ctx context.Context, c *metaCommand) (metaResult, error) {
@@ -92,6 +97,8 @@ func (n *Node) proposeMeta(ctx context.Context, c *metaCommand) (metaResult, err
 	if leader == "" || leader == n.id.NodeID {
 		return metaResult{}, errs.New(errs.Unavailable, "%s has no leader", metaName).WithRetryAfter(retryLeader)
 	}
+	ctx, cancel := context.WithTimeout(ctx, metaAnswer)
+	defer cancel()
 	answer, err := n.peers.call(ctx, leader, methodMeta, appendMetaCommand(nil, c), nil)
 	if err != nil {
 		return metaResult{}, err

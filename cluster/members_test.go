@@ -416,6 +416,32 @@ func TestRemovalAwaitsTheGroups(t *testing.T) {
 	})
 }
 
+// TestLostMetaCallHoldsNobodyUp loses what a node asks of the metadata plane's leader, without a word: others who make
+// tenants through that node later need not wait for that answer.
+func TestLostMetaCallHoldsNobodyUp(t *testing.T) {
+	inCluster(t, 3, func(c *simCluster) {
+		c.net.swallow = true
+		ix := createIndex(c.t, c.nodes[0], "i")
+		lead := c.metaLeader()
+		n := c.nodes[0]
+		if n == lead {
+			n = c.nodes[1]
+		}
+		c.net.cut(n.id.NodeID, lead.id.NodeID) // it still hears the leader, so it goes on asking it
+		ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
+		defer cancel()
+		_, err := n.Upsert(ctx, ix, "lost", []engine.Record{record(c.t, 1)})
+		require.Error(c.t, err)
+		c.net.healAll()
+		c.until("another tenant is made", func() bool {
+			ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
+			defer cancel()
+			_, err := n.Upsert(ctx, ix, "other", []engine.Record{record(c.t, 1)})
+			return err == nil
+		})
+	})
+}
+
 // TestRaftIsRestarted replaces raft instances under load: nothing is lost or doubled, and the metadata never goes back.
 func TestRaftIsRestarted(t *testing.T) {
 	inCluster(t, 3, func(c *simCluster) {
