@@ -106,7 +106,7 @@ func (o *groupOptions) config() *raft.Config {
 // Groups with a longer tick are many: there the messages of all of them count, see tickFor.
 func (o *groupOptions) commitTimeout() time.Duration {
 	if o.tick > shortTick && o.name != metaName {
-		return o.tick / 2
+		return o.tick / 4
 	}
 	return min(o.tick, 100*time.Millisecond)
 }

@@ -68,12 +68,12 @@ func TestLinksAreBounded(t *testing.T) {
 }
 
 func TestTicks(t *testing.T) {
-	for shards, want := range map[int]time.Duration{1: shortTick, 16: shortTick, 32: shortTick, 64: 2 * shortTick, 256: longTick} {
+	for shards, want := range map[int]time.Duration{1: shortTick, 16: shortTick, 17: 637500 * time.Microsecond, 64: 4 * shortTick, 256: longTick} {
 		require.Equal(t, want, tickFor(shards), "%d shards", shards)
 	}
 	o := groupOptions{name: "shard 1", tick: shortTick}
 	require.Equal(t, 100*time.Millisecond, o.commitTimeout())
-	o.tick = 2 * shortTick
+	o.tick = 4 * shortTick
 	require.Equal(t, shortTick, o.commitTimeout())
 	o.name = metaName
 	require.Equal(t, 100*time.Millisecond, o.commitTimeout(), "changes of metadata are to be everywhere soon")

@@ -80,9 +80,9 @@ const (
 )
 
 // tickFor is the tick of a cluster that began with a number of shards: each group sends some ten heartbeats a tick to each
-// follower, so many groups need a longer one. All nodes have the same, by the number in node.json.
+// follower, and beyond tickGroups that is to grow no further. All nodes have the same, by the number in node.json.
 func tickFor(shards int) time.Duration {
-	return min(max(shortTick, shortTick*time.Duration(shards)/(2*tickGroups)), longTick)
+	return min(max(shortTick, shortTick*time.Duration(shards)/tickGroups), longTick)
 }
 
 // pace is how often a node looks whether the cluster is as it should be.
