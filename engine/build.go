@@ -269,6 +269,9 @@ func (sp *space) insertOne(ctx context.Context, g *hnsw.Graph, slot uint32) (err
 		return nil
 	}
 	err = g.Insert(ctx, slot, hnsw.LevelFor(sp.secretHash(col.id[i]), g.Config().M))
+	if err == nil {
+		sp.shard.engine.graphInserts.Add(1)
+	}
 	if err != nil && col.died[i].Load() != alive {
 		return nil // its row went while it was being inserted
 	}

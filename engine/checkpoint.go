@@ -92,6 +92,7 @@ func (ld *loader) loadGraph() {
 	}
 	err := ld.readGraph(path)
 	if err == nil {
+		s.engine.graphLoads.Add(1)
 		return
 	}
 	s.engine.opts.Logger.Warn("graph checkpoint is thrown away and will be built again",

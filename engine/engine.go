@@ -29,9 +29,11 @@ type Engine struct {
 	clock   atomic.Int64 // seconds since Open, coarse: for ages, never for order
 	queries atomic.Uint64
 	// lastQueries is queries as of the last build step.
-	lastQueries atomic.Uint64
-	searchers   sync.Pool // of *searcher
-	sampled     sampled
+	lastQueries  atomic.Uint64
+	searchers    sync.Pool // of *searcher
+	sampled      sampled
+	graphInserts atomic.Uint64 // vectors put into graphs
+	graphLoads   atomic.Uint64 // graphs read from their checkpoints
 
 	mu     sync.Mutex
 	shards []*Shard

@@ -310,6 +310,8 @@ func TestSearchesAreSampled(t *testing.T) {
 	}
 	require.Equal(t, float64(10*askedEnough), values["croft_engine_recall_sampled_wanted_total"])
 	require.Equal(t, float64(s.engine.sampled.found.Load()), values["croft_engine_recall_sampled_found_total"])
+	require.Equal(t, float64(s.engine.graphInserts.Load()), values["croft_engine_graph_inserts_total"])
+	require.Positive(t, s.engine.graphInserts.Load())
 }
 
 func TestAskedKeepsSome(t *testing.T) {

@@ -25,6 +25,8 @@ func gauge(name, help string) *prometheus.Desc {
 
 var (
 	queriesTotal  = prometheus.NewDesc("croft_engine_queries_total", "Partition searches begun.", nil, nil)
+	insertedTotal = prometheus.NewDesc("croft_engine_graph_inserts_total", "Vectors put into graphs by the builders.", nil, nil)
+	loadedTotal   = prometheus.NewDesc("croft_engine_graph_loads_total", "Graphs read from their checkpoints instead of being built.", nil, nil)
 	sampledFound  = prometheus.NewDesc("croft_engine_recall_sampled_found_total", "True nearest neighbours that a sample of graph searches found.", nil, nil)
 	sampledWanted = prometheus.NewDesc("croft_engine_recall_sampled_wanted_total", "True nearest neighbours that a sample of graph searches was to find.", nil, nil)
 )
@@ -35,6 +37,8 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 		ch <- g.desc
 	}
 	ch <- queriesTotal
+	ch <- insertedTotal
+	ch <- loadedTotal
 	ch <- sampledFound
 	ch <- sampledWanted
 }
@@ -52,6 +56,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(sums[i]))
 	}
 	ch <- prometheus.MustNewConstMetric(queriesTotal, prometheus.CounterValue, float64(c.engine.queries.Load()))
+	ch <- prometheus.MustNewConstMetric(insertedTotal, prometheus.CounterValue, float64(c.engine.graphInserts.Load()))
+	ch <- prometheus.MustNewConstMetric(loadedTotal, prometheus.CounterValue, float64(c.engine.graphLoads.Load()))
 	ch <- prometheus.MustNewConstMetric(sampledFound, prometheus.CounterValue, float64(c.engine.sampled.found.Load()))
 	ch <- prometheus.MustNewConstMetric(sampledWanted, prometheus.CounterValue, float64(c.engine.sampled.wanted.Load()))
 }
