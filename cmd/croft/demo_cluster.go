@@ -40,6 +40,7 @@ type demoNode struct {
 	data   string
 	server *childServer // the latest; nil before the first
 	url    string       // once it has served
+	id     string       // in the cluster, where somebody has looked
 }
 
 func (n *demoNode) name() string { return fmt.Sprintf("node-%d", n.number) }

@@ -126,6 +126,9 @@ func (c *Client) newRequest(ctx context.Context, base *url.URL, k call) (*http.R
 	if len(k.body) > 0 {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	if c.opts.Consistency != "" {
+		req.Header.Set("X-Croft-Consistency", c.opts.Consistency)
+	}
 	if c.opts.APIKey != "" {
 		req.Header.Set("Api-Key", c.opts.APIKey)
 	}

@@ -29,12 +29,14 @@ const apiVersion = "2026-04"
 
 // Options of a Client.
 type Options struct {
-	URL       string            // of the control plane, e.g. http://127.0.0.1:5080; a path prefix is kept
-	APIKey    string            // sent as Api-Key; empty: none
-	UserAgent string            // empty: croft-client
-	Retries   int               // repeats of one call after its first attempt; 0: 3, negative: none
-	Timeout   time.Duration     // of one attempt; 0: one minute, negative: none
-	Transport http.RoundTripper // nil: one of our own, which keeps connections alive
+	URL       string // of the control plane, e.g. http://127.0.0.1:5080; a path prefix is kept
+	APIKey    string // sent as Api-Key; empty: none
+	UserAgent string // empty: croft-client
+	// Consistency of reads: leader, strong or any; empty: the server's default, leader.
+	Consistency string
+	Retries     int               // repeats of one call after its first attempt; 0: 3, negative: none
+	Timeout     time.Duration     // of one attempt; 0: one minute, negative: none
+	Transport   http.RoundTripper // nil: one of our own, which keeps connections alive
 }
 
 // EnsureDefaults fills what is not set.

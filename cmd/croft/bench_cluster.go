@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/croftdb/croft/internal/client"
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// startMeasured starts a cluster of real processes for a benchmark, waits until all replicas are there, and returns it with
+// what stops it and removes its data.
+func (a *app) startMeasured(ctx context.Context, d demo) (_ *demoCluster, stop func() error, err error) {
+	if err := d.validate(); err != nil {
+		return nil, nil, err
+	}
+	dir, remove, err := d.directory()
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := demoKey(dir)
+	var c *demoCluster
+	if err == nil {
+		c, err = newDemoCluster(d, dir, key)
+	}
+	if err == nil {
+		err = c.probe()
+	}
+	if err != nil {
+		return nil, nil, firstError(err, remove())
+	}
+	stop = func() error { return firstError(c.stop(), remove()) }
+	bounded, cancel := context.WithTimeout(ctx, measuredStart)
+	defer cancel()
+	a.note("starting %s with %s", counted(d.nodes, "node"), counted(d.shards, "shard"))
+	if err = c.start(bounded); err == nil {
+		err = c.settle(bounded)
+	}
+	if err != nil {
+		return nil, nil, firstError(err, stop())
+	}
+	return c, stop, nil
+}
+
+// measuredStart bounds the start of a cluster that is measured, which may have many groups.
+const measuredStart = 5 * time.Minute
+
+// clients are one client for each node, by number from 0. consistency is that of their reads, empty for the default.
+func (c *demoCluster) clients(consistency string) (all []*client.Client, err error) {
+	for _, u := range c.urls() {
+		api, err := client.New(client.Options{URL: u, APIKey: c.key, Consistency: consistency})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, api)
+	}
+	return all, nil
+}
+
+// scrape reads a server's metrics, each summed up over its labels.
+func scrape(ctx context.Context, url string) (map[string]float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/metrics", http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := (&http.Client{Timeout: time.Minute}).Do(req)
+	if err != nil {
+		return nil, errs.Wrap(errs.Unavailable, err, "read the metrics of %s", url)
+	}
+	defer resp.Body.Close()
+	return parseMetrics(resp.Body)
+}
+
+// parseMetrics reads lines "name value" and "name{labels} value".
+func parseMetrics(r io.Reader) (map[string]float64, error) {
+	values := map[string]float64{}
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		line := lines.Text()
+		at := strings.LastIndexByte(line, ' ')
+		if at < 0 || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, _, _ := strings.Cut(line[:at], "{")
+		v, err := strconv.ParseFloat(line[at+1:], 64)
+		if err != nil {
+			return nil, errs.Wrap(errs.Internal, err, "read metric %s", name)
+		}
+		values[name] += v
+	}
+	return values, lines.Err()
+}
+
+// processTimes is what the kernel counts of a process.
+type processTimes struct {
+	cpu      time.Duration // user and system
+	resident int64         // bytes
+}
+
+// clockTick is the kernel's unit of times in /proc, 10 ms on all of Linux.
+const clockTick = 10 * time.Millisecond
+
+// timesOf reads /proc, so it works on Linux alone.
+func timesOf(pid int) (processTimes, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return processTimes{}, errs.Wrap(errs.FailedPrecondition, err, "measure a process, which needs Linux's /proc")
+	}
+	return parseTimes(string(b), int64(os.Getpagesize()))
+}
+
+// parseTimes reads a line of /proc/<pid>/stat. The name of the program, in parentheses, may hold anything.
+func parseTimes(stat string, page int64) (processTimes, error) {
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:]) // from the third field on
+	if len(fields) < 22 {
+		return processTimes{}, errs.New(errs.Internal, "%q is not the state of a process", stat)
+	}
+	var n [3]int64
+	for i, at := range []int{14, 15, 24} { // utime, stime, rss in pages
+		v, err := strconv.ParseInt(fields[at-3], 10, 64)
+		if err != nil {
+			return processTimes{}, errs.Wrap(errs.Internal, err, "read field %d of the state of a process", at)
+		}
+		n[i] = v
+	}
+	return processTimes{time.Duration(n[0]+n[1]) * clockTick, n[2] * page}, nil
+}
