@@ -83,6 +83,7 @@ from its own replica, at --rate queries a second; a query that is late counts fr
 	s.IntVar(&f.rate, "rate", f.rate, "queries a second and node")
 	s.IntVar(&f.seconds, "seconds", f.seconds, "how long to ask before and after")
 	s.StringVar(&f.demo.listen, "listen", f.demo.listen, "address of the first node's API; node N is 200·(N-1) ports further")
+	s.Var(&f.demo.rate, "checkpoint-rate", "bytes per second in which a node hands out its files; off: no limit (default that of `croft serve`)")
 	s.Uint64Var(&f.seed, "seed", f.seed, "seed of the vectors")
 	return cmd
 }

@@ -25,6 +25,7 @@ type demo struct {
 	replicas int // 0: by the number of nodes
 	listen   string
 	keep     string
+	rate     sizeValue // of checkpoints; 0: a server's default
 }
 
 func defaultDemo() demo { return demo{nodes: 3, shards: 5, listen: "127.0.0.1:5080"} }

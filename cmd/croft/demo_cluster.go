@@ -164,6 +164,9 @@ func (c *demoCluster) settings(ctx context.Context, n *demoNode) (args, env []st
 	if n.peer == "" {
 		return args, env, nil
 	}
+	if c.opts.rate != 0 {
+		args = append(args, "--checkpoint-rate", c.opts.rate.String())
+	}
 	args = append(args, "--peer-listen", n.peer, "--replicas", strconv.Itoa(c.opts.replicas))
 	if n.number == 1 || n.hasIdentity() {
 		return args, env, nil
