@@ -79,6 +79,7 @@ func (c *reconciler) stepAlone(ctx context.Context, s *state) error {
 	err := errors.Join(c.openWanted(ctx, s), c.closeUnwanted(ctx, s))
 	if err == nil {
 		c.epoch = s.epoch
+		c.node.aligner.wake() // a new shard knows no indexes
 	}
 	return err
 }

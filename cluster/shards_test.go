@@ -22,6 +22,13 @@ func TestDedicatedShards(t *testing.T) {
 	require.Equal(t, opts.Shards, id)
 	_, err = n.AddShard(t.Context(), "acme")
 	require.Equal(t, errs.AlreadyExists, errs.KindOf(err))
+	require.Eventually(t, func() bool {
+		_, ok := n.replica(uint16(id)).engine.Schema(ix.ID)
+		return ok
+	}, time.Minute, time.Millisecond, "it is told of indexes before anybody writes")
+	all, err := n.IndexStats(t.Context(), ix)
+	require.NoError(t, err)
+	require.Empty(t, all)
 	made, err := n.CreateTenant(t.Context(), "acme", id)
 	require.NoError(t, err)
 	require.Equal(t, Tenant{Name: "acme", ID: made.ID, Shard: id, Pinned: true, RingShard: made.RingShard}, made)
