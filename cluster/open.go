@@ -58,6 +58,9 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	if err := n.id.complete(opts.disk, opts.Dir); err != nil {
 		return nil, err
 	}
+	for _, r := range n.meta.state().recoveries {
+		n.logger.Warn("the cluster was recovered from the loss of a majority", "at", r.at, "node", r.node, "lost", r.lost)
+	}
 	n.manage()
 	return n, nil
 }

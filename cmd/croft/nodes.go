@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -36,6 +37,9 @@ func (a *app) nodesListCommand() *cobra.Command {
 			info, err := a.cluster(cmd.Context(), conn)
 			if err != nil {
 				return err
+			}
+			for _, r := range info.Recoveries {
+				a.note("recovered on %s with what node %s had: %s given up", r.At.Format(time.RFC3339), r.Node, strings.Join(r.Lost, ", "))
 			}
 			return a.print(nodesListing(map[string]any{"nodes": info.Nodes}, info.Nodes...))
 		},

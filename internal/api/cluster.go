@@ -18,6 +18,8 @@ type clusterShown struct {
 	Nodes     []cluster.NodeInfo `json:"nodes"`
 	Shards    []shardShown       `json:"shards"`
 	Silent    []string           `json:"silent_nodes"` // what they have is missing in the figures
+	// Recoveries are the times when most nodes were given up, oldest first.
+	Recoveries []cluster.RecoveryInfo `json:"recoveries,omitempty"`
 }
 
 // shardShown are a shard's figures, as its leader tells them; those of queries are added up from all nodes.
@@ -62,7 +64,7 @@ func clusterInfo(c *call) (reply, error) {
 	info := c.h.node.Info(c.ctx)
 	return document{clusterShown{
 		ClusterID: info.ClusterID, Version: c.h.opts.Version, Epoch: info.Epoch, Placement: showPlacement(info.Rules),
-		Nodes: info.Nodes, Shards: showShards(info.Shards), Silent: listOf(info.Silent),
+		Nodes: info.Nodes, Shards: showShards(info.Shards), Silent: listOf(info.Silent), Recoveries: info.Recoveries,
 	}}, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"time"
 )
 
 // Cluster is what a server tells of all nodes and shards.
@@ -15,6 +16,16 @@ type Cluster struct {
 	Nodes     []Node    `json:"nodes"`
 	Shards    []Shard   `json:"shards"`
 	Silent    []string  `json:"silent_nodes"` // did not answer: what they have is missing in the figures
+	// Recoveries are the times when most nodes were given up, oldest first.
+	Recoveries []Recovery `json:"recoveries,omitzero"`
+}
+
+// Recovery is a time when the cluster had lost a majority and was begun again with what was left.
+type Recovery struct {
+	ID   string    `json:"id"`
+	At   time.Time `json:"at"`
+	Node string    `json:"node"` // whose metadata was kept
+	Lost []string  `json:"lost"` // nodes given up
 }
 
 // Node is one process.

@@ -16,10 +16,12 @@ import (
 // clusterShown is what a node tells of the cluster.
 type clusterShown struct {
 	Nodes []struct {
-		ID      string
-		Self    bool
-		Alive   bool
-		Leaders int
+		ID       string
+		State    string
+		Self     bool
+		Alive    bool
+		Leaders  int
+		Replicas int
 	}
 	Shards []struct {
 		ID       int
@@ -73,18 +75,38 @@ func startNodes(t *testing.T, n int) *nodes {
 func startNodesOn(t *testing.T, data ...string) *nodes {
 	t.Helper()
 	c := &nodes{}
-	for i, dir := range data {
-		how := setup{data: dir, shards: 3, flags: []string{"--peer-listen", freeAddress(t)}}
-		if i > 0 {
-			var ticket struct{ Token, Join string }
-			require.NoError(t, dial(c.servers[0]).call(t.Context(), http.MethodPost, "/v1/cluster/nodes", nil, &ticket))
-			how.flags = append(how.flags, "--join", ticket.Join)
-			how.env = []string{"CROFT_JOIN_TOKEN=" + ticket.Token}
-		}
-		c.how = append(c.how, how)
-		c.servers = append(c.servers, start(t, how))
+	for _, dir := range data {
+		c.add(t, 0, dir)
 	}
 	return c
+}
+
+// add starts another node, which joins by way of the one named unless it is the first.
+func (c *nodes) add(t *testing.T, by int, data string) {
+	t.Helper()
+	how := setup{data: data, shards: 3, flags: []string{"--peer-listen", freeAddress(t)}}
+	if len(c.servers) > 0 {
+		var ticket struct{ Token, Join string }
+		require.NoError(t, dial(c.servers[by]).call(t.Context(), http.MethodPost, "/v1/cluster/nodes", nil, &ticket))
+		how.flags = append(how.flags, "--join", ticket.Join)
+		how.env = []string{"CROFT_JOIN_TOKEN=" + ticket.Token}
+	}
+	c.how = append(c.how, how)
+	c.servers = append(c.servers, start(t, how))
+}
+
+// id is the identity of a node, by its own word.
+func (c *nodes) id(t *testing.T, at int) string {
+	t.Helper()
+	info, err := dial(c.servers[at]).cluster(t.Context())
+	require.NoError(t, err)
+	for _, n := range info.Nodes {
+		if n.Self {
+			return n.ID
+		}
+	}
+	t.Fatalf("node %d does not know itself: %+v", at, info.Nodes)
+	return ""
 }
 
 // freeAddress is one where nobody listens now.
