@@ -201,7 +201,7 @@ func TestCluster(t *testing.T) {
 		}
 	}
 
-	c.servers[killed] = start(t, c.how[killed])
+	c.restart(t, killed)
 	c.awaitSettled(t, killed, 3)
 	for i, s := range c.servers {
 		require.NoError(t, fleet.settle(t.Context(), dial(s)), "read through node %d", i+1)
