@@ -187,7 +187,7 @@ func (n *Node) adopt(ctx context.Context, id uint16, r *stagedReplica) error {
 		return err
 	}
 	if err := r.mark.supersedes(sh); err != nil {
-		return errors.Join(err, sh.group.resume(ctx))
+		return errors.Join(err, sh.group.resume())
 	}
 	err := n.replace(ctx, sh, r)
 	if err != nil {
@@ -229,20 +229,4 @@ func (t *checkpointTaker) close() {
 	t.closed = true
 	t.mu.Unlock()
 	t.work.Wait()
-}
-
-// resume starts raft again after it was stopped for nothing.
-func (g *group) resume(ctx context.Context) error {
-	if err := sleep(ctx, g.opts.lease()); err != nil {
-		return err
-	}
-	o := g.opts
-	o.restore = false
-	if err := g.run(&o); err != nil {
-		return fmt.Errorf("restart %s: %w", g.name, err)
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.closed = false
-	return nil
 }

@@ -132,25 +132,28 @@ func (g *group) stuck(ctx context.Context) bool {
 	return errors.Is(err, raft.ErrLeadershipTransferInProgress)
 }
 
-// restart replaces the raft instance by a new one over the same log and state machine. between runs while there is none;
-// when it fails there is none any more, and the group refuses everything.
-func (g *group) restart(ctx context.Context, between func() error) error {
+// restart replaces the raft instance by a new one over the same log and state machine. It takes no context: between the old
+// instance and the new one the group answers nobody, so who asked for it must not end it there.
+func (g *group) restart() error {
 	g.logger.Warn("restarting raft", "group", g.name)
 	if err := g.beginShutdown().Error(); err != nil {
 		return err
 	}
-	if err := between(); err != nil {
-		return err
-	}
-	select { // it has forgotten whom it follows, see lease
-	case <-time.After(g.opts.lease()):
-	case <-ctx.Done():
-		return ctx.Err()
+	return g.resume()
+}
+
+// resume starts raft after it was stopped. If it cannot be started the node fails, for the group would be gone until the
+// next start, without a word.
+func (g *group) resume() error {
+	if err := sleep(g.opts.ctx, g.opts.lease()); err != nil { // it has forgotten whom it follows, see lease
+		return err // the node is closing
 	}
 	o := g.opts
 	o.restore = false // the state machine is newer than any snapshot
 	if err := g.run(&o); err != nil {
-		return fmt.Errorf("restart %s: %w", g.name, err)
+		err = fmt.Errorf("restart %s: %w", g.name, err)
+		g.fail.poison(err)
+		return err
 	}
 	g.transferred.Store(0)
 	g.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/croftdb/croft/internal/errs"
@@ -178,6 +179,9 @@ func (n *Node) answerJoin(ctx context.Context, _ string, request, dst []byte) ([
 		_, err := n.proposeMeta(ctx, &metaCommand{op: metaJoin, memberCommand: memberCommand{
 			member: m, token: hashToken(req.Token), now: time.Now(),
 		}})
+		if err != nil && strings.Contains(err.Error(), errRemoved(n.id.NodeID).Error()) { // it is not who asks that was removed
+			return dst, errs.New(errs.Unavailable, "ask another member: %w", err)
+		}
 		if err != nil {
 			return dst, err
 		}

@@ -2,11 +2,13 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -442,6 +444,25 @@ func TestLostMetaCallHoldsNobodyUp(t *testing.T) {
 	})
 }
 
+// TestRemovedMemberSpeaksForItself asks to be let in through a member that was removed and does not know it: its own refusal must
+// not keep anybody else from starting.
+func TestRemovedMemberSpeaksForItself(t *testing.T) {
+	inCluster(t, 4, func(c *simCluster) {
+		asked, asks := c.nodes[3], c.nodes[2]
+		require.NoError(c.t, c.nodes[0].DrainNode(c.t.Context(), asked.id.NodeID))
+		c.until("it is removed", func() bool { return c.nodes[0].RemoveNode(c.t.Context(), asked.id.NodeID, false) == nil })
+		news := asks.introduction()
+		news.URL = "http://elsewhere"
+		request, err := json.Marshal(news)
+		require.NoError(c.t, err)
+		c.until("it answers", func() bool {
+			_, err = asked.answerJoin(c.t.Context(), asks.id.NodeID, request, nil)
+			return err != nil && strings.Contains(err.Error(), "removed")
+		})
+		require.True(c.t, errs.Is(err, errs.Unavailable), "%v", err)
+	})
+}
+
 // TestRaftIsRestarted replaces raft instances under load: nothing is lost or doubled, and the metadata never goes back.
 func TestRaftIsRestarted(t *testing.T) {
 	inCluster(t, 3, func(c *simCluster) {
@@ -450,7 +471,7 @@ func TestRaftIsRestarted(t *testing.T) {
 		before := c.nodes[1].meta.state().index
 		for _, n := range c.nodes[:3] {
 			for _, g := range n.groups() {
-				require.NoError(c.t, g.restart(c.t.Context(), func() error { return nil }))
+				require.NoError(c.t, g.restart())
 			}
 			require.GreaterOrEqual(c.t, n.meta.state().index, before)
 		}

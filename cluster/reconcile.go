@@ -157,14 +157,14 @@ func (c *reconciler) settle(ctx context.Context, s *state) error {
 		c.told = s.indexesAt
 		c.node.aligner.wake()
 	}
-	g, gctx := errgroup.WithContext(ctx)
+	var g errgroup.Group // what fails for one group ends nothing of the others
 	g.SetLimit(changesAtOnce)
-	g.Go(func() error { return c.unstick(gctx) })
+	g.Go(func() error { return c.unstick(ctx) })
 	if len(due) > 0 {
 		all := c.ask(ctx, s, due)
 		var handing longlock.Mutex // one leadership at a time, so that not all of a node's shards pause at once
 		for _, sh := range due {
-			g.Go(func() error { return c.change(gctx, s, sh, all, &handing) })
+			g.Go(func() error { return c.change(ctx, s, sh, all, &handing) })
 		}
 	}
 	return g.Wait()
@@ -232,7 +232,7 @@ func (c *reconciler) unstick(ctx context.Context) error {
 	var errAll error
 	for _, g := range c.node.groups() {
 		if g.stuck(ctx) {
-			errAll = errors.Join(errAll, g.restart(ctx, func() error { return nil }))
+			errAll = errors.Join(errAll, g.restart())
 		}
 	}
 	return errAll
