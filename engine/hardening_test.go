@@ -418,7 +418,7 @@ func TestMetrics(t *testing.T) {
 	smallPartition(s, 100, 4)
 	families, err := reg.Gather()
 	require.NoError(t, err)
-	require.Len(t, families, len(gauges)+3)
+	require.Len(t, families, len(gauges)+5)
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	require.NoError(t, err)
 	require.Empty(t, problems)
