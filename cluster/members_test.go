@@ -310,6 +310,29 @@ func TestClusterGrowsAndSurvivesALeader(t *testing.T) {
 	})
 }
 
+// TestSilentLeaderIsReplacedSoon cuts leaders off, one after the other, and looks how long the group is without one, in election
+// timeouts of virtual time.
+func TestSilentLeaderIsReplacedSoon(t *testing.T) {
+	inCluster(t, 3, func(c *simCluster) {
+		id := c.nodes[0].meta.state().placed[0].shard
+		for range 8 {
+			c.settle()
+			old := c.leader(id)
+			c.net.isolate(string(old.group.opts.node))
+			cut := time.Now()
+			for led := false; !led; {
+				time.Sleep(time.Millisecond)
+				for _, n := range c.nodes[:3] {
+					sh := n.replica(id)
+					led = led || sh != old && sh.group.leads()
+				}
+			}
+			require.Less(c.t, time.Since(cut), 2*old.group.opts.tick)
+			c.net.rejoin(string(old.group.opts.node))
+		}
+	})
+}
+
 // TestDeposedLeaderReadsNothing cuts a leader off that goes on believing in itself for a while: from the moment somebody
 // else could have been elected, it answers no read.
 func TestDeposedLeaderReadsNothing(t *testing.T) {

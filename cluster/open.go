@@ -277,6 +277,8 @@ func (n *Node) awaitReady(ctx context.Context) error {
 	n.background.Go(func() { n.trimmer.run(n.ctx) })
 	dog := &watchdog{groups: n.groups, alone: func() bool { return n.meta.state().alone() }, fail: n.fail, logger: n.logger}
 	n.background.Go(func() { dog.run(n.ctx) })
+	silent := &elector{groups: n.groups, every: n.opts.RaftTick / 8}
+	n.background.Go(func() { silent.run(n.ctx) })
 	if err := n.aligner.alignAll(ctx); err != nil {
 		return err
 	}
