@@ -32,8 +32,9 @@ type group struct {
 	sole        atomic.Bool               // this node is the only voter; cleared before another gets a vote
 	transferred atomic.Int64              // when leadership was last handed on, in nanoseconds since 1970; 0: settled since
 	leases      leases
-	behind      sync.Map // nodes (string) that the log does not reach back to
-	lost        sync.Map // nodes (string) that said that their replica is lost while they had a vote
+	standing    atomic.Pointer[standing] // while the leader is silent, see elector
+	behind      sync.Map                 // nodes (string) that the log does not reach back to
+	lost        sync.Map                 // nodes (string) that said that their replica is lost while they had a vote
 
 	marked atomic.Uint64 // index of the newest snapshot
 	quiet  atomic.Bool   // nothing is sent, see watchdog

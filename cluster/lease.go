@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -204,17 +203,16 @@ func (n *Node) answerConfirm(_ context.Context, from string, request, dst []byte
 	if err := r.Done(); err != nil {
 		return dst, err
 	}
-	all := n.groups()
-	i := slices.IndexFunc(all, func(g *group) bool { return g.name == name })
-	if i < 0 {
-		return dst, errs.New(errs.NotFound, "node %s has no replica of %s", n.id.NodeID, name)
+	g, err := n.groupNamed(name)
+	if err != nil {
+		return dst, err
 	}
-	silence := time.Since(all[i].raft().LastContact())
-	if all[i].leader() != from || all[i].raft().CurrentTerm() != term {
+	silence := time.Since(g.raft().LastContact())
+	if g.leader() != from || g.raft().CurrentTerm() != term {
 		return dst, errs.New(errs.FailedPrecondition, "node %s does not lead %s in term %d", from, name, term)
 	}
 	dst = codec.AppendUint64(dst, uint64(max(silence, 0)))
-	return codec.AppendUint64(dst, uint64(all[i].opts.tick)), nil
+	return codec.AppendUint64(dst, uint64(g.opts.tick)), nil
 }
 
 // barLeases gives up the lease of this term and takes no other in it.

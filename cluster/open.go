@@ -100,6 +100,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 	n.peers.handle(methodMeta, n.whenOpen(n.answerMeta))
 	n.peers.handle(methodStatus, n.whenOpen(n.answerStatus))
 	n.peers.handle(methodConfirm, n.whenOpen(n.answerConfirm))
+	n.peers.handle(methodLast, n.whenOpen(n.answerLast))
 	n.peers.handle(methodCheckpoint, n.whenOpen(n.answerCheckpoint))
 	n.peers.handle(methodRejoin, n.whenOpen(n.answerRejoin))
 	n.registerVerbs()

@@ -26,6 +26,7 @@ const (
 	methodRefresh                      // tells how new the metadata of the plane's leader is
 	methodConfirm                      // whether a node still follows a leader
 	methodRejoin                       // whether a node whose replica is lost may begin another
+	methodLast                         // the last entry that a replica has
 )
 
 // handler answers the calls of a method: it appends its answer to dst. request is the handler's until it returns, and from
