@@ -31,7 +31,7 @@ func TestQueryAllocatesNothing(t *testing.T) {
 // TestForwardedQueryAllocatesItsIDs: asking another node over TCP costs, on both sides together, the memory of the ids.
 func TestForwardedQueryAllocatesItsIDs(t *testing.T) {
 	link := tcpLink(t, nil)
-	home := openNode(t, testOptions(t.TempDir()))
+	home := openUnmanaged(t)
 	plugIn(t, home, link(home.id.NodeID))
 	ix := createIndex(t, home, "i")
 	away := gateway(t, home, link)

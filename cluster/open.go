@@ -61,7 +61,9 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	for _, r := range n.meta.state().recoveries {
 		n.logger.Warn("the cluster was recovered from the loss of a majority", "at", r.at, "node", r.node, "lost", r.lost)
 	}
-	n.manage()
+	if !opts.unmanaged {
+		n.manage()
+	}
 	return n, nil
 }
 

@@ -43,8 +43,9 @@ type Options struct {
 
 	// What simulations put in the place of the machine. They stay in this package: a directory that was made on another
 	// disk than the real one has other formats of raft's and the engine's metadata, and no other process can open it.
-	network func(node string) peers // links; nil: over TCP
-	disk    vfs.FS                  // of Dir, for the engine too; nil: the real one
+	network   func(node string) peers // links; nil: over TCP
+	unmanaged bool                    // the test says itself what the node carries
+	disk      vfs.FS                  // of Dir, for the engine too; nil: the real one
 }
 
 func (o Options) withDefaults() Options {

@@ -36,7 +36,7 @@ func tcpLink(b testing.TB, source *certs.Source) func(id string) peers {
 // that asks it over TCP on loopback.
 func BenchmarkForwardedQuery(b *testing.B) {
 	link := tcpLink(b, nil)
-	home := openNode(b, testOptions(b.TempDir()))
+	home := openUnmanaged(b)
 	plugIn(b, home, link(home.id.NodeID))
 	ix, err := home.CreateIndex(b.Context(), Index{Name: "i", Dim: 128, Metric: ann.Euclidean})
 	require.NoError(b, err)

@@ -15,6 +15,13 @@ import (
 	"github.com/croftdb/croft/internal/errs"
 )
 
+// openUnmanaged opens a node in which nothing brings replicas to what is wanted.
+func openUnmanaged(t testing.TB) *Node {
+	opts := testOptions(t.TempDir())
+	opts.unmanaged = true
+	return openNode(t, opts)
+}
+
 // plugIn gives a node its links, as Open does for those that have a listener.
 func plugIn(t testing.TB, n *Node, p peers) {
 	n.peers = p
@@ -25,7 +32,7 @@ func plugIn(t testing.TB, n *Node, p peers) {
 
 // gateway is a node that carries no shard and takes its metadata from home, to which all its requests go.
 func gateway(t testing.TB, home *Node, link func(id string) peers) *Node {
-	n := openNode(t, testOptions(t.TempDir()))
+	n := openUnmanaged(t)
 	own := n.local.current.Swap(&replicaMap{})
 	t.Cleanup(func() { n.local.current.Store(own) })
 	n.meta.fsm.publish(copyState(home.meta.state()))
@@ -49,7 +56,7 @@ func copyState(s *state) *state {
 func twoNodes(t testing.TB) (home, away *Node, network *memoryNetwork) {
 	network = newMemoryNetwork()
 	link := func(id string) peers { return network.peers(id) }
-	home = openNode(t, testOptions(t.TempDir()))
+	home = openUnmanaged(t)
 	plugIn(t, home, link(home.id.NodeID))
 	createIndex(t, home, "i")
 	away = gateway(t, home, link)
