@@ -83,6 +83,19 @@ func (n *Node) noteLeader(id uint16, node string) {
 	}
 }
 
+// doubtLeader has the next request for a shard ask another replica than one that did not answer: if it lives, that one says so. Only
+// a node without a replica of its own depends on it: a machine that is cut off refuses nothing, so that it would be asked for ever.
+func (n *Node) doubtLeader(id uint16, silent string) {
+	wanted := n.meta.state().replicas(id)
+	at := slices.Index(wanted, silent) + 1 // from the first one, if it is none of them any more
+	for i := range wanted {
+		if next := wanted[(at+i)%len(wanted)]; next != silent && next != n.id.NodeID {
+			n.noteLeader(id, next)
+			return
+		}
+	}
+}
+
 // metaAnswer is how long the metadata plane's leader may take to answer. Those who ask for many callers have no deadline of
 // their own, and a link that loses everything would hold them up until TCP gives it up, a quarter of an hour later.
 const metaAnswer = 10 * time.Second

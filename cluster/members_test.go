@@ -352,6 +352,21 @@ func TestSilentLeaderIsReplacedSoon(t *testing.T) {
 	})
 }
 
+// TestSilentNodeIsNotAskedForEver has a node doubt whoever does not answer: it goes round the replicas, and never to itself.
+func TestSilentNodeIsNotAskedForEver(t *testing.T) {
+	inCluster(t, 3, func(c *simCluster) {
+		n := c.nodes[0]
+		for _, p := range n.meta.state().placed {
+			for _, silent := range append(p.replicas, "gone") {
+				n.doubtLeader(p.shard, silent)
+				hint := *n.hints[p.shard].Load()
+				require.Contains(t, p.replicas, hint)
+				require.NotContains(t, []string{silent, n.id.NodeID}, hint)
+			}
+		}
+	})
+}
+
 // TestDeposedLeaderReadsNothing cuts a leader off that goes on believing in itself for a while: from the moment somebody
 // else could have been elected, it answers no read.
 func TestDeposedLeaderReadsNothing(t *testing.T) {

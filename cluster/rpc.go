@@ -149,6 +149,10 @@ func (n *Node) attempt(ctx context.Context, r *route, v verb) error {
 		return newNotLeaderError(shardName(r.shard), "")
 	}
 	err := n.forward(ctx, to, r, v, reading)
+	if isSilence(err) {
+		n.doubtLeader(r.shard, to)
+		return err
+	}
 	if !errs.Is(err, errs.Unavailable) {
 		if r.turn > 0 && reading.level() != Any {
 			n.noteLeader(r.shard, to) // the next request need not search
@@ -166,6 +170,11 @@ func (n *Node) attempt(ctx context.Context, r *route, v verb) error {
 		return err
 	}
 	return n.forward(ctx, hint, r, v, reading)
+}
+
+// isSilence reports whether a node that was asked may not have answered.
+func isSilence(err error) bool {
+	return errs.Is(err, errs.OutcomeUnknown) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // leaderHint returns who leads by the word of a node that does not, empty if it does not know.
