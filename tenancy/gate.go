@@ -1,0 +1,81 @@
+package tenancy
+
+import (
+	"context"
+	"time"
+)
+
+// ID is a tenant's id, which is never used for another.
+type ID = [16]byte
+
+// Class is the kind of work that a request asks for.
+type Class uint8
+
+const (
+	// Search is a query: it reads many vectors and returns few.
+	Search Class = iota
+	// Read is a fetch, a list or a count.
+	Read
+	// Write goes through the shard's log.
+	Write
+	// Build puts vectors into a graph, in the background.
+	Build
+)
+
+// Request is a request as it is seen at its tenant's home, before it does anything.
+type Request struct {
+	Tenant   ID
+	Name     string // of the tenant, for errors
+	Shard    uint16
+	Settings *Settings
+	Class    Class
+	Cost     time.Duration // estimate of the processor time that it takes; 0: not known
+	Bytes    int64         // of memory that it holds while it waits and runs
+	Key      uint64        // hash of what it asks, to tell repeats; 0: not known
+}
+
+// Gate decides at a tenant's home whether and when a request runs.
+type Gate interface {
+	// Enter waits for the request's turn. Errors: RateLimited, QuotaExceeded, Unavailable (queue full, door closed: nothing
+	// was done) or ctx's own. It fills in what is to be told of the tenant's quota, also when it refuses. Leave must be called
+	// once if there is no error.
+	Enter(ctx context.Context, r *Request, told *Receipt) (Pass, error)
+}
+
+// Pass is the right to run.
+type Pass interface {
+	// Degraded reports whether the request is over its quota and runs with less effort.
+	Degraded() bool
+	// Leave gives the right back and says what came of it.
+	Leave(o Outcome)
+}
+
+// Outcome is what a request that ran has cost.
+type Outcome struct {
+	Took      time.Duration // from Enter's return
+	Distances int64         // vectors measured
+	Bytes     int64         // read of vectors and payload
+	Affected  int           // records written or removed
+	Cached    bool          // answered from the cache
+	Err       error         // what the caller got
+}
+
+// CacheState is what the result cache had to do with an answer.
+type CacheState uint8
+
+// States of a cache, as headers show them.
+const (
+	CacheNone CacheState = iota // not asked
+	CacheMiss
+	CacheHit
+)
+
+// Receipt is what the answer to a request tells of it, in headers; it travels from the home to the node that was asked.
+type Receipt struct {
+	Cache     CacheState
+	Limit     int64 // of the quota that is nearest to its end; 0: none limits
+	Remaining int64
+	Reset     time.Duration // until it is whole again
+	Degraded  bool
+	ReadUnits int64
+}
