@@ -78,13 +78,23 @@ func (n *Node) existing(ctx context.Context, ix *Index, namespace string) (r rou
 	return r, ok, err
 }
 
-// create returns the home of a namespace and makes its tenant if there is none.
+type onlyKnownKey struct{}
+
+// OnlyKnownTenants has a context's writes make no tenant: a write to one that is not there is NotFound.
+func OnlyKnownTenants(ctx context.Context) context.Context {
+	return context.WithValue(ctx, onlyKnownKey{}, true)
+}
+
+// create returns the home of a namespace and makes its tenant if there is none, unless OnlyKnownTenants forbids it.
 func (n *Node) create(ctx context.Context, ix *Index, namespace string) (route, error) {
 	if r, ok := n.route(ix, namespace); ok {
 		return r, nil
 	}
 	if err := checkNamespace(namespace); err != nil {
 		return route{}, err
+	}
+	if ctx.Value(onlyKnownKey{}) != nil {
+		return n.known(ctx, ix, namespace)
 	}
 	if err := n.disk.check(); err != nil {
 		return route{}, err
@@ -94,6 +104,16 @@ func (n *Node) create(ctx context.Context, ix *Index, namespace string) (route, 
 		return route{}, err
 	}
 	return route{shard: n.meta.state().home(t), key: engine.Key{Tenant: t.id, Index: ix.ID}}, nil
+}
+
+// known is create where the tenant must be there.
+func (n *Node) known(ctx context.Context, ix *Index, namespace string) (route, error) {
+	r, ok, err := n.read(ctx, ix, namespace)
+	if err == nil && !ok {
+		err = errs.New(errs.NotFound, "there is no tenant %q, and this key may not make one", namespace).
+			WithHint("have an operator make it: croft tenants create")
+	}
+	return r, err
 }
 
 // changeMeta is proposeMeta that waits for the metadata plane to have a leader.

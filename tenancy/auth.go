@@ -2,6 +2,7 @@ package tenancy
 
 import (
 	"crypto/subtle"
+	"time"
 
 	"github.com/croftdb/croft/internal/errs"
 )
@@ -10,11 +11,18 @@ import (
 // length is all that can be checked.
 const MinAdminKey = 16
 
-// Authenticator turns the text of a key into the principal that it stands for. It keeps no state: a key revoked in
-// Source is refused by the next call. Both fields may be unset, and then nobody gets in.
+// Authenticator turns the text of a key or token into the principal that it stands for. It keeps no state: a key revoked in
+// Source is refused by the next call. All fields may be unset, and then nobody gets in.
 type Authenticator struct {
 	Source KeySource
-	Admin  *[32]byte // HashKey of the operator's own key (CROFT_ADMIN_KEY)
+	Admin  *[32]byte     // HashKey of the operator's own key (CROFT_ADMIN_KEY)
+	Tokens TokenVerifier // of JWTs; nil: none are taken
+}
+
+// TokenVerifier checks signed tokens.
+type TokenVerifier interface {
+	// Verify returns whom a token stands for. Unauthenticated: it is not valid, now; Unavailable: nobody can tell.
+	Verify(token string, now time.Time) (Principal, error)
 }
 
 // AdminHash checks the text of CROFT_ADMIN_KEY and returns its hash for Authenticator.Admin.
@@ -28,8 +36,9 @@ func AdminHash(text string) (*[32]byte, error) {
 }
 
 // Authenticate returns the principal of a key's text, or an Unauthenticated error that says nothing about which
-// part was wrong. Ids are public, so looking one up may take its own time; hashes are compared in constant time.
-func (a *Authenticator) Authenticate(text string) (Principal, error) {
+// part was wrong. Ids are public, so looking one up may take its own time; hashes are compared in constant time. Only who
+// has the secret is told that a key has expired.
+func (a *Authenticator) Authenticate(text string, now time.Time) (Principal, error) {
 	if text == "" {
 		return Principal{}, errs.New(errs.Unauthenticated, "no API key was sent").
 			WithHint("send it in the header Api-Key, or as Authorization: Bearer <key>")
@@ -38,13 +47,22 @@ func (a *Authenticator) Authenticate(text string) (Principal, error) {
 	if a.Admin != nil && subtle.ConstantTimeCompare(hash[:], a.Admin[:]) == 1 {
 		return Principal{Role: RoleAdmin}, nil
 	}
-	if k, ok := a.stored(text); ok && subtle.ConstantTimeCompare(hash[:], k.Hash[:]) == 1 {
-		return Principal{KeyID: k.ID, Role: k.Role}, nil
+	if a.Tokens != nil && LooksLikeToken(text) {
+		return a.Tokens.Verify(text, now)
 	}
-	return Principal{}, errs.New(errs.Unauthenticated, "Invalid API key.").
-		WithHint("keys begin with croft_; the first one is printed when a data directory is made")
+	k, ok := a.stored(text)
+	if !ok || subtle.ConstantTimeCompare(hash[:], k.Hash[:]) != 1 {
+		return Principal{}, errs.New(errs.Unauthenticated, "Invalid API key.").
+			WithHint("keys begin with croft_; the first one is printed when a data directory is made")
+	}
+	if !k.Expires.IsZero() && !now.Before(k.Expires) {
+		return Principal{}, errs.New(errs.Unauthenticated, "this API key has expired at %s", k.Expires.UTC().Format(time.RFC3339)).
+			WithHint("make another one: croft keys create")
+	}
+	return Principal{KeyID: k.ID, Role: k.Role, Tenant: k.Tenant}, nil
 }
 
+// stored finds the key that a text names. One that is a tenant's and does not say whose is refused: it would reach all.
 func (a *Authenticator) stored(text string) (Key, bool) {
 	if a.Source == nil {
 		return Key{}, false
@@ -53,5 +71,17 @@ func (a *Authenticator) stored(text string) (Key, bool) {
 	if err != nil {
 		return Key{}, false
 	}
-	return a.Source.Key(id)
+	k, ok := a.Source.Key(id)
+	return k, ok && k.Bound() == (k.Tenant != "")
+}
+
+// LooksLikeToken reports whether a text is of the form of a JWT: three parts, the first a JSON object in base64.
+func LooksLikeToken(text string) bool {
+	dots := 0
+	for i := range len(text) {
+		if text[i] == '.' {
+			dots++
+		}
+	}
+	return dots == 2 && len(text) > 2 && text[:2] == "ey"
 }

@@ -9,30 +9,24 @@ import (
 	"github.com/croftdb/croft/internal/errs"
 )
 
-// Role is what a principal may do.
-type Role string
-
-// RoleAdmin may do everything.
-const RoleAdmin Role = "admin"
-
 // Key is an API key as it is stored: a public id and a hash of the secret, never the secret.
 type Key struct {
 	ID        string // public part, found in the key's text
 	Hash      [32]byte
-	Name      string
+	Name      string // what people call it
 	Role      Role
 	CreatedAt time.Time
+	Expires   time.Time // zero: never
+	TenantID  ID        // whose key it is; zero: of no tenant, it reaches all
+	Tenant    string    // that tenant's name, which the KeySource fills in and nobody stores
 }
 
-// KeySource finds stored keys; the metadata plane is one.
+// Bound reports whether the key is a tenant's.
+func (k *Key) Bound() bool { return k.TenantID != ID{} }
+
+// KeySource finds stored keys; the metadata plane is one. The key of a tenant that is gone is gone with it.
 type KeySource interface {
 	Key(id string) (Key, bool)
-}
-
-// Principal is who a request is from.
-type Principal struct {
-	KeyID string // empty: the key given by CROFT_ADMIN_KEY
-	Role  Role
 }
 
 // The text of a key is croft_<id>_<secret>. 43 base62 digits hold 256 bits; 12 hold 71, so that two random ids do

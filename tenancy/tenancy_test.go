@@ -84,7 +84,7 @@ func TestAuthenticate(t *testing.T) {
 		"the hash itself":        {string(key.Hash[:]), Principal{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := a.Authenticate(c.text)
+			got, err := a.Authenticate(c.text, time.Time{})
 			require.Equal(t, c.want, got)
 			require.Equal(t, c.ok, err == nil)
 			if err != nil {
@@ -98,9 +98,9 @@ func TestAuthenticateSaysNothing(t *testing.T) {
 	text, key := NewKey("", RoleAdmin, time.Time{})
 	unknown, _ := NewKey("", RoleAdmin, time.Time{})
 	a := &Authenticator{Source: keys{key.ID: key}}
-	_, wrongSecret := a.Authenticate(text[:keyLen-1] + "!")
-	_, wrongID := a.Authenticate(unknown)
-	_, garbage := a.Authenticate("x")
+	_, wrongSecret := a.Authenticate(text[:keyLen-1]+"!", time.Time{})
+	_, wrongID := a.Authenticate(unknown, time.Time{})
+	_, garbage := a.Authenticate("x", time.Time{})
 	require.Equal(t, wrongSecret.Error(), wrongID.Error())
 	require.Equal(t, garbage.Error(), wrongID.Error())
 }
@@ -108,7 +108,7 @@ func TestAuthenticateSaysNothing(t *testing.T) {
 func TestEmptyAuthenticatorLetsNobodyIn(t *testing.T) {
 	text, _ := NewKey("", RoleAdmin, time.Time{})
 	for _, s := range []string{"", text, "\x00", strings.Repeat("0", 64)} {
-		_, err := new(Authenticator).Authenticate(s)
+		_, err := new(Authenticator).Authenticate(s, time.Time{})
 		require.True(t, errs.Is(err, errs.Unauthenticated))
 	}
 }
@@ -117,10 +117,10 @@ func TestRevokedKeyIsRefusedAtOnce(t *testing.T) {
 	text, key := NewKey("", RoleAdmin, time.Time{})
 	src := keys{key.ID: key}
 	a := &Authenticator{Source: src}
-	_, err := a.Authenticate(text)
+	_, err := a.Authenticate(text, time.Time{})
 	require.NoError(t, err)
 	delete(src, key.ID)
-	_, err = a.Authenticate(text)
+	_, err = a.Authenticate(text, time.Time{})
 	require.True(t, errs.Is(err, errs.Unauthenticated))
 }
 
@@ -140,7 +140,7 @@ func TestAuthenticateOnlyExactTexts(t *testing.T) {
 		b := []byte(text)
 		i := rapid.IntRange(0, len(b)-1).Draw(t, "i")
 		b[i] ^= rapid.ByteRange(1, 255).Draw(t, "flip")
-		if _, err := a.Authenticate(string(b)); err == nil {
+		if _, err := a.Authenticate(string(b), time.Time{}); err == nil {
 			t.Fatalf("accepted a key with byte %d changed", i)
 		}
 	})
@@ -151,9 +151,82 @@ func TestRoles(t *testing.T) {
 		require.True(t, RoleAdmin.May(p), "admin: %s", p)
 		require.Equal(t, p == Open, Role("").May(p), "no role: %s", p)
 		require.Equal(t, p == Open, Role("later").May(p), "unknown role: %s", p)
+		require.False(t, RoleReader.May(p) && !RoleWriter.May(p), "reader over writer: %s", p)
+		require.False(t, RoleWriter.May(p) && !RoleTenantAdmin.May(p), "writer over tenant-admin: %s", p)
 		require.NotEmpty(t, p.String())
 	}
 	require.Equal(t, "unknown permission", permissionCount.String())
+}
+
+func TestExpiredKey(t *testing.T) {
+	text, key := NewKey("", RoleReader, time.Unix(100, 0))
+	key.Expires = time.Unix(200, 0)
+	a := &Authenticator{Source: keys{key.ID: key}}
+	_, err := a.Authenticate(text, time.Unix(199, 0))
+	require.NoError(t, err)
+	_, err = a.Authenticate(text, time.Unix(200, 0))
+	require.True(t, errs.Is(err, errs.Unauthenticated))
+	require.ErrorContains(t, err, "expired")
+	other, _ := NewKey("", RoleReader, time.Time{})
+	_, err = a.Authenticate(text[:len(keyPrefix)+keyIDLen]+other[len(keyPrefix)+keyIDLen:], time.Unix(200, 0))
+	require.NotContains(t, err.Error(), "expired", "who has not the secret learns nothing")
+}
+
+// TestKeyWithoutItsTenant: a tenant's key must not become one for all where the tenant's name is not known.
+func TestKeyWithoutItsTenant(t *testing.T) {
+	text, key := NewKey("", RoleWriter, time.Time{})
+	key.TenantID = ID{1}
+	for tenant, ok := range map[string]bool{"": false, "acme": true} {
+		key.Tenant = tenant
+		p, err := (&Authenticator{Source: keys{key.ID: key}}).Authenticate(text, time.Time{})
+		require.Equal(t, ok, err == nil)
+		require.Equal(t, tenant, p.Tenant)
+	}
+	key.TenantID, key.Tenant = ID{}, "acme"
+	_, err := (&Authenticator{Source: keys{key.ID: key}}).Authenticate(text, time.Time{})
+	require.Error(t, err)
+}
+
+func TestBinding(t *testing.T) {
+	for _, c := range []struct {
+		role      Role
+		free, own bool
+	}{
+		{RoleAdmin, true, false}, {RoleOperator, true, false}, {RoleTenantAdmin, false, true}, {RoleWriter, true, true}, {RoleReader, true, true}, {"later", false, false}, {"", false, false},
+	} {
+		require.Equal(t, c.free, CheckBinding(c.role, "") == nil, "%s without tenant", c.role)
+		require.Equal(t, c.own, CheckBinding(c.role, "acme") == nil, "%s of a tenant", c.role)
+	}
+}
+
+// TestGrants: whatever somebody may grant has no right and no reach that he has not, but for an operator, who may open a
+// tenant's records to its keys' holders and is audited for it.
+func TestGrants(t *testing.T) {
+	tenants := []string{"", "acme", "other"}
+	for _, by := range Roles() {
+		for _, own := range tenants {
+			if CheckBinding(by, own) != nil {
+				continue
+			}
+			p := Principal{Role: by, Tenant: own}
+			for _, role := range Roles() {
+				for _, tenant := range tenants {
+					if CheckBinding(role, tenant) != nil || !p.MayGrant(role, tenant) {
+						continue
+					}
+					require.True(t, p.Reaches(tenant), "%s of %q grants %q", by, own, tenant)
+					require.True(t, by == RoleAdmin || tenant != "", "%s grants %s over all", by, role)
+					for _, right := range Permissions() {
+						if role.May(right) && by != RoleOperator {
+							require.True(t, by.May(right), "%s grants %s", by, right)
+						}
+					}
+				}
+			}
+			require.Equal(t, by == RoleAdmin, p.MayGrant(RoleAdmin, ""))
+			require.Equal(t, by == RoleAdmin || by == RoleOperator || by == RoleTenantAdmin && own == "acme", p.MayGrant(RoleWriter, "acme"))
+		}
+	}
 }
 
 func FuzzParseKey(f *testing.F) {
@@ -176,7 +249,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 	a := &Authenticator{Source: keys{key.ID: key}}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := a.Authenticate(text); err != nil {
+		if _, err := a.Authenticate(text, time.Time{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -2,11 +2,10 @@ package main
 
 import (
 	"net/http"
-	"net/http/pprof"
 	"time"
 )
 
-// openDebug serves profiles at a loopback address of its own; "" serves none.
+// openDebug serves profiles at a loopback address of its own, to those who may have them; "" serves none.
 func (f *floors) openDebug(address string) error {
 	if address == "" {
 		return nil
@@ -15,13 +14,7 @@ func (f *floors) openDebug(address string) error {
 	if err != nil {
 		return err
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: f.handler.Debug(), ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(l) }() // ends with Close, and says so
 	f.add(server.Close)
 	return nil

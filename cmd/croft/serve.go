@@ -169,6 +169,7 @@ func (c *config) warnOfPlacement(log *slog.Logger, have cluster.Rules) {
 // floors is what serve has built.
 type floors struct {
 	node    *cluster.Node
+	handler *api.Handler
 	server  *api.Server
 	url     string
 	serving chan error // what Serve returned
@@ -190,14 +191,15 @@ func (f *floors) stop() (err error) {
 }
 
 func (f *floors) openAPI(cfg config, log *slog.Logger, registry *prometheus.Registry, auth *tenancy.Authenticator) error {
-	handler, err := api.New(api.Options{
+	var err error
+	f.handler, err = api.New(api.Options{
 		Node: f.node, Auth: auth, Logger: log, Registerer: registry, Gatherer: registry,
 		Advertise: cfg.advertise, Version: buildInfo().Version,
 	})
 	if err != nil {
 		return err
 	}
-	f.server, err = api.Listen(handler, api.ServerOptions{Listen: cfg.listen})
+	f.server, err = api.Listen(f.handler, api.ServerOptions{Listen: cfg.listen})
 	if err != nil {
 		return err
 	}

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"slices"
 	"strconv"
 
+	"github.com/croftdb/croft/cluster"
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/engine/filter"
 	"github.com/croftdb/croft/internal/errs"
@@ -119,7 +121,7 @@ func fetchByMetadata(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	page := listing{op: c.op, index: c.ix.ID, namespace: ns, bound: req.filter.String()}
+	page := c.listing(ns, req.filter.String())
 	after, err := c.h.tokens.open(page, req.token)
 	if err != nil {
 		return nil, err
@@ -191,7 +193,7 @@ func list(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	page := listing{op: c.op, index: c.ix.ID, namespace: ns, bound: prefix}
+	page := c.listing(ns, prefix)
 	after, err := c.h.tokens.open(page, c.params.text("paginationToken"))
 	if err != nil {
 		return nil, err
@@ -251,7 +253,7 @@ func describeIndexStats(c *call) (reply, error) {
 		Namespaces: map[string]namespaceCount{}, Dimension: c.ix.Dim, Metric: c.ix.Metric.String(),
 		VectorType: vectorType(c.ix.Sparse),
 	}
-	all, err := c.h.node.IndexStats(c.ctx, c.ix)
+	all, err := c.indexStats()
 	if err != nil {
 		return nil, err
 	}
@@ -260,6 +262,16 @@ func describeIndexStats(c *call) (reply, error) {
 		s.Total += n.Stats.Records
 	}
 	return document{s}, nil
+}
+
+// indexStats counts the namespaces with records that the principal reaches.
+func (c *call) indexStats() ([]cluster.Namespace, error) {
+	own, all := c.sight()
+	if all {
+		return c.h.node.IndexStats(c.ctx, c.ix)
+	}
+	found, err := c.ownNamespace(own)
+	return slices.DeleteFunc(found, func(n cluster.Namespace) bool { return n.Stats.Records == 0 }), err
 }
 
 func vectorType(sparse bool) string {

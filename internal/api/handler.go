@@ -121,7 +121,7 @@ type Handler struct {
 	node    Node
 	router  *router
 	metrics *requestMetrics
-	promReg http.Handler
+	figures figures
 	tokens  tokenKey
 	advert  *advertiser
 	places  [3]chan struct{} // by cost
@@ -139,7 +139,7 @@ func New(opts Options) (*Handler, error) {
 		return nil, errs.Wrap(errs.Internal, err, "register metrics")
 	}
 	h := &Handler{
-		opts: opts, node: opts.Node, router: newRouter(routes()), metrics: m, promReg: metricsPage(opts.Gatherer),
+		opts: opts, node: opts.Node, router: newRouter(routes()), metrics: m, figures: newFigures(opts.Gatherer),
 		tokens: newTokenKey(opts.TokenSecret, opts.Node.ClusterID(), opts.Auth.Admin),
 		advert: newAdvertiser(opts.Advertise), slow: slowLog{threshold: opts.SlowLog, logger: opts.Logger},
 	}
@@ -155,8 +155,10 @@ func (h *Handler) classes() [3]ClassLimit {
 
 // ServeHTTP is the one wrapper around every route: it names the request, finds its route, serves it, writes what
 // comes back and counts it. A panic ends the request, not the process.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{h: h, w: w, r: r, id: requestID(r.Header), start: time.Now(), op: "unknown"}
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.serve(h.router, w, r) }
+
+func (h *Handler) serve(rt *router, w http.ResponseWriter, r *http.Request) {
+	c := &call{h: h, router: rt, w: w, r: r, id: requestID(r.Header), start: time.Now(), op: "unknown"}
 	c.setHeaders()
 	status := 0
 	defer func() {
@@ -173,6 +175,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // call is one request on its way.
 type call struct {
 	h         *Handler
+	router    *router
 	w         http.ResponseWriter
 	r         *http.Request
 	ctx       context.Context // with the route's deadline
@@ -187,6 +190,7 @@ type call struct {
 	reading   cluster.Reading
 	body      []byte
 	namespace string // for the log
+	scoped    bool   // what the request reaches for was found to be in the principal's reach
 	sent      bool
 }
 
@@ -211,7 +215,7 @@ func (c *call) serve() (reply, error) {
 	prefixIndex, path := cutIndexPrefix(c.r.URL.EscapedPath())
 	var allow string
 	var err error
-	if c.route, c.args, allow, err = c.h.router.match(c.r.Method, path); err != nil {
+	if c.route, c.args, allow, err = c.router.match(c.r.Method, path); err != nil {
 		if allow != "" {
 			c.w.Header().Set("Allow", allow)
 		}
@@ -271,7 +275,11 @@ func (c *call) run() (reply, error) {
 		return nil, err
 	}
 	defer leave()
-	return c.route.handle(c)
+	rep, err := c.route.handle(c)
+	if err == nil && !c.scoped {
+		return nil, errs.New(errs.Internal, "%s %s was answered without a look at whose data it is", c.r.Method, c.route.pattern)
+	}
+	return rep, err
 }
 
 func (h *Handler) enter(ctx context.Context, class cost) (leave func(), err error) {
@@ -293,33 +301,6 @@ func (h *Handler) enter(ctx context.Context, class cost) (leave func(), err erro
 		return nil, errs.New(errs.Unavailable, "the node is busy: %d requests of this class are running", cap(places)).
 			WithHint("retry later, or send fewer requests at once")
 	}
-}
-
-// authorize finds out who asks and whether they may.
-func (c *call) authorize() error {
-	if c.route.perm == tenancy.Open {
-		return nil
-	}
-	var err error
-	if c.principal, err = c.h.opts.Auth.Authenticate(apiKey(c.r.Header)); err != nil {
-		return err
-	}
-	if !c.principal.Role.May(c.route.perm) {
-		return errs.New(errs.PermissionDenied, "this key may not %s", c.route.perm)
-	}
-	return nil
-}
-
-// apiKey is the key that a request carries: Api-Key, else Authorization: Bearer.
-func apiKey(h http.Header) string {
-	if k := h.Get("Api-Key"); k != "" {
-		return k
-	}
-	scheme, rest, _ := strings.Cut(h.Get("Authorization"), " ")
-	if strings.EqualFold(scheme, "bearer") {
-		return strings.TrimSpace(rest)
-	}
-	return ""
 }
 
 // finish encodes and sends an answer or an error and returns the status.

@@ -2,11 +2,15 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/croftdb/croft/tenancy"
 )
 
 // requestMetrics counts requests by operation. No label ever holds what a client chose: an unknown path is "unknown".
@@ -52,6 +56,39 @@ func (m *requestMetrics) observe(op string, status int, d time.Duration) {
 	m.duration.WithLabelValues(op).Observe(d.Seconds())
 }
 
-func metricsPage(g prometheus.Gatherer) http.Handler {
-	return promhttp.HandlerFor(g, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+// figures are the pages at /metrics.
+type figures struct{ all, nameless http.Handler }
+
+func newFigures(g prometheus.Gatherer) figures {
+	page := func(g prometheus.Gatherer) http.Handler {
+		return promhttp.HandlerFor(g, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	}
+	return figures{page(g), page(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return withoutTenants(g) }))}
+}
+
+// page is what a principal may see: tenants' names are for those who run the store.
+func (f *figures) page(p *tenancy.Principal) http.Handler {
+	if p.Tenant == "" && p.Role.May(tenancy.ReadCluster) {
+		return f.all
+	}
+	return f.nameless
+}
+
+// tenantLabel is the label of series that name a tenant.
+const tenantLabel = "tenant"
+
+// withoutTenants leaves out what names a tenant.
+func withoutTenants(g prometheus.Gatherer) ([]*dto.MetricFamily, error) {
+	all, err := g.Gather()
+	shown := make([]*dto.MetricFamily, 0, len(all))
+	for _, family := range all {
+		if !slices.ContainsFunc(family.Metric, namesTenant) {
+			shown = append(shown, family)
+		}
+	}
+	return shown, err
+}
+
+func namesTenant(m *dto.Metric) bool {
+	return slices.ContainsFunc(m.Label, func(l *dto.LabelPair) bool { return l.GetName() == tenantLabel })
 }

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"strings"
+
 	"github.com/croftdb/croft/cluster"
 	"github.com/croftdb/croft/internal/errs"
 )
@@ -34,12 +36,12 @@ func listNamespaces(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	at := listing{op: c.op, index: c.ix.ID, bound: prefix}
+	at := c.listing("", prefix)
 	after, err := c.h.tokens.open(at, c.params.text("paginationToken"))
 	if err != nil {
 		return nil, err
 	}
-	found, more, total, err := c.h.node.Namespaces(c.ctx, c.ix, prefix, after, limit)
+	found, more, total, err := c.namespaces(prefix, after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +53,36 @@ func listNamespaces(c *call) (reply, error) {
 		page.Pagination = &nextPage{c.h.tokens.seal(at, found[len(found)-1].Name)}
 	}
 	return document{page}, nil
+}
+
+// namespaces lists those that the principal reaches, as Node.Namespaces does. A tenant has at most one in an index.
+func (c *call) namespaces(prefix, after string, limit int) (page []cluster.Namespace, more bool, total int, err error) {
+	own, all := c.sight()
+	if all {
+		return c.h.node.Namespaces(c.ctx, c.ix, prefix, after, limit)
+	}
+	if !strings.HasPrefix(own, prefix) {
+		return nil, false, 0, nil
+	}
+	page, err = c.ownNamespace(own)
+	if total = len(page); after >= own {
+		page = nil
+	}
+	return page, false, total, err
+}
+
+// ownNamespace is the one namespace that a tenant's principal sees of an index, if it is there.
+func (c *call) ownNamespace(name string) ([]cluster.Namespace, error) {
+	n, err := c.h.node.DescribeNamespace(c.ctx, c.ix, name)
+	switch {
+	case errs.Is(err, errs.NotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case n.Shard == cluster.NoShard: // the default one, which is always there, and here has nothing
+		return nil, nil
+	}
+	return []cluster.Namespace{n}, nil
 }
 
 // namespaceRequest is the body of POST /namespaces.
@@ -77,13 +109,16 @@ func createNamespace(c *call) (reply, error) {
 		return nil, fieldFault(err, "name")
 	}
 	c.namespace = req.name
+	if err := c.reach(req.name); err != nil {
+		return nil, err
+	}
 	if req.name == cluster.DefaultNamespace {
 		return nil, errs.New(errs.AlreadyExists, "the namespace %s always exists", req.name)
 	}
 	if req.schema {
 		c.warn("schema has no effect: every metadata field stays filterable")
 	}
-	n, err := c.h.node.CreateNamespace(c.ctx, c.ix, req.name)
+	n, err := c.h.node.CreateNamespace(c.creating(), c.ix, req.name)
 	if err != nil {
 		return nil, err
 	}

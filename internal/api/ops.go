@@ -22,7 +22,7 @@ func (p *page) appendJSON(b []byte) ([]byte, error) { return append(b, p.body...
 
 func metrics(c *call) (reply, error) {
 	p := &page{header: c.w.Header(), code: http.StatusOK}
-	c.h.promReg.ServeHTTP(p, c.r)
+	c.h.figures.page(&c.principal).ServeHTTP(p, c.r)
 	return p, nil
 }
 

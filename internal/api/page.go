@@ -23,12 +23,18 @@ func newTokenKey(secret []byte, clusterID string, admin *[32]byte) tokenKey {
 	return sha256.Sum256(codec.AppendBytes(b, secret))
 }
 
-// listing is what a token is good for: one call on one namespace with one prefix or filter.
+// listing is what a token is good for: one call on one namespace with one prefix or filter, by those who see the same.
 type listing struct {
 	op        string
 	index     engine.IndexID
 	namespace string
 	bound     string // prefix, or the filter in its canonical form
+	reach     string // of the principal: its tenant, empty for all
+}
+
+// listing is what a token that is given out by this call is good for.
+func (c *call) listing(namespace, bound string) listing {
+	return listing{op: c.op, index: c.ix.ID, namespace: namespace, bound: bound, reach: c.principal.Tenant}
 }
 
 const (
@@ -73,6 +79,7 @@ func (k *tokenKey) tag(l listing, after string) []byte {
 	b = codec.AppendUint64(b, uint64(l.index))
 	b = codec.AppendString(b, l.namespace)
 	b = codec.AppendString(b, l.bound)
+	b = codec.AppendString(b, l.reach)
 	b = codec.AppendString(b, after)
 	mac := hmac.New(sha256.New, k[:])
 	mac.Write(b)

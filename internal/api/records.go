@@ -10,12 +10,16 @@ import (
 	"github.com/croftdb/croft/internal/errs"
 )
 
-// inNamespace maps a request's namespace to the tenant that it means: absent, "" and "__default__" are one.
+// inNamespace maps a request's namespace to the tenant that it means: absent, "" and "__default__" are one. It refuses one
+// out of the principal's reach, whether it is there or not.
 func (c *call) inNamespace(name string) (string, error) {
 	if name == "" {
 		name = cluster.DefaultNamespace
 	}
 	c.namespace = name
+	if err := c.reach(name); err != nil {
+		return "", err
+	}
 	return name, fieldFault(checkASCII(name, maxNamespaceLen), "namespace")
 }
 
@@ -38,7 +42,7 @@ func upsert(c *call) (reply, error) {
 	if err := c.once(); err != nil {
 		return nil, err
 	}
-	w, err := c.h.node.Upsert(c.ctx, c.ix, ns, req.records)
+	w, err := c.h.node.Upsert(c.creating(), c.ix, ns, req.records)
 	if err != nil {
 		return nil, err
 	}

@@ -20,12 +20,26 @@ const (
 	write              // goes through a log
 )
 
+// scope is what a route touches, and so which principals it is out of reach for.
+type scope uint8
+
+const (
+	scopeMissing scope = iota // of a row that forgot it: a test refuses it, and serve too
+	noTenant                  // nothing of a tenant's
+	allTenants                // the whole store: refused to a tenant's own credential
+	sharedByAll               // what tenants share and may all see: indexes
+	oneNamespace              // the namespace that the request names; the handler asks inNamespace
+	oneTenant                 // the tenant that the path names first
+	inSight                   // a list of what the principal reaches; the handler asks sight
+)
+
 // route is one row of the inventory.
 type route struct {
 	method  string
 	pattern string // segments; {name} matches any one, percent-decoded
 	op      string // in metrics and logs
 	perm    tenancy.Permission
+	scope   scope
 	cost    cost
 	status  int      // of success
 	index   bool     // works on an index, which must be found first
@@ -34,51 +48,53 @@ type route struct {
 	handle  func(*call) (reply, error)
 }
 
-// routes is all that this server answers. A new route without a permission is Open, which a test refuses.
+// routes is all that this server answers on its client port and on those of the indexes. With debugRoutes it is the one place
+// that says who may do what; access.go reads it. A new route without a permission is Open, which a test refuses.
 func routes() []route {
 	const (
 		rr, wr, ri, wi = tenancy.ReadRecords, tenancy.WriteRecords, tenancy.ReadIndexes, tenancy.WriteIndexes
-		rc, wc         = tenancy.ReadCluster, tenancy.WriteCluster
+		rn, rc, wc     = tenancy.ReadNamespaces, tenancy.ReadCluster, tenancy.WriteCluster
+		rt, wt         = tenancy.ReadTenants, tenancy.WriteTenants
 	)
 	return []route{
-		{"POST", "/vectors/upsert", "upsert", wr, write, 200, true, true, nil, upsert},
-		{"POST", "/query", "query", rr, search, 200, true, true, nil, query},
-		{"GET", "/vectors/fetch", "fetch", rr, search, 200, true, false, []string{"ids", "namespace"}, fetch},
-		{"POST", "/vectors/fetch_by_metadata", "fetch_by_metadata", rr, search, 200, true, true, nil, fetchByMetadata},
-		{"POST", "/vectors/update", "update", wr, write, 200, true, true, nil, update},
-		{"POST", "/vectors/delete", "delete", wr, write, 200, true, true, nil, deleteRecords},
-		{"DELETE", "/vectors/delete", "delete", wr, write, 200, true, true, nil, deleteRecords},
-		{"GET", "/vectors/list", "list", rr, search, 200, true, false, []string{"prefix", "limit", "paginationToken", "namespace"}, list},
-		{"POST", "/describe_index_stats", "describe_index_stats", rr, light, 200, true, true, nil, describeIndexStats},
-		{"GET", "/describe_index_stats", "describe_index_stats", rr, light, 200, true, false, nil, describeIndexStats},
-		{"GET", "/namespaces", "list_namespaces", rr, light, 200, true, false, []string{"prefix", "limit", "paginationToken"}, listNamespaces},
-		{"POST", "/namespaces", "create_namespace", wr, write, 200, true, true, nil, createNamespace},
-		{"GET", "/namespaces/{namespace}", "describe_namespace", rr, light, 200, true, false, nil, describeNamespace},
-		{"DELETE", "/namespaces/{namespace}", "delete_namespace", wr, write, 200, true, false, nil, deleteNamespace},
+		{"POST", "/vectors/upsert", "upsert", wr, oneNamespace, write, 200, true, true, nil, upsert},
+		{"POST", "/query", "query", rr, oneNamespace, search, 200, true, true, nil, query},
+		{"GET", "/vectors/fetch", "fetch", rr, oneNamespace, search, 200, true, false, []string{"ids", "namespace"}, fetch},
+		{"POST", "/vectors/fetch_by_metadata", "fetch_by_metadata", rr, oneNamespace, search, 200, true, true, nil, fetchByMetadata},
+		{"POST", "/vectors/update", "update", wr, oneNamespace, write, 200, true, true, nil, update},
+		{"POST", "/vectors/delete", "delete", wr, oneNamespace, write, 200, true, true, nil, deleteRecords},
+		{"DELETE", "/vectors/delete", "delete", wr, oneNamespace, write, 200, true, true, nil, deleteRecords},
+		{"GET", "/vectors/list", "list", rr, oneNamespace, search, 200, true, false, []string{"prefix", "limit", "paginationToken", "namespace"}, list},
+		{"POST", "/describe_index_stats", "describe_index_stats", rn, inSight, light, 200, true, true, nil, describeIndexStats},
+		{"GET", "/describe_index_stats", "describe_index_stats", rn, inSight, light, 200, true, false, nil, describeIndexStats},
+		{"GET", "/namespaces", "list_namespaces", rn, inSight, light, 200, true, false, []string{"prefix", "limit", "paginationToken"}, listNamespaces},
+		{"POST", "/namespaces", "create_namespace", wr, oneNamespace, write, 200, true, true, nil, createNamespace},
+		{"GET", "/namespaces/{namespace}", "describe_namespace", rn, oneNamespace, light, 200, true, false, nil, describeNamespace},
+		{"DELETE", "/namespaces/{namespace}", "delete_namespace", wr, oneNamespace, write, 200, true, false, nil, deleteNamespace},
 
-		{"GET", "/indexes", "list_indexes", ri, light, 200, false, false, nil, listIndexes},
-		{"POST", "/indexes", "create_index", wi, write, 201, false, true, nil, createIndex},
-		{"GET", "/indexes/{index}", "describe_index", ri, light, 200, false, false, nil, describeIndex},
-		{"PATCH", "/indexes/{index}", "configure_index", wi, write, 200, false, true, nil, configureIndex},
-		{"DELETE", "/indexes/{index}", "delete_index", wi, write, 202, false, false, nil, deleteIndex},
+		{"GET", "/indexes", "list_indexes", ri, sharedByAll, light, 200, false, false, nil, listIndexes},
+		{"POST", "/indexes", "create_index", wi, allTenants, write, 201, false, true, nil, createIndex},
+		{"GET", "/indexes/{index}", "describe_index", ri, sharedByAll, light, 200, false, false, nil, describeIndex},
+		{"PATCH", "/indexes/{index}", "configure_index", wi, allTenants, write, 200, false, true, nil, configureIndex},
+		{"DELETE", "/indexes/{index}", "delete_index", wi, allTenants, write, 202, false, false, nil, deleteIndex},
 
-		{"GET", "/healthz", "healthz", tenancy.Open, light, 200, false, false, nil, live},
-		{"GET", "/livez", "livez", tenancy.Open, light, 200, false, false, nil, live},
-		{"GET", "/readyz", "readyz", tenancy.Open, light, 200, false, false, []string{"verbose", "noleader"}, ready},
-		{"GET", "/metrics", "metrics", tenancy.Open, light, 200, false, false, nil, metrics},
-		{"GET", "/v1/cluster", "cluster", rc, light, 200, false, false, nil, clusterInfo},
-		{"POST", "/v1/cluster/nodes", "add_node", wc, write, 201, false, false, []string{"ttl"}, addNode},
-		{"POST", "/v1/cluster/nodes/{node}/drain", "drain_node", wc, write, 200, false, false, nil, drainNode},
-		{"DELETE", "/v1/cluster/nodes/{node}", "remove_node", wc, write, 200, false, false, []string{"force"}, removeNode},
-		{"GET", "/v1/shards", "shards", rc, light, 200, false, false, nil, shards},
-		{"POST", "/v1/shards", "add_shard", wc, write, 201, false, true, nil, addShard},
-		{"GET", "/v1/shards/{shard}", "describe_shard", rc, light, 200, false, false, nil, describeShard},
-		{"DELETE", "/v1/shards/{shard}", "remove_shard", wc, write, 200, false, false, nil, removeShard},
-		{"GET", "/v1/placement", "placement", rc, light, 200, false, false, nil, getPlacement},
-		{"PUT", "/v1/placement", "set_placement", wc, write, 200, false, true, nil, setPlacement},
-		{"GET", "/v1/tenants", "list_tenants", rc, light, 200, false, false, []string{"prefix", "limit", "paginationToken"}, listTenants},
-		{"POST", "/v1/tenants", "create_tenant", wc, write, 201, false, true, nil, createTenant},
-		{"GET", "/v1/tenants/{tenant}", "describe_tenant", rc, light, 200, false, false, nil, describeTenant},
+		{"GET", "/healthz", "healthz", tenancy.Open, noTenant, light, 200, false, false, nil, live},
+		{"GET", "/livez", "livez", tenancy.Open, noTenant, light, 200, false, false, nil, live},
+		{"GET", "/readyz", "readyz", tenancy.Open, noTenant, light, 200, false, false, []string{"verbose", "noleader"}, ready},
+		{"GET", "/metrics", "metrics", tenancy.Open, noTenant, light, 200, false, false, nil, metrics},
+		{"GET", "/v1/cluster", "cluster", rc, allTenants, light, 200, false, false, nil, clusterInfo},
+		{"POST", "/v1/cluster/nodes", "add_node", wc, allTenants, write, 201, false, false, []string{"ttl"}, addNode},
+		{"POST", "/v1/cluster/nodes/{node}/drain", "drain_node", wc, allTenants, write, 200, false, false, nil, drainNode},
+		{"DELETE", "/v1/cluster/nodes/{node}", "remove_node", wc, allTenants, write, 200, false, false, []string{"force"}, removeNode},
+		{"GET", "/v1/shards", "shards", rc, allTenants, light, 200, false, false, nil, shards},
+		{"POST", "/v1/shards", "add_shard", wc, allTenants, write, 201, false, true, nil, addShard},
+		{"GET", "/v1/shards/{shard}", "describe_shard", rc, allTenants, light, 200, false, false, nil, describeShard},
+		{"DELETE", "/v1/shards/{shard}", "remove_shard", wc, allTenants, write, 200, false, false, nil, removeShard},
+		{"GET", "/v1/placement", "placement", rc, allTenants, light, 200, false, false, nil, getPlacement},
+		{"PUT", "/v1/placement", "set_placement", wc, allTenants, write, 200, false, true, nil, setPlacement},
+		{"GET", "/v1/tenants", "list_tenants", rt, inSight, light, 200, false, false, []string{"prefix", "limit", "paginationToken"}, listTenants},
+		{"POST", "/v1/tenants", "create_tenant", wt, allTenants, write, 201, false, true, nil, createTenant},
+		{"GET", "/v1/tenants/{tenant}", "describe_tenant", rt, oneTenant, light, 200, false, false, nil, describeTenant},
 	}
 }
 

@@ -22,11 +22,14 @@ func concrete(pattern string) string {
 
 func TestRouteInventory(t *testing.T) {
 	seen := map[string]bool{}
-	for _, r := range routes() {
+	for _, r := range append(routes(), debugRoutes()...) {
 		row := r.method + " " + r.pattern
 		require.False(t, seen[row], "%s stands twice", row)
 		seen[row] = true
 		require.Equal(t, openPathsContain(r.pattern), r.perm == tenancy.Open, "%s: permission", row)
+		require.True(t, r.scope > scopeMissing && r.scope <= inSight, "%s: scope", row)
+		require.Equal(t, r.scope == oneTenant, strings.HasPrefix(r.pattern, "/v1/tenants/{tenant}"), "%s: scope", row)
+		require.Equal(t, r.perm == tenancy.Open, r.scope == noTenant, "%s: what is open touches nothing of a tenant's", row)
 		require.NotEmpty(t, r.op, row)
 		require.NotNil(t, r.handle, row)
 		require.True(t, r.status == 200 || r.status == 201 || r.status == 202, row)

@@ -1,7 +1,10 @@
 package api
 
 import (
+	"strings"
+
 	"github.com/croftdb/croft/cluster"
+	"github.com/croftdb/croft/internal/errs"
 )
 
 // tenantShown tells where a tenant lives, and why.
@@ -70,12 +73,15 @@ func listTenants(c *call) (reply, error) {
 		return nil, err
 	}
 	prefix := c.params.text("prefix")
-	at := listing{op: c.op, bound: prefix}
+	at := c.listing("", prefix)
 	after, err := c.h.tokens.open(at, c.params.text("paginationToken"))
 	if err != nil {
 		return nil, err
 	}
-	found, more, total := c.h.node.Tenants(prefix, after, limit)
+	found, more, total, err := c.tenants(prefix, after, limit)
+	if err != nil {
+		return nil, err
+	}
 	page := tenantPage{Tenants: make([]tenantShown, len(found)), Total: total}
 	for i, t := range found {
 		page.Tenants[i] = showTenant(t)
@@ -84,4 +90,21 @@ func listTenants(c *call) (reply, error) {
 		page.Pagination = &nextPage{c.h.tokens.seal(at, found[len(found)-1].Name)}
 	}
 	return document{page}, nil
+}
+
+// tenants lists those that the principal reaches: all, or its own.
+func (c *call) tenants(prefix, after string, limit int) (page []cluster.Tenant, more bool, total int, err error) {
+	own, all := c.sight()
+	if all {
+		page, more, total = c.h.node.Tenants(prefix, after, limit)
+		return page, more, total, nil
+	}
+	t, err := c.h.node.DescribeTenant(c.ctx, own)
+	if errs.Is(err, errs.NotFound) || err == nil && !strings.HasPrefix(own, prefix) {
+		return nil, false, 0, nil
+	}
+	if err == nil && after < own {
+		page = []cluster.Tenant{t}
+	}
+	return page, false, 1, err
 }
