@@ -82,6 +82,9 @@ func (a *applier) command(c *Command) error {
 	case OpDropIndex:
 		a.dropIndex(c.Key.Index)
 		return nil
+	case OpCostate:
+		a.costate(c)
+		return nil
 	}
 	if c.Once != nil {
 		if done, err := a.repeated(c); done || err != nil {
@@ -162,6 +165,30 @@ func (a *applier) dropIndex(id IndexID) {
 		a.part = p
 		a.dropPartition()
 	}
+}
+
+// costate keeps all entries or none.
+func (a *applier) costate(c *Command) {
+	s := a.shard
+	if c.Term < s.costateTerm {
+		a.refuse(errs.FailedPrecondition, "co-state of term %d comes after some of term %d", c.Term, s.costateTerm)
+		return
+	}
+	if len(c.Costate) > MaxCostateEntries {
+		a.refuse(errs.TooLarge, "%d entries of co-state at once, the limit is %d", len(c.Costate), MaxCostateEntries)
+		return
+	}
+	for i := range c.Costate {
+		if a.out.Err = c.Costate[i].check(); a.out.Err != nil {
+			return
+		}
+	}
+	s.costateTerm = c.Term
+	for i := range c.Costate {
+		s.active.keep(&c.Costate[i])
+	}
+	a.out.Affected = len(c.Costate)
+	s.countBuffer()
 }
 
 // enter finds the partition, or makes it where the operation may, and checks that its index is there.

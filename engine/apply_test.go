@@ -241,6 +241,7 @@ func FuzzApply(f *testing.F) {
 	f.Add(AppendCommand(nil, &Command{Op: OpDropPartition, Key: testKey(1, 1)}))
 	f.Add(AppendCommand(nil, &Command{Op: OpDefineIndex, Schema: Schema{ID: 2, Metric: ann.DotProduct}}))
 	f.Add(AppendCommand(nil, &Command{Op: OpDeleteAll, Key: testKey(1, 1), Once: &Once{Key: [16]byte{1}, At: 99, Before: 3}}))
+	f.Add(AppendCommand(nil, &Command{Op: OpCostate, Term: 7, Costate: []CostateEntry{keep(1, "a", ""), {TenantID{1}, "b", nil}, {Tenant: TenantID{2}}}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, err := DecodeCommand(b); err == nil {
 			again, err := DecodeCommand(AppendCommand(nil, c))
@@ -294,6 +295,9 @@ func TestCommandRoundTrip(t *testing.T) {
 			{Op: OpCreatePartition, Key: key}, {Op: OpDropPartition, Key: key}, {Op: OpDeleteAll, Key: key},
 			{Op: OpUpsert, Key: key, Records: []Record{{ID: targets[0].ID, Values: floats.Draw(t, "values"), Sparse: sp}}},
 			{Op: OpDelete, Key: key, Targets: targets},
+			{Op: OpCostate, Term: rapid.Uint64().Draw(t, "term"), Costate: []CostateEntry{
+				{key.Tenant, targets[0].ID, rapid.SliceOf(rapid.Byte()).Draw(t, "value")}, {key.Tenant, targets[0].ID, nil}, {Tenant: key.Tenant},
+			}},
 			{Op: OpUpdate, Key: key, Update: Update{Targets: targets, Values: floats.Draw(t, "values"), Sparse: &sp}},
 		} {
 			prefix := make([]byte, rapid.IntRange(0, 7).Draw(t, "prefix"))
@@ -301,7 +305,7 @@ func TestCommandRoundTrip(t *testing.T) {
 			got, err := DecodeCommand(b)
 			require.NoError(t, err)
 			require.Equal(t, c, got)
-			if c.Op <= OpDropIndex {
+			if c.Op <= OpDropIndex || c.Op == OpCostate {
 				continue
 			}
 			c.Once = &Once{Key: key.Tenant, At: rapid.Int64().Draw(t, "at"), Before: rapid.IntRange(0, 1<<30).Draw(t, "before")}

@@ -22,6 +22,8 @@ const (
 	OpDelete
 	// OpDeleteAll removes every record of Key; the partition stays.
 	OpDeleteAll
+	// OpCostate keeps Costate, or removes it.
+	OpCostate
 )
 
 // Target names a record and, if Version is not zero, the version that it must still have.
@@ -46,9 +48,11 @@ type Command struct {
 	Schema  Schema // OpDefineIndex
 	Key     Key    // all others; OpDropIndex uses Key.Index
 	Records []Record
-	Targets []Target // OpDelete
-	Update  Update   // OpUpdate
-	Once    *Once    // nil: takes effect as often as it is proposed; not for OpDefineIndex and OpDropIndex, which change nothing the second time
+	Targets []Target       // OpDelete
+	Update  Update         // OpUpdate
+	Costate []CostateEntry // OpCostate
+	Term    uint64         // OpCostate: in which the proposer leads; refused once there is an entry of a later one
+	Once    *Once          // nil: takes effect as often as it is proposed; not for OpDefineIndex, OpDropIndex and OpCostate, which change nothing the second time
 }
 
 // Applied is the answer of Apply, the same on every replica.

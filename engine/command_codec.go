@@ -20,6 +20,8 @@ func AppendCommand(b []byte, c *Command) []byte {
 		return appendSchema(append(b, byte(c.Op)), c.Schema)
 	case OpDropIndex:
 		return codec.AppendUint64(append(b, byte(c.Op)), uint64(c.Key.Index))
+	case OpCostate:
+		return appendCostate(append(b, byte(c.Op)), c)
 	}
 	if c.Once == nil {
 		b = append(b, byte(c.Op))
@@ -52,6 +54,9 @@ func EncodedSize(c *Command) int {
 	for i := range c.Targets {
 		n += 12 + len(c.Targets[i].ID)
 	}
+	for i := range c.Costate {
+		n += 24 + len(c.Costate[i].Name) + len(c.Costate[i].Value)
+	}
 	for i := range c.Update.Targets {
 		n += 12 + len(c.Update.Targets[i].ID)
 	}
@@ -64,7 +69,7 @@ func DecodeCommand(b []byte) (*Command, error) {
 	op := r.Byte()
 	c := &Command{Op: Op(op &^ onceFlag)}
 	if op&onceFlag != 0 {
-		if c.Op == OpDefineIndex || c.Op == OpDropIndex {
+		if c.Op == OpDefineIndex || c.Op == OpDropIndex || c.Op == OpCostate {
 			return nil, errs.New(errs.Corrupt, "decode command: operation %d has a key", c.Op)
 		}
 		c.Once = readOnce(r)
@@ -89,6 +94,8 @@ func DecodeCommand(b []byte) (*Command, error) {
 	case OpDelete:
 		c.Key = readKey(r)
 		c.Targets = readTargets(r)
+	case OpCostate:
+		readCostate(r, c)
 	default:
 		return nil, errs.New(errs.Corrupt, "decode command: unknown operation %d", c.Op)
 	}
@@ -114,6 +121,39 @@ func readOnce(r *codec.Reader) *Once {
 	copy(o.Body[:], r.Raw(len(o.Body)))
 	o.At, o.Before = int64(r.Uint64()), readInt(r)
 	return o
+}
+
+// A value of co-state may be empty, which is something else than none.
+func appendCostate(b []byte, c *Command) []byte {
+	b = codec.AppendUvarint(b, c.Term)
+	b = codec.AppendUvarint(b, uint64(len(c.Costate)))
+	for i := range c.Costate {
+		e := &c.Costate[i]
+		b = codec.AppendString(append(b, e.Tenant[:]...), e.Name)
+		if e.Value == nil {
+			b = append(b, 0)
+			continue
+		}
+		b = codec.AppendBytes(append(b, 1), e.Value)
+	}
+	return b
+}
+
+// readCostate leaves values where they are in the input.
+func readCostate(r *codec.Reader, c *Command) {
+	c.Term = r.Uvarint()
+	c.Costate = make([]CostateEntry, r.Count(len(TenantID{})+2))
+	for i := range c.Costate {
+		e := &c.Costate[i]
+		copy(e.Tenant[:], r.Raw(len(e.Tenant)))
+		e.Name = r.String()
+		if r.Byte() == 0 {
+			continue
+		}
+		if e.Value = r.Bytes(); e.Value == nil {
+			e.Value = []byte{}
+		}
+	}
 }
 
 func appendKey(b []byte, k Key) []byte {

@@ -56,6 +56,8 @@ func mixed(rng *rand.Rand, n int) *Command {
 		return &Command{Op: OpDefineIndex, Schema: Schema{ID: 1, Dim: 4, Metric: ann.Euclidean}}
 	case n%97 == 96:
 		return &Command{Op: OpDeleteAll, Key: k}
+	case n%11 == 5:
+		return costateOf(rng, n)
 	case n%7 == 3:
 		return &Command{Op: OpDelete, Key: k, Targets: []Target{{ID: id()}}}
 	}
@@ -65,6 +67,31 @@ func mixed(rng *rand.Rand, n int) *Command {
 	}
 	return c
 }
+
+// costateOf keeps and removes things of three tenants, now and then all of one.
+func costateOf(rng *rand.Rand, n int) *Command {
+	c := &Command{Op: OpCostate, Term: uint64(n / 100)}
+	for range 3 {
+		e := CostateEntry{Tenant: TenantID{byte(rng.IntN(3))}, Name: "name-" + strconv.Itoa(rng.IntN(9))}
+		switch rng.IntN(8) {
+		case 0:
+			e.Name = ""
+		case 1:
+		default:
+			e.Value = []byte(strconv.Itoa(n))
+		}
+		c.Costate = append(c.Costate, e)
+	}
+	return c
+}
+
+// contents is the state of a shard: of every partition, and what is kept beside them.
+type contents struct {
+	heads   map[Key]head
+	costate []CostateEntry
+}
+
+func contentsOf(t testing.TB, s *Shard) contents { return contents{digests(s), allCostate(t, s)} }
 
 // digests tells the state of every partition.
 func digests(s *Shard) map[Key]head {
@@ -81,14 +108,14 @@ func digests(s *Shard) map[Key]head {
 }
 
 // replayed is the state that the first n entries lead to, on a healthy disk.
-func replayed(t testing.TB, l *writeLog, n uint64) map[Key]head {
+func replayed(t testing.TB, l *writeLog, n uint64) contents {
 	e, err := Open(Options{InMemory: true, FS: vfs.NewMem()})
 	require.NoError(t, err)
 	defer e.Close()
 	s, err := e.OpenShard("/shard")
 	require.NoError(t, err)
 	replay(t, s, l, n)
-	return digests(s)
+	return contentsOf(t, s)
 }
 
 func replay(t testing.TB, s *Shard, l *writeLog, n uint64) {
@@ -186,7 +213,7 @@ func reopen(t testing.TB, dir string, log *writeLog, upTo uint64) {
 	require.LessOrEqual(t, s.AppliedIndex(), upTo)
 	readBack(t, s)
 	replay(t, s, log, upTo)
-	require.Equal(t, replayed(t, log, upTo), digests(s))
+	require.Equal(t, replayed(t, log, upTo), contentsOf(t, s))
 	readBack(t, s)
 }
 

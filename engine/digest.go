@@ -11,7 +11,7 @@ import (
 	"github.com/croftdb/croft/internal/errs"
 )
 
-// Digest stands for all that clients can read in a shard: 128 bits, the same on each replica that holds the same, in
+// Digest stands for all that clients can read in a shard, and for what is kept beside it: 128 bits, the same on each replica that holds the same, in
 // whatever order and files.
 type Digest [2]uint64
 
@@ -34,7 +34,10 @@ func (s *Shard) Digest(ctx context.Context) (d Digest, applied uint64, err error
 			return err
 		}
 		applied = st.Applied
-		return s.digestPartitions(ctx, tx, &d)
+		if err := s.digestPartitions(ctx, tx, &d); err != nil {
+			return err
+		}
+		return d.addCostate(tx)
 	})
 	return d, applied, errs.Wrap(errs.KindOf(err), err, "digest of shard %s", s.dir)
 }
@@ -69,6 +72,10 @@ func (d *Digest) add(k Key, h *head) {
 	for _, v := range [...]uint64{h.Seq, h.Version, h.Records, h.Digest[0], h.Digest[1]} {
 		b = codec.AppendUint64(b, v)
 	}
+	d.addHash(b)
+}
+
+func (d *Digest) addHash(b []byte) {
 	for i, seed := range [...]uint64{0, digestSeed} {
 		hash := codec.NewHasher(seed)
 		hash.Write(b)

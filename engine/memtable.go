@@ -15,6 +15,7 @@ type memtable struct {
 	garbage []uint64           // numbers of partitions emptied or dropped
 	schemas map[IndexID]Schema // defined; a zero Schema is a dropped index
 	once    onceTable
+	costate map[TenantID]*costatePart
 	bytes   int64
 	dirty   bool // anything at all
 }
@@ -26,6 +27,7 @@ func newMemtable(b *blocks) *memtable {
 		touched: map[Key]struct{}{},
 		schemas: map[IndexID]Schema{},
 		once:    newOnceTable(),
+		costate: map[TenantID]*costatePart{},
 	}
 }
 

@@ -101,7 +101,8 @@ func (s *Shard) create() error {
 
 func (s *Shard) setState(st shardState) {
 	s.ident = segment.Ident{Shard: st.Ident}
-	s.nextNumber, s.nextSegment, s.onceNow = st.NextNumber, st.NextSegment, st.OnceNow
+	s.nextNumber, s.nextSegment = st.NextNumber, st.NextSegment
+	s.onceNow, s.costateTerm = st.OnceNow, st.CostateTerm
 	s.applied.Store(st.Applied)
 	s.flushed.Store(st.Applied)
 }

@@ -35,12 +35,13 @@ type Shard struct {
 	applied  atomic.Uint64 // last entry applied
 	flushed  atomic.Uint64 // last entry that records.db holds
 
-	mu         sync.RWMutex
-	schemas    map[IndexID]*Schema
-	nextNumber uint64
-	onceNow    int64 // see shardState
-	active     *memtable
-	frozen     *memtable // being flushed, or waiting for space on the disk
+	mu          sync.RWMutex
+	schemas     map[IndexID]*Schema
+	nextNumber  uint64
+	onceNow     int64  // see shardState
+	costateTerm uint64 // the latest that has written co-state
+	active      *memtable
+	frozen      *memtable // being flushed, or waiting for space on the disk
 	// What belongs to frozen: the state of the shard and the heads at that moment.
 	frozenState shardState
 	frozenHeads map[Key]*head // nil: the partition is gone

@@ -18,9 +18,10 @@ const (
 	bucketSegments                       // segment id → segmentUse
 	bucketGarbage                        // number of a dropped partition whose records are still there
 	bucketOnce                           // what commands with a key have done, see once.go
+	bucketCostate                        // tenant id, name → what is kept there
 )
 
-var bucketNames = []string{"meta", "schemas", "partitions", "records", "segments", "garbage", "once"}
+var bucketNames = []string{"meta", "schemas", "partitions", "records", "segments", "garbage", "once", "costate"}
 
 const recordsFormat = 1
 
@@ -32,7 +33,8 @@ type shardState struct {
 	Applied     uint64   // index of the last log entry whose effects are stored
 	NextNumber  uint64   // of the next partition
 	NextSegment uint64
-	OnceNow     int64 // the clock by which keys are forgotten, 0: none was used yet
+	OnceNow     int64  // the clock by which keys are forgotten, 0: none was used yet
+	CostateTerm uint64 // the latest that has written co-state, 0: none has yet
 }
 
 func (s *shardState) encode() []byte {
@@ -41,10 +43,14 @@ func (s *shardState) encode() []byte {
 	b = codec.AppendUint64(b, s.Applied)
 	b = codec.AppendUint64(b, s.NextNumber)
 	b = codec.AppendUint64(b, s.NextSegment)
-	if s.OnceNow == 0 {
+	if s.OnceNow == 0 && s.CostateTerm == 0 {
 		return b
 	}
-	return codec.AppendUint64(b, uint64(s.OnceNow))
+	b = codec.AppendUint64(b, uint64(s.OnceNow))
+	if s.CostateTerm == 0 {
+		return b
+	}
+	return codec.AppendUint64(b, s.CostateTerm)
 }
 
 // storedShardState reads the state that the last flush stored.
@@ -66,6 +72,9 @@ func decodeShardState(p []byte) (s shardState, err error) {
 	s.Applied, s.NextNumber, s.NextSegment = r.Uint64(), r.Uint64(), r.Uint64()
 	if r.Err() == nil && r.Len() > 0 {
 		s.OnceNow = int64(r.Uint64())
+	}
+	if r.Err() == nil && r.Len() > 0 {
+		s.CostateTerm = r.Uint64()
 	}
 	return s, r.Done()
 }
