@@ -15,41 +15,54 @@ import (
 func TestCostateFollowsTheLeader(t *testing.T) {
 	inCluster(t, 3, func(c *simCluster) {
 		tenant, ctx := engine.TenantID{7}, c.t.Context()
-		read := func(sh *shard) int {
+		count := func(sh *shard, term uint64, want int) error {
 			v, err := sh.engine.Costate(tenant, "n")
 			require.NoError(t, err)
 			n, _ := strconv.Atoi(string(v))
-			return n
-		}
-		keep := func(sh *shard, term uint64, n int) error {
-			return sh.keep(ctx, term, []engine.CostateEntry{{Tenant: tenant, Name: "n", Value: strconv.AppendInt(nil, int64(n), 10)}})
+			require.Equal(t, want, n, "all that was kept before")
+			return sh.keep(ctx, term, []engine.CostateEntry{{Tenant: tenant, Name: "n", Value: strconv.AppendInt(nil, int64(n+1), 10)}})
 		}
 		var before *shard
 		var beforeTerm uint64
 		for n := range 4 {
 			var sh *shard
 			var term uint64
-			var err error
-			c.until("another leads", func() bool {
-				if sh = c.leader(0); sh == nil || sh == before {
+			c.until("there is a leader of a later term", func() bool { // leaders are also moved by those who spread them
+				if sh = c.leader(0); sh == nil {
 					return false
 				}
-				term, err = sh.settle(ctx)
+				var err error
+				if term, err = sh.settle(ctx); err == nil && term == beforeTerm {
+					return false
+				}
+				if err == nil {
+					err = count(sh, term, n)
+				}
+				require.False(t, err != nil && !errs.Is(err, errs.Unavailable), "%v", err)
 				return err == nil
 			})
-			require.Equal(t, n, read(sh), "all that was kept before")
-			require.NoError(t, keep(sh, term, n+1))
 			if before != nil {
-				_, err = before.settle(ctx)
-				require.True(t, errs.Is(err, errs.Unavailable), "%v", err)
-				require.Error(t, keep(before, beforeTerm, 99))
-				old := &engine.Command{Op: engine.OpCostate, Term: beforeTerm, Costate: []engine.CostateEntry{{Tenant: tenant}}}
-				_, err = sh.propose(ctx, old)
-				require.True(t, errs.Is(err, errs.FailedPrecondition), "%v", err)
+				require.Error(t, before.keep(ctx, beforeTerm, []engine.CostateEntry{{Tenant: tenant}}))
+				c.refuses(&engine.Command{Op: engine.OpCostate, Term: beforeTerm, Costate: []engine.CostateEntry{{Tenant: tenant}}})
 			}
 			before, beforeTerm = sh, term
-			require.NoError(t, sh.group.transfer(ctx, ""))
+			if err := sh.group.transfer(ctx, ""); err != nil {
+				require.False(t, sh.group.leads() && sh.group.raft().CurrentTerm() == term, "%v", err)
+			}
 		}
+	})
+}
+
+// refuses proposes a command to whoever leads shard 0, which must refuse it.
+func (c *simCluster) refuses(cmd *engine.Command) {
+	c.until("it is refused", func() bool {
+		sh := c.leader(0)
+		if sh == nil {
+			return false
+		}
+		_, err := sh.propose(c.t.Context(), cmd)
+		require.Error(c.t, err)
+		return errs.Is(err, errs.FailedPrecondition)
 	})
 }
 
