@@ -93,7 +93,7 @@ func (n *Node) create(ctx context.Context, ix *Index, namespace string) (route, 
 	if err := checkNamespace(namespace); err != nil {
 		return route{}, err
 	}
-	if ctx.Value(onlyKnownKey{}) != nil {
+	if ctx.Value(onlyKnownKey{}) != nil || !n.CreatesOnWrite() {
 		return n.known(ctx, ix, namespace)
 	}
 	if err := n.disk.check(); err != nil {
@@ -110,7 +110,7 @@ func (n *Node) create(ctx context.Context, ix *Index, namespace string) (route, 
 func (n *Node) known(ctx context.Context, ix *Index, namespace string) (route, error) {
 	r, ok, err := n.read(ctx, ix, namespace)
 	if err == nil && !ok {
-		err = errs.New(errs.NotFound, "there is no tenant %q, and this key may not make one", namespace).
+		err = errs.New(errs.NotFound, "there is no tenant %q, and this write may not make one", namespace).
 			WithHint("have an operator make it: croft tenants create")
 	}
 	return r, err

@@ -312,12 +312,17 @@ func (n *Node) pointTo(sh *shard, err error) error {
 	return newNotLeaderError(sh.group.name, n.leaderOf(sh.id))
 }
 
-// checkHome refuses a request for a shard where its tenant no longer lives: the caller's metadata is older than this
-// node's, and will have caught up when it tries again.
+// checkHome refuses a request for a shard where its tenant no longer lives, or for a tenant that was deleted: the caller's
+// metadata is older than this node's, and will have caught up when it tries again.
 func (n *Node) checkHome(h *head) error {
 	s := n.meta.state()
 	t, ok := s.tenantByID(h.key.Tenant)
-	if !ok || s.index <= h.meta || s.home(t) == h.shard {
+	switch {
+	case !ok || s.index <= h.meta:
+		return nil
+	case t.life != tenantLive:
+		return errNoTenant(t.name)
+	case s.home(t) == h.shard:
 		return nil
 	}
 	return errs.New(errs.Unavailable, "tenant %s has moved from shard %d to shard %d", t.id, h.shard, s.home(t)).

@@ -358,9 +358,9 @@ func (v *partitionsVerb) run(ctx context.Context, n *Node, sh *shard, key engine
 		return err
 	}
 	for _, p := range all {
-		// A partition away from its tenant's home is a copy of some kind, not a namespace.
+		// A partition away from its tenant's home is a copy of some kind, not a namespace; nor is that of a deleted tenant.
 		t, ok := s.tenantByID(p.Key.Tenant)
-		if !ok || s.home(t) != sh.id || !strings.HasPrefix(t.name, v.prefix) || v.recorded && p.Records == 0 {
+		if !ok || t.life != tenantLive || s.home(t) != sh.id || !strings.HasPrefix(t.name, v.prefix) || v.recorded && p.Records == 0 {
 			continue
 		}
 		v.total++

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"cmp"
 	"maps"
 	"slices"
@@ -21,8 +22,10 @@ type state struct {
 	nextIndex engine.IndexID
 	indexes   []Index          // by name
 	dropped   []engine.IndexID // tombstones, ascending; kept for ever, ids are never reused
-	byName    cowMap[*tenant]
+	byName    cowMap[*tenant]  // that are not deleted
 	byID      cowMap[*tenant]
+	tiers     []tier // by name
+	strict    bool   // a write to a namespace that does not exist makes none
 	keys      cowMap[tenancy.Key]
 	members   []member    // by id
 	placed    []placement // by shard
@@ -31,7 +34,7 @@ type state struct {
 	nextShard uint16      // id of the next shard; grows only
 	dedicated []dedicated // by shard
 	rules     Rules       // of placement, as they were set
-	residents []int       // tenants that live on each shard, by id; counted, not stored
+	residents []int       // tenants on each shard, by id, deleted ones included; counted, not stored
 
 	recoveries []recovery // oldest first
 
@@ -45,18 +48,25 @@ type tenant struct {
 	name string
 	slot uint16
 	pin  int32 // shard where it lives although the ring says otherwise, or noPin
+
+	tier      string // empty: tenancy.DefaultTier
+	terms     *terms // nil: those of its tier
+	life      tenantLife
+	deletedAt int64 // in nanoseconds since 1970, by the clock of who deleted it
 }
 
 const noPin int32 = -1
 
-func newState() *state { return &state{nextIndex: 1, superseded: make(chan struct{})} }
+func newState() *state {
+	return &state{nextIndex: 1, tiers: shippedTiers(), superseded: make(chan struct{})}
+}
 
 // tenant finds a tenant by name.
 func (s *state) tenant(name string) (*tenant, bool) {
 	return s.byName.get(codec.HashString(name), func(t *tenant) bool { return t.name == name })
 }
 
-// tenantByID finds a tenant by id.
+// tenantByID finds a tenant by id, also a deleted one.
 func (s *state) tenantByID(id engine.TenantID) (*tenant, bool) {
 	return s.byID.get(codec.Hash(id[:]), func(t *tenant) bool { return t.id == id })
 }
@@ -111,13 +121,18 @@ func (s *state) tenantsOn(shard uint16) int {
 // countResidents counts anew. The state must have a ring.
 func (s *state) countResidents() {
 	s.residents = make([]int, s.nextShard)
-	for t := range s.byName.all() {
+	for t := range s.byID.all() {
 		s.residents[s.home(t)]++
 	}
 }
 
 func (s *state) putTenant(t *tenant) {
-	s.byName = s.byName.put(codec.HashString(t.name), t, func(o *tenant) bool { return o.name == t.name })
+	if in, ok := s.tier(t.tier); ok {
+		t.tier = in.Name // one string for all
+	}
+	if t.life == tenantLive {
+		s.byName = s.byName.put(codec.HashString(t.name), t, func(o *tenant) bool { return o.name == t.name })
+	}
 	s.byID = s.byID.put(codec.Hash(t.id[:]), t, func(o *tenant) bool { return o.id == t.id })
 }
 
@@ -153,10 +168,12 @@ func (s *state) freePort() int {
 	return 0
 }
 
-// tenantsByName returns all tenants in order of name, for snapshots.
+// tenantsByName returns all tenants in order of name, deleted ones included, which may share it, for snapshots.
 func (s *state) tenantsByName() []*tenant {
-	all := slices.AppendSeq(make([]*tenant, 0, s.byName.n), s.byName.all())
-	slices.SortFunc(all, func(a, b *tenant) int { return cmp.Compare(a.name, b.name) })
+	all := slices.AppendSeq(make([]*tenant, 0, s.byID.n), s.byID.all())
+	slices.SortFunc(all, func(a, b *tenant) int {
+		return cmp.Or(cmp.Compare(a.name, b.name), bytes.Compare(a.id[:], b.id[:]))
+	})
 	return all
 }
 

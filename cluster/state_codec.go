@@ -15,7 +15,7 @@ import (
 
 const (
 	stateMagic   = 0x534d4c43 // "CLMS": croft metadata snapshot
-	stateVersion = 5          // behind the magic; with the checksum at the end, they keep their places in later versions
+	stateVersion = 6          // behind the magic; with the checksum at the end, they keep their places in later versions
 )
 
 // appendState encodes s, docs/format/meta.md. Equal states have equal bytes.
@@ -37,9 +37,9 @@ func appendState(b []byte, s *state) []byte {
 	for _, id := range s.dropped {
 		b = codec.AppendUvarint(b, uint64(id))
 	}
-	b = codec.AppendUvarint(b, uint64(s.byName.n))
+	b = codec.AppendUvarint(b, uint64(s.byID.n))
 	for _, t := range s.tenantsByName() {
-		b = codec.AppendUvarint(appendTenant(b, t), uint64(t.pin+1))
+		b = appendKeptTenant(b, t)
 	}
 	b = codec.AppendUvarint(b, uint64(s.keys.n))
 	for _, k := range s.keysByID() {
@@ -48,6 +48,7 @@ func appendState(b []byte, s *state) []byte {
 	b = appendMembers(b, s)
 	b = appendShards(b, s)
 	b = appendRecoveries(b, s.recoveries)
+	b = appendTiers(b, s)
 	return codec.AppendUint32(b, codec.CRC(b[start:]))
 }
 
@@ -95,9 +96,7 @@ func readState(r *codec.Reader, version int) *state {
 		s.dropped = append(s.dropped, engine.IndexID(r.Uvarint()))
 	}
 	for range r.Count(18) {
-		t := readTenant(r)
-		t.pin = readPin(r)
-		s.putTenant(t)
+		s.putTenant(readKeptTenant(r, version))
 	}
 	for range r.Count(1) {
 		s.putKey(readKey(r))
@@ -112,6 +111,9 @@ func readState(r *codec.Reader, version int) *state {
 	if version >= 5 {
 		s.recoveries = readRecoveries(r)
 	}
+	if version >= 6 {
+		readTiers(r, s)
+	}
 	return s
 }
 
@@ -125,7 +127,7 @@ func checkPlacement(s *state) error {
 			return errs.New(errs.Corrupt, "index %q has port %d of %d", ix.Name, ix.Port, maxPort)
 		}
 	}
-	for t := range s.byName.all() {
+	for t := range s.byID.all() {
 		if t.pin != noPin && !s.hasShard(uint16(t.pin)) {
 			return errs.New(errs.Corrupt, "tenant %s is pinned to shard %d, which does not exist", t.id, t.pin)
 		}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"math"
 	"slices"
@@ -33,10 +34,18 @@ const (
 	metaRemoveShard                      // takes out a dedicated shard that holds nothing
 	metaSetRules                         // says how new tenants are placed
 	metaRecover                          // gives up nodes after the loss of a majority
+	metaSetTier                          // makes or changes a tier
+	metaDeleteTier                       // deletes a tier that no tenant has
+	metaSetTenant                        // changes a tenant's tier and limits
+	metaOverride                         // multiplies a tenant's limits for a while
+	metaDeleteTenant                     // frees a tenant's name; its data is kept for a while
+	metaUndeleteTenant                   // brings a deleted tenant back
+	metaPurgeTenant                      // makes a deletion final, and then forgets the tenant
+	metaSetStrict                        // says whether a write makes the namespace that it names
 )
 
 // metaCommandVersion is the first byte of every command. Those of earlier versions are still in logs.
-const metaCommandVersion = 5
+const metaCommandVersion = 6
 
 // metaCommand is one entry of the metadata plane's log. Whoever proposes it has put in time and chance.
 type metaCommand struct {
@@ -44,7 +53,7 @@ type metaCommand struct {
 	clusterID string         // metaInit
 	shards    []uint16       // metaInit
 	ring      ringTable      // metaInit
-	tenants   []*tenant      // metaCreateTenants: names, ids and pins
+	tenants   []*tenant      // metaCreateTenants: names, ids, pins, tiers and limits
 	index     Index          // metaCreateIndex, without id and port
 	indexID   engine.IndexID // metaConfigureIndex, metaDeleteIndex
 	patch     IndexPatch     // metaConfigureIndex
@@ -53,6 +62,7 @@ type metaCommand struct {
 	key       tenancy.Key // metaAddKey
 	memberCommand
 	shardCommand
+	tenantCommand
 }
 
 func appendMetaCommand(b []byte, c *metaCommand) []byte {
@@ -66,7 +76,7 @@ func appendMetaCommand(b []byte, c *metaCommand) []byte {
 	case metaCreateTenants:
 		b = codec.AppendUvarint(b, uint64(len(c.tenants)))
 		for _, t := range c.tenants {
-			b = codec.AppendUvarint(appendTenant(b, t), uint64(t.pin+1))
+			b = appendNewTenant(b, t)
 		}
 	case metaCreateIndex:
 		b = appendIndex(b, &c.index)
@@ -82,6 +92,11 @@ func appendMetaCommand(b []byte, c *metaCommand) []byte {
 		b = appendKey(b, c.key)
 	case metaAddShard, metaRemoveShard, metaSetRules:
 		b = appendShardCommand(b, c.op, &c.shardCommand)
+	case metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict:
+		if c.op.ofTenant() {
+			b = append(b, c.tenantID[:]...)
+		}
+		b = appendTenantCommand(b, c.op, &c.tenantCommand)
 	default:
 		b = appendMemberCommand(b, c.op, &c.memberCommand)
 	}
@@ -103,11 +118,7 @@ func decodeMetaCommand(b []byte) (*metaCommand, error) {
 		}
 	case metaCreateTenants:
 		for range r.Count(17) {
-			t := readTenant(r)
-			if version >= 4 {
-				t.pin = readPin(r)
-			}
-			c.tenants = append(c.tenants, t)
+			c.tenants = append(c.tenants, readNewTenant(r, int(version)))
 		}
 	case metaCreateIndex:
 		c.index = readIndex(r, int(version))
@@ -124,6 +135,11 @@ func decodeMetaCommand(b []byte) (*metaCommand, error) {
 		c.memberCommand = readMemberCommand(r, c.op, int(version))
 	case metaAddShard, metaRemoveShard, metaSetRules:
 		c.shardCommand = readShardCommand(r, c.op)
+	case metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict:
+		if c.op.ofTenant() {
+			copy(c.tenantID[:], r.Raw(len(c.tenantID)))
+		}
+		c.tenantCommand = readTenantCommand(r, c.op)
 	default:
 		return nil, errs.New(errs.FailedPrecondition, "metadata command %d is unknown to this version", c.op)
 	}
@@ -211,6 +227,8 @@ func (s *state) execute(c *metaCommand) metaResult {
 		return metaResult{err: s.removeShard(c.shard)}
 	case metaSetRules:
 		return metaResult{err: s.setRules(c.rules)}
+	case metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict:
+		return metaResult{err: s.executeTenant(c.op, c.tenantID, &c.tenantCommand)}
 	}
 	return metaResult{err: s.executeMember(c.op, &c.memberCommand)}
 }
@@ -239,6 +257,12 @@ func (s *state) init(c *metaCommand) error {
 func (s *state) createTenants(ts []*tenant) error {
 	if s.clusterID == "" {
 		return errs.New(errs.FailedPrecondition, "the cluster has no shards yet")
+	}
+	for _, t := range ts {
+		own := t.ownLimits()
+		if err := cmp.Or(s.checkTier(t.tierName()), own.Check()); err != nil {
+			return err
+		}
 	}
 	s.residents = slices.Clone(s.residents)
 	for _, t := range ts {
@@ -315,7 +339,7 @@ func (s *state) deleteIndex(id engine.IndexID) metaResult {
 func (s *state) pin(id engine.TenantID, shard int32) error {
 	t, ok := s.tenantByID(id)
 	if !ok {
-		return errs.New(errs.NotFound, "there is no tenant %s", id)
+		return errNoTenantID(id)
 	}
 	if shard != noPin && !s.hasShard(uint16(shard)) {
 		return errs.New(errs.NotFound, "there is no shard %d", shard)

@@ -35,6 +35,22 @@ func (m cowMap[V]) bucket(hash uint64) []V {
 
 // put returns a map in which v has taken the place of the element that it replaces, if any.
 func (m cowMap[V]) put(hash uint64, v V, replaces func(V) bool) cowMap[V] {
+	return m.with(hash, func(b []V) []V {
+		if i := slices.IndexFunc(b, replaces); i >= 0 {
+			b[i] = v
+			return b
+		}
+		return append(b, v)
+	})
+}
+
+// remove returns a map without the elements of this hash that are doomed.
+func (m cowMap[V]) remove(hash uint64, doomed func(V) bool) cowMap[V] {
+	return m.with(hash, func(b []V) []V { return slices.DeleteFunc(b, doomed) })
+}
+
+// with returns a map in which the bucket of a hash is changed; change gets a copy, with room for one element more.
+func (m cowMap[V]) with(hash uint64, change func([]V) []V) cowMap[V] {
 	var top [cowFan]*[cowFan][]V
 	if m.top != nil {
 		top = *m.top
@@ -46,16 +62,11 @@ func (m cowMap[V]) put(hash uint64, v V, replaces func(V) bool) cowMap[V] {
 	at := &mid[hash/cowFan%cowFan]
 	b := make([]V, len(*at), len(*at)+1)
 	copy(b, *at)
-	n := m.n
-	if i := slices.IndexFunc(b, replaces); i >= 0 {
-		b[i] = v
-	} else {
-		b = append(b, v)
-		n++
-	}
+	n := m.n - len(b)
+	b = change(b)
 	*at = b
 	top[hash%cowFan] = &mid
-	return cowMap[V]{top: &top, n: n}
+	return cowMap[V]{top: &top, n: n + len(b)}
 }
 
 // all yields every element, in no useful order.

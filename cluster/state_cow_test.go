@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,16 +23,16 @@ func TestCowMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		versions := []cowMap[cowPair]{{}}
 		models := []map[int]int{{}}
-		for i := range rapid.IntRange(1, 60).Draw(t, "puts") {
+		for i := range rapid.IntRange(1, 60).Draw(t, "changes") {
 			from := rapid.IntRange(0, len(versions)-1).Draw(t, "version")
 			key := rapid.IntRange(0, 30).Draw(t, "key")
-			model := map[int]int{key: i}
-			for k, v := range models[from] {
-				if k != key {
-					model[k] = v
-				}
+			same := func(p cowPair) bool { return p.key == key }
+			model := maps.Clone(models[from])
+			changed := versions[from].remove(collide(key), same)
+			if delete(model, key); rapid.Bool().Draw(t, "put") {
+				model[key] = i
+				changed = versions[from].put(collide(key), cowPair{key, i}, same)
 			}
-			changed := versions[from].put(collide(key), cowPair{key, i}, func(p cowPair) bool { return p.key == key })
 			versions, models = append(versions, changed), append(models, model)
 		}
 		for i, m := range versions {

@@ -27,8 +27,11 @@ var update = flag.Bool("update", false, "write golden files anew")
 type metaModel struct {
 	state   *state
 	index   uint64
-	tenants map[string]engine.TenantID
-	pins    map[string]int32
+	tenants map[string]engine.TenantID // that are not deleted
+	pins    map[engine.TenantID]int32
+	plans   map[engine.TenantID]*tenantModel
+	tiers   map[string]map[tenancy.Limit]int64
+	strict  bool
 	indexes map[string]Index
 	dropped map[engine.IndexID]bool
 	nextID  engine.IndexID
@@ -41,8 +44,15 @@ type metaModel struct {
 
 func newMetaModel(shards int) *metaModel {
 	m := &metaModel{
-		state: newState(), tenants: map[string]engine.TenantID{}, pins: map[string]int32{}, indexes: map[string]Index{},
+		state: newState(), tenants: map[string]engine.TenantID{}, indexes: map[string]Index{},
+		pins: map[engine.TenantID]int32{}, plans: map[engine.TenantID]*tenantModel{}, tiers: map[string]map[tenancy.Limit]int64{},
 		dropped: map[engine.IndexID]bool{}, nextID: 1, keys: map[string]tenancy.Key{}, shards: shards, next: shards,
+	}
+	for _, tier := range tenancy.ShippedTiers() {
+		m.tiers[tier.Name] = map[tenancy.Limit]int64{}
+		for l, v := range tier.Limits.All() {
+			m.tiers[tier.Name][l] = v
+		}
 	}
 	ids := shardIDs(shards)
 	if res := m.apply(&metaCommand{op: metaInit, clusterID: "c", shards: ids, ring: newRing(ids)}); res.err != nil {
@@ -60,16 +70,28 @@ func (m *metaModel) apply(c *metaCommand) metaResult {
 
 func (m *metaModel) createTenants(t *rapid.T) {
 	c := &metaCommand{op: metaCreateTenants}
+	tier := rapid.SampledFrom([]string{"", "gold", "bronze"}).Draw(t, "tier")
+	if _, ok := m.tiers[tier]; !ok && tier != "" {
+		c.tenants = []*tenant{{name: "refused", tier: tier}}
+		require.Equal(t, errs.NotFound, errs.KindOf(m.apply(c).err))
+		return
+	}
 	for range rapid.IntRange(1, 4).Draw(t, "tenants") {
 		name := rapid.SampledFrom([]string{"a", "b", "", "ü\x00", "a/b", "long"}).Draw(t, "name")
 		var id engine.TenantID
 		binary.LittleEndian.PutUint64(id[:], m.index<<8|uint64(len(c.tenants)))
 		pin := m.drawShard(t)
-		c.tenants = append(c.tenants, &tenant{name: name, id: id, pin: pin})
+		tn := &tenant{name: name, id: id, pin: pin, tier: tier}
+		if rapid.Bool().Draw(t, "limited") {
+			tn.terms = new(terms)
+			tn.terms.own.Set(tenancy.Rate, int64(m.index))
+		}
+		c.tenants = append(c.tenants, tn)
 		if _, ok := m.tenants[name]; !ok {
 			m.tenants[name] = id
+			m.plans[id] = newTenantModel(tn)
 			if m.there(pin) {
-				m.pins[name] = pin
+				m.pins[id] = pin
 			}
 		}
 	}
@@ -165,7 +187,7 @@ func (m *metaModel) pin(t *rapid.T) {
 		return
 	}
 	require.NoError(t, err)
-	m.pins[name] = shard
+	m.pins[m.tenants[name]] = shard
 }
 
 func (m *metaModel) addKey(t *rapid.T) {
@@ -198,7 +220,6 @@ func (m *metaModel) check(t *rapid.T) {
 	s := m.state
 	require.Equal(t, m.index, s.index)
 	require.Equal(t, len(m.tenants), s.byName.n)
-	require.Equal(t, len(m.tenants), s.byID.n)
 	for name, id := range m.tenants {
 		tn, ok := s.tenant(name)
 		require.True(t, ok)
@@ -206,14 +227,14 @@ func (m *metaModel) check(t *rapid.T) {
 		byID, _ := s.tenantByID(id)
 		require.Same(t, tn, byID)
 		home := s.ring[slotOf(id)]
-		if p, pinned := m.pins[name]; pinned && p != noPin {
+		if p, pinned := m.pins[id]; pinned && p != noPin {
 			home = uint16(p)
 		}
 		require.Equal(t, home, s.home(tn))
 	}
 	require.Equal(t, m.rules, s.rules)
 	residents := map[uint16]int{}
-	for tn := range s.byName.all() {
+	for tn := range s.byID.all() {
 		residents[s.home(tn)]++
 	}
 	for id := range uint16(m.next + 1) {
@@ -234,6 +255,7 @@ func (m *metaModel) check(t *rapid.T) {
 	for id := range m.dropped {
 		require.True(t, s.isDropped(id))
 	}
+	m.checkPlans(t)
 	require.Equal(t, len(m.keys), s.keys.n)
 	for id, k := range m.keys {
 		got, ok := s.key(id)
@@ -260,6 +282,8 @@ func TestMetaModel(t *testing.T) {
 			"": m.check, "tenants": m.createTenants, "index": m.createIndex, "configure": m.configureIndex,
 			"delete": m.deleteIndex, "pin": m.pin, "key": m.addKey, "refuse": m.refuse, "snapshot": m.snapshot,
 			"add shard": m.addShard, "remove shard": m.removeShard, "rules": m.setRules,
+			"set tier": m.setTier, "delete tier": m.deleteTier, "set tenant": m.setTenant, "override": m.override, "strict": m.setStrict,
+			"delete tenant": m.deleteTenant, "undelete tenant": m.undeleteTenant, "purge tenant": m.purgeTenant,
 		})
 	})
 }
@@ -286,8 +310,10 @@ func goldenState() *state {
 	for _, c := range goldenShards() {
 		m.apply(c)
 	}
-	for _, c := range goldenRecovery(at) {
-		m.apply(c)
+	for _, c := range slices.Concat(goldenRecovery(at), goldenTenants(at)) {
+		if res := m.apply(c); res.err != nil {
+			panic(res.err)
+		}
 	}
 	return m.state
 }
@@ -323,7 +349,7 @@ func goldenMembers(at time.Time) []*metaCommand {
 
 // TestStateGolden keeps the snapshot's format.
 func TestStateGolden(t *testing.T) {
-	const path = "testdata/state_v5.bin"
+	const path = "testdata/state_v6.bin"
 	b := appendState(nil, goldenState())
 	if *update {
 		require.NoError(t, os.WriteFile(path, b, 0o644))
@@ -334,7 +360,7 @@ func TestStateGolden(t *testing.T) {
 	s, err := decodeState(golden)
 	require.NoError(t, err)
 	require.Equal(t, golden, appendState(nil, s))
-	require.Equal(t, "metadata at entry 26: 6 shards, 2 indexes, 4 tenants", s.String())
+	require.Equal(t, "metadata at entry 38: 6 shards, 2 indexes, 5 tenants", s.String())
 }
 
 // TestStateVersion1 reads what was written before indexes had a width of codes and a target recall.
@@ -360,6 +386,7 @@ func beforeMembers(s *state) *state {
 
 // beforeRecoveries takes back what came with version 5.
 func beforeRecoveries(s *state) *state {
+	s = beforeTenants(s)
 	old := *s
 	old.index, old.epoch, old.recoveries = 24, s.epoch-2, nil
 	old.placed = slices.Clone(s.placed)
@@ -437,7 +464,7 @@ func FuzzMetaApply(f *testing.F) {
 	} {
 		f.Add(appendMetaCommand(nil, c))
 	}
-	for _, c := range slices.Concat(goldenMembers(time.Unix(1, 0)), goldenShards()) {
+	for _, c := range slices.Concat(goldenMembers(time.Unix(1, 0)), goldenShards(), goldenTenants(time.Unix(1, 0))) {
 		f.Add(appendMetaCommand(nil, c))
 	}
 	bases := []*state{newState(), newMetaModel(2).state, goldenState()}
@@ -477,10 +504,11 @@ func FuzzDecodeState(f *testing.F) {
 // TestMetaOpsAreNumbered keeps the numbers that are on disk.
 func TestMetaOpsAreNumbered(t *testing.T) {
 	ops := []metaOp{metaInit, metaCreateTenants, metaCreateIndex, metaConfigureIndex, metaDeleteIndex, metaPin, metaAddKey,
-		metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication, metaAddShard, metaRemoveShard, metaSetRules, metaRecover}
-	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17]", fmt.Sprint(ops))
-	_, err := decodeMetaCommand([]byte{metaCommandVersion, 18})
-	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 18 is taken: add it here")
+		metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication, metaAddShard, metaRemoveShard, metaSetRules, metaRecover,
+		metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict}
+	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25]", fmt.Sprint(ops))
+	_, err := decodeMetaCommand([]byte{metaCommandVersion, 26})
+	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 26 is taken: add it here")
 	require.False(t, errors.Is(err, os.ErrNotExist))
 }
 

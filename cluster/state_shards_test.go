@@ -91,7 +91,7 @@ func beforeShards(s *state) *state {
 	old.dedicated, old.rules = nil, Rules{}
 	old.placed = slices.DeleteFunc(slices.Clone(s.placed), func(p placement) bool { return p.shard >= 4 })
 	old.byName, old.byID = cowMap[*tenant]{}, cowMap[*tenant]{}
-	for t := range s.byName.all() {
+	for t := range s.byID.all() {
 		if t.name != "big" {
 			old.putTenant(t)
 		}

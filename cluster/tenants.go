@@ -65,6 +65,10 @@ func (n *Node) CreateTenant(ctx context.Context, name string, shard int) (Tenant
 	return s.describeTenant(made), nil
 }
 
+func errNoTenant(name string) error {
+	return errs.New(errs.NotFound, "there is no tenant %q", name).WithHint("`croft tenants list` shows those that there are")
+}
+
 func errNoShard(shard int) error {
 	return errs.New(errs.NotFound, "there is no shard %d", shard).WithHint("`croft shards list` shows those that are there")
 }
@@ -90,7 +94,7 @@ func (n *Node) DescribeTenant(ctx context.Context, name string) (Tenant, error) 
 		t, ok = s.tenant(name)
 	}
 	if !ok {
-		return Tenant{}, errs.New(errs.NotFound, "there is no tenant %q", name)
+		return Tenant{}, errNoTenant(name)
 	}
 	return s.describeTenant(t), nil
 }

@@ -1,8 +1,13 @@
 package tenancy
 
 import (
+	"iter"
 	"math"
+	"strconv"
+	"strings"
 	"time"
+
+	"github.com/croftdb/croft/internal/errs"
 )
 
 // Limit names one setting of a tenant. Numbers are on disk: append only.
@@ -81,10 +86,89 @@ var limitTable = [limitCount]limitRow{
 }
 
 func (l Limit) String() string {
-	if int(l) < len(limitTable) {
+	if l.Valid() {
 		return limitTable[l].name
 	}
 	return "unknown limit"
+}
+
+// Valid reports whether this version knows the limit.
+func (l Limit) Valid() bool { return l < limitCount }
+
+// Unit is what its values count, empty for a mere number.
+func (l Limit) Unit() string { return limitTable[l].unit }
+
+// AllLimits lists every limit, in order of number.
+func AllLimits() []Limit {
+	all := make([]Limit, limitCount)
+	for i := range all {
+		all[i] = Limit(i)
+	}
+	return all
+}
+
+// ParseLimit finds a limit by its name. Invalid if there is none of that name.
+func ParseLimit(name string) (Limit, error) {
+	names := make([]string, limitCount)
+	for l := range limitCount {
+		if names[l] = limitTable[l].name; names[l] == name {
+			return l, nil
+		}
+	}
+	return 0, errs.New(errs.Invalid, "there is no limit %q", name).WithHint("the limits are %s", strings.Join(names, ", "))
+}
+
+// Words for values that are no numbers.
+const (
+	WordUnlimited = "unlimited"
+	wordReject    = "reject"
+	wordDegrade   = "degrade"
+)
+
+// Check reports whether v is a value that the limit may have; Invalid if not.
+func (l Limit) Check(v int64) error {
+	switch {
+	case !l.Valid():
+		return errs.New(errs.Invalid, "limit %d is unknown to this version", l)
+	case l == Overage && v != OverageReject && v != OverageDegrade:
+		return errs.New(errs.Invalid, "%s is %s or %s", l, wordReject, wordDegrade)
+	case v < limitTable[l].least:
+		return errs.New(errs.Invalid, "%s %d is below %d", l, v, limitTable[l].least)
+	}
+	return nil
+}
+
+// Format is a value as people read it: a number, or a word for it.
+func (l Limit) Format(v int64) string {
+	switch {
+	case l == Overage && v == OverageDegrade:
+		return wordDegrade
+	case l == Overage:
+		return wordReject
+	case v == Unlimited:
+		return WordUnlimited
+	}
+	return strconv.FormatInt(v, 10)
+}
+
+// Parse is the inverse of Format, with Check. Invalid if text is no value of the limit.
+func (l Limit) Parse(text string) (v int64, err error) {
+	switch {
+	case l == Overage:
+		if v = OverageReject; text == wordDegrade {
+			v = OverageDegrade
+		}
+		if text != l.Format(v) {
+			return 0, l.Check(-1)
+		}
+		return v, nil
+	case text == WordUnlimited:
+		return Unlimited, nil
+	}
+	if v, err = strconv.ParseInt(text, 10, 64); err != nil {
+		return 0, errs.New(errs.Invalid, "%s %q is neither a whole number nor %s", l, text, WordUnlimited)
+	}
+	return v, l.Check(v)
 }
 
 // Limits are values of some limits; the others are inherited.
@@ -99,6 +183,60 @@ func (ls *Limits) Get(l Limit) (int64, bool) { return ls.values[l], ls.set&(1<<l
 // Set gives a limit a value.
 func (ls *Limits) Set(l Limit, v int64) { ls.set |= 1 << l; ls.values[l] = v }
 
+// All yields the limits that are given, in order of number.
+func (ls *Limits) All() iter.Seq2[Limit, int64] {
+	return func(yield func(Limit, int64) bool) {
+		for l := range limitCount {
+			if v, ok := ls.Get(l); ok && !yield(l, v) {
+				return
+			}
+		}
+	}
+}
+
+// IsEmpty reports whether none is given.
+func (ls *Limits) IsEmpty() bool { return ls.set == 0 }
+
+// Check reports a value that its limit may not have; Invalid.
+func (ls *Limits) Check() error {
+	for l, v := range ls.All() {
+		if err := l.Check(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Change says which limits get another value, and which are inherited from now on.
+type Change struct {
+	Set     Limits
+	Inherit []Limit
+}
+
+// IsEmpty reports whether nothing changes.
+func (c *Change) IsEmpty() bool { return c.Set.IsEmpty() && len(c.Inherit) == 0 }
+
+// Check reports a value that its limit may not have, or a limit that there is not; Invalid.
+func (c *Change) Check() error {
+	for _, l := range c.Inherit {
+		if !l.Valid() {
+			return l.Check(0)
+		}
+	}
+	return c.Set.Check()
+}
+
+// Of returns ls changed.
+func (c *Change) Of(ls Limits) Limits {
+	for _, l := range c.Inherit {
+		ls.Unset(l)
+	}
+	for l, v := range c.Set.All() {
+		ls.Set(l, v)
+	}
+	return ls
+}
+
 // Unset has a limit inherited.
 func (ls *Limits) Unset(l Limit) { ls.set &^= 1 << l; ls.values[l] = 0 }
 
@@ -110,9 +248,33 @@ type Override struct {
 	By     string // id of the key that asked for it
 }
 
+const (
+	// MaxFactor is the largest of an override.
+	MaxFactor = 1000
+	maxReason = 512 // bytes
+)
+
+// Check reports whether the override may be set; Invalid if not. The zero Override takes one back.
+func (o *Override) Check() error {
+	switch {
+	case o.Factor == 0:
+		return nil
+	case !(o.Factor > 0 && o.Factor <= MaxFactor): // NaN too
+		return errs.New(errs.Invalid, "an override's factor is above 0 and at most %d, got %v", MaxFactor, o.Factor)
+	case len(o.By) > maxReason:
+		return errs.New(errs.Invalid, "the id of a key has %d bytes, at most %d are taken", len(o.By), maxReason)
+	case len(o.Reason) > maxReason:
+		return errs.New(errs.Invalid, "the reason of an override has %d bytes, at most %d are taken", len(o.Reason), maxReason)
+	}
+	return nil
+}
+
+// Active reports whether the override is in force at a time.
+func (o *Override) Active(now time.Time) bool { return o.Factor != 0 && now.Before(o.Until) }
+
 // factor is what the override multiplies by at a time.
 func (o *Override) factor(now time.Time) float64 {
-	if o.Factor == 0 || !now.Before(o.Until) {
+	if !o.Active(now) {
 		return 1
 	}
 	return o.Factor
@@ -191,7 +353,8 @@ func (s *Settings) lay(ls *Limits, from Source) {
 func (s *Settings) multiply(f float64) {
 	for l := range limitTable {
 		if v := s.values[l]; limitTable[l].scaled && v != Unlimited {
-			s.values[l], s.sources[l] = int64(min(float64(v)*f, math.MaxInt64/2)), FromOverride
+			v = int64(min(float64(v)*f, math.MaxInt64/2))
+			s.values[l], s.sources[l] = max(v, limitTable[l].least), FromOverride
 		}
 	}
 }

@@ -1,5 +1,11 @@
 package tenancy
 
+import (
+	"regexp"
+
+	"github.com/croftdb/croft/internal/errs"
+)
+
 // Tier is a named set of limits that many tenants share.
 type Tier struct {
 	Name   string
@@ -8,6 +14,16 @@ type Tier struct {
 
 // DefaultTier is that of new tenants: nothing but the limits that keep the store safe.
 const DefaultTier = "standard"
+
+var tierNames = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
+
+// CheckTierName reports whether name may be a tier's: it stands in headers and is a metric's label. Invalid if not.
+func CheckTierName(name string) error {
+	if !tierNames.MatchString(name) {
+		return errs.New(errs.Invalid, "tier %.40q: a name has 1 to 32 small letters, digits and '-', which is neither first nor last", name)
+	}
+	return nil
+}
 
 // ShippedTiers are those of a cluster that has changed nothing.
 func ShippedTiers() []Tier {
