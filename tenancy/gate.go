@@ -20,6 +20,8 @@ const (
 	Write
 	// Build puts vectors into a graph, in the background.
 	Build
+
+	classCount
 )
 
 // Request is a request as it is seen at its tenant's home, before it does anything.
@@ -27,22 +29,22 @@ type Request struct {
 	Tenant   ID
 	Name     string // of the tenant, for errors
 	Shard    uint16
+	Term     uint64 // of the home: another one may have led in between, and written to the Book
 	Settings *Settings
 	Class    Class
-	Cost     time.Duration // estimate of the processor time that it takes; 0: not known
+	Cost     time.Duration // estimate of the processor time that it takes; 0: what such requests have taken so far
 	Bytes    int64         // of memory that it holds while it waits and runs
-	Key      uint64        // hash of what it asks, to tell repeats; 0: not known
 }
 
 // Gate decides at a tenant's home whether and when a request runs.
 type Gate interface {
-	// Enter waits for the request's turn. Errors: RateLimited, QuotaExceeded, Unavailable (queue full, door closed: nothing
-	// was done) or ctx's own. It fills in what is to be told of the tenant's quota, also when it refuses. Leave must be called
-	// once if there is no error.
+	// Enter waits for the request's turn. Errors: RateLimited, Unavailable (queue full, breaker open: nothing was done), ctx's
+	// own, or what the Book says. It fills in what is to be told of the tenant's quota, also when it refuses. Leave must be
+	// called once if there is no error.
 	Enter(ctx context.Context, r *Request, told *Receipt) (Pass, error)
 }
 
-// Pass is the right to run.
+// Pass is the right to run. It must not be used after Leave.
 type Pass interface {
 	// Degraded reports whether the request is over its quota and runs with less effort.
 	Degraded() bool
@@ -76,6 +78,21 @@ type Receipt struct {
 	Limit     int64 // of the quota that is nearest to its end; 0: none limits
 	Remaining int64
 	Reset     time.Duration // until it is whole again
+	Closed    time.Duration // for how long nothing of the tenant is let in, so that others may refuse by themselves
 	Degraded  bool
 	ReadUnits int64
+}
+
+// Book keeps tenants' hourly windows where the next home finds them: in the shard's own log.
+type Book interface {
+	// Window returns what was written last; the zero Window if nothing was.
+	Window(shard uint16, t ID) (Window, error)
+	// Write returns once w outlives this home. A failed Write may have taken effect.
+	Write(ctx context.Context, shard uint16, t ID, w Window) error
+}
+
+// Window is the hour in which a tenant's requests are counted.
+type Window struct {
+	Begin int64 // of the first request, in ns since 1970
+	Taken int64 // requests that homes have taken leases for, let in or not
 }

@@ -1,0 +1,248 @@
+package tenancy
+
+import (
+	"container/list"
+	"context"
+	"time"
+
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// account is what a gate knows of a tenant. It is made by the tenant's first request, and forgotten when it says nothing that
+// a new one would not.
+type account struct {
+	id     ID
+	used   int64 // when a request came last, in ns since 1970
+	recent *list.Element
+
+	// Fair queuing by start tags: a request begins, in virtual time, when the one before it was done, and virtual time goes on
+	// with those that are let in. Each moves its tenant's tag by its cost over the tenant's weight.
+	tag    float64
+	weight float64
+
+	queues    [laneCount]queue
+	waiting   int
+	running   int
+	place     int   // in the crowd, while any wait
+	bytes     int64 // of requests that wait or run
+	throttled int64 // until then it runs one at a time; 0: not
+	costs     [classCount]average
+
+	bucket  bucket
+	window  window
+	breaker breaker
+	leasing chan struct{} // closed when the lease under way is there; nil: none is
+}
+
+// forgetAfter is how long an account is kept that says nothing any more.
+const forgetAfter = int64(time.Minute)
+
+// account finds or makes a tenant's, and forgets up to two others that were not used for long.
+func (a *Admission) account(r *Request, now int64) *account {
+	acc := a.accounts[r.Tenant]
+	if acc == nil {
+		acc = &account{id: r.Tenant}
+		acc.recent = a.recent.PushFront(acc)
+		a.accounts[r.Tenant] = acc
+	}
+	a.recent.MoveToFront(acc.recent)
+	acc.used, acc.weight = now, float64(max(1, r.Settings.Get(Weight)))
+	if acc.throttled != 0 && now >= acc.throttled {
+		acc.throttled = 0
+	}
+	a.forget(now)
+	a.forget(now)
+	return acc
+}
+
+// forget looks at the account that was used longest ago. One that still says something goes to the front.
+func (a *Admission) forget(now int64) {
+	e := a.recent.Back()
+	acc := e.Value.(*account)
+	if now-acc.used < forgetAfter {
+		return
+	}
+	if !acc.idle(now) {
+		acc.used = now
+		a.recent.MoveToFront(e)
+		return
+	}
+	a.recent.Remove(e)
+	delete(a.accounts, acc.id)
+}
+
+// idle reports whether the account says nothing that a new one would not.
+func (acc *account) idle(now int64) bool {
+	return acc.waiting == 0 && acc.running == 0 && acc.leasing == nil && acc.bucket.full(now) && acc.window.over(now) &&
+		acc.breaker.clean(now) && acc.throttled <= now
+}
+
+// charge moves the tag by what was used beyond what was charged already.
+func (acc *account) charge(d time.Duration, degraded bool) {
+	weight := acc.weight
+	if degraded {
+		weight /= degradedShare
+	}
+	acc.tag += float64(d) / weight
+}
+
+// degradedShare is how much less a request over its quota counts for: it comes after nearly all others, but not never.
+const degradedShare = 16
+
+// judge looks whether a tenant may have one more request at all. enough is false if that takes a new lease.
+func (a *Admission) judge(acc *account, r *Request, now int64, told *Receipt) (degraded, enough bool, err error) {
+	s := r.Settings
+	if r.Class == Build { // nobody asked for it
+		return false, true, nil
+	}
+	if left := acc.breaker.shut(now); left > 0 {
+		told.Closed = min(left, closedAtMost)
+		return false, false, a.later(errs.Unavailable, left, "tenant %q had too many requests that failed or took too long: a few are tried again in %s", r.Name, left)
+	}
+	if most := s.Get(Concurrency); int64(acc.running+acc.waiting) >= most {
+		told.Closed = a.spread(ownQueuePause)
+		return false, false, a.later(errs.RateLimited, time.Second, "tenant %q has %d requests under way, as many as it may", r.Name, acc.running+acc.waiting)
+	}
+	if most := s.Get(RequestBytes); acc.bytes+r.Bytes > most && acc.running+acc.waiting > 0 {
+		return false, false, a.later(errs.RateLimited, time.Second, "tenant %q has requests of %d bytes under way, the limit is %d", r.Name, acc.bytes, most)
+	}
+	left, over := a.quotas(acc, r, now, told)
+	switch {
+	case over == nil:
+		return false, acc.window.enough(s.Get(PerHour), now, r.Term), nil
+	case s.Get(Overage) == OverageDegrade:
+		told.Degraded = true
+		return true, true, nil
+	}
+	told.Closed = a.spread(min(max(left, hush), closedAtMost))
+	return false, false, over
+}
+
+const (
+	// hush is how long other nodes need not ask again after a refusal. It is short, so that what is let in comes evenly.
+	hush = 20 * time.Millisecond
+	// closedAtMost bounds it: a limit that was widened counts at once.
+	closedAtMost = 500 * time.Millisecond
+)
+
+// quotas looks at rate and hour, and tells of the one that is nearer to its end. over is the refusal if there is no room, left
+// how long that lasts.
+func (a *Admission) quotas(acc *account, r *Request, now int64, told *Receipt) (left time.Duration, over error) {
+	rate, burst, hourly := r.Settings.Get(Rate), r.Settings.Get(Burst), r.Settings.Get(PerHour)
+	if hourly != Unlimited {
+		remaining := acc.window.remaining(hourly, now)
+		told.tell(hourly, remaining-1, acc.window.left(now))
+		if remaining <= 0 {
+			left = acc.window.left(now)
+			return left, a.later(errs.RateLimited, left, "tenant %q has had its %d requests of the hour", r.Name, hourly)
+		}
+	}
+	if rate != Unlimited {
+		tokens := acc.bucket.tokens(rate, burst, now)
+		if tokens < 1 {
+			left = acc.bucket.untilNext(rate, burst, now)
+			told.tell(min(rate, burst), 0, acc.bucket.left(now))
+			return left, a.later(errs.RateLimited, left, "tenant %q is over its %d requests a second", r.Name, rate)
+		}
+		told.tell(min(rate, burst), tokens-1, acc.bucket.left(now))
+	}
+	return 0, nil
+}
+
+// tell notes a quota if it is nearer to its end than the one noted.
+func (told *Receipt) tell(limit, remaining int64, reset time.Duration) {
+	remaining = max(remaining, 0)
+	if told.Limit > 0 && float64(told.Remaining)/float64(told.Limit) <= float64(remaining)/float64(limit) {
+		return
+	}
+	told.Limit, told.Remaining, told.Reset = limit, remaining, reset
+}
+
+// draw takes a request out of its tenant's quotas.
+func (a *Admission) draw(t *ticket, s *Settings, now int64) {
+	acc := t.account
+	acc.bytes += t.bytes
+	t.faults = s.Get(BreakerFaults)
+	if acc.breaker.tripped() && t.class != Build {
+		t.probe, acc.breaker.probing = true, true
+	}
+	if t.degraded || t.class == Build {
+		return
+	}
+	if s.Get(PerHour) != Unlimited {
+		acc.window.drawn++
+		t.hour = acc.window.begin
+	}
+	if rate := s.Get(Rate); rate != Unlimited {
+		t.interval = acc.bucket.draw(rate, s.Get(Burst), now)
+	}
+}
+
+// giveBack undoes draw for a request that was not let in.
+func (a *Admission) giveBack(t *ticket) {
+	acc := t.account
+	acc.bytes -= t.bytes
+	acc.bucket.fullAt -= t.interval
+	if t.hour != 0 && t.hour == acc.window.begin {
+		acc.window.drawn--
+	}
+	if t.probe {
+		acc.breaker.probing = false
+	}
+}
+
+// lease takes one more share of a tenant's hour, or waits for whoever does.
+func (a *Admission) lease(ctx context.Context, acc *account, r *Request) error {
+	a.mu.Lock()
+	if pending := acc.leasing; pending != nil {
+		a.mu.Unlock()
+		select {
+		case <-pending:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	acc.leasing = make(chan struct{})
+	w := acc.window
+	a.mu.Unlock()
+
+	err := a.extend(ctx, &w, r)
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err == nil {
+		acc.window.adopt(w)
+	}
+	close(acc.leasing)
+	acc.leasing = nil
+	return err
+}
+
+// extend moves a copy of a window on: to what the home before has written, or to its next lease.
+func (a *Admission) extend(ctx context.Context, w *window, r *Request) error {
+	if a.opts.Book != nil && (!w.known || w.term != r.Term) {
+		last, err := a.opts.Book.Window(r.Shard, r.Tenant)
+		if err != nil {
+			return err
+		}
+		*w = window{known: true, term: r.Term, begin: last.Begin, taken: last.Taken, drawn: last.Taken}
+		return nil
+	}
+	w.lease(r.Settings.Get(PerHour), a.now())
+	w.known, w.term = true, r.Term
+	if a.opts.Book == nil {
+		return nil
+	}
+	return a.opts.Book.Write(ctx, r.Shard, r.Tenant, Window{Begin: w.begin, Taken: w.taken})
+}
+
+// later is a refusal that may be repeated after d and a random part of it more.
+func (a *Admission) later(k errs.Kind, d time.Duration, format string, args ...any) error {
+	return errs.New(k, format, args...).WithRetryAfter(a.spread(d))
+}
+
+// spread lengthens d by a random part of it, of a minute at most.
+func (a *Admission) spread(d time.Duration) time.Duration {
+	return d + time.Duration(a.opts.Chance()*float64(min(d, time.Minute)))
+}

@@ -1,0 +1,133 @@
+package tenancy
+
+import (
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// Refusals is what a node that is asked remembers of refusals, wherever the tenant lives: whose door is closed for a moment,
+// so that it refuses by itself, and which requests were told to come back later, so that those which come at once all the
+// same cost next to nothing: they wait until they may. It bounds itself, and has no goroutine.
+type Refusals struct {
+	Now    func() time.Time // nil: time.Now
+	Chance func() float64   // in [0,1); nil: math/rand/v2
+
+	last atomic.Int64 // when all that is remembered is over, in ns since 1970
+
+	mu     sync.Mutex
+	closed map[ID]int64 // until when
+	told   [toldSlots]toldLater
+	held   map[ID]int // requests that wait
+	all    int
+}
+
+// toldLater is a request that was refused.
+type toldLater struct {
+	key   uint64
+	until int64 // that it should not come back before
+}
+
+const (
+	toldSlots    = 4096 // of refused requests; each takes the place of another by its hash
+	closedMost   = 4096 // tenants
+	heldMost     = 1024 // requests, of all tenants
+	heldByTenant = 256
+	heldLongest  = 2 * time.Second
+)
+
+func (f *Refusals) now() int64 {
+	if f.Now == nil {
+		return time.Now().UnixNano()
+	}
+	return f.Now().UnixNano()
+}
+
+// Quiet reports whether nothing is remembered: then there is nothing to ask.
+func (f *Refusals) Quiet() bool {
+	last := f.last.Load()
+	return last == 0 || f.now() >= last
+}
+
+func (f *Refusals) remember(until int64) {
+	if until > f.last.Load() {
+		f.last.Store(until) // under mu
+	}
+}
+
+// Close notes that a tenant's home lets nothing in for a while.
+func (f *Refusals) Close(t ID, d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.now()
+	if f.closed == nil {
+		f.closed = map[ID]int64{}
+	}
+	if len(f.closed) >= closedMost {
+		for id, until := range f.closed {
+			if until <= now {
+				delete(f.closed, id)
+			}
+		}
+	}
+	if len(f.closed) < closedMost {
+		f.closed[t] = now + int64(d)
+		f.remember(now + int64(d))
+	}
+}
+
+// Told notes that the request with this hash was told to come back in d.
+func (f *Refusals) Told(key uint64, d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	until := f.now() + int64(min(d, heldLongest))
+	f.told[key%toldSlots] = toldLater{key, until}
+	f.remember(until)
+}
+
+// Check judges a request that has come. It is refused if its tenant's door is closed. If it was told to come later, it is to
+// wait for the time that is returned, and Done must be called then; where too many wait already, it is refused as well.
+func (f *Refusals) Check(t ID, key uint64) (wait time.Duration, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.now()
+	if told := f.told[key%toldSlots]; told.key == key && told.until > now {
+		if f.all >= heldMost || f.held[t] >= heldByTenant {
+			return 0, f.refuse(told.until-now, "the request has come again before it was to")
+		}
+		if f.held == nil {
+			f.held = map[ID]int{}
+		}
+		f.all++
+		f.held[t]++
+		return time.Duration(told.until - now), nil
+	}
+	if left := f.closed[t] - now; left > 0 {
+		return 0, f.refuse(left, "the tenant was refused a moment ago")
+	}
+	return 0, nil
+}
+
+// Done ends a wait.
+func (f *Refusals) Done(t ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all--
+	if f.held[t]--; f.held[t] == 0 {
+		delete(f.held, t)
+	}
+}
+
+// refuse is a refusal without a look at the tenant's quota. It may be repeated after a second or two.
+func (f *Refusals) refuse(left int64, why string) error {
+	chance := f.Chance
+	if chance == nil {
+		chance = rand.Float64
+	}
+	again := max(time.Duration(left), time.Second)
+	again += time.Duration(chance() * float64(again))
+	return &errs.Error{Kind: errs.RateLimited, Message: why, Hint: "wait as long as Retry-After says before the next request", RetryAfter: again}
+}

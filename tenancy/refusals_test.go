@@ -1,0 +1,64 @@
+package tenancy
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/croftdb/croft/internal/errs"
+)
+
+func TestRefusals(t *testing.T) {
+	c := newClock()
+	f := &Refusals{Now: c.now, Chance: func() float64 { return 0 }}
+	one, two := tenantID(1), tenantID(2)
+	require.True(t, f.Quiet())
+
+	f.Close(one, 20*time.Millisecond)
+	require.False(t, f.Quiet())
+	_, err := f.Check(one, 10)
+	require.True(t, errs.Is(err, errs.RateLimited), "%v", err)
+	wait, err := f.Check(two, 11)
+	require.NoError(t, err)
+	require.Zero(t, wait)
+
+	f.Told(10, time.Second)
+	c.add(100 * time.Millisecond)
+	wait, err = f.Check(one, 10)
+	require.NoError(t, err)
+	require.Equal(t, 900*time.Millisecond, wait, "it came too early, and waits")
+	f.Done(one)
+	wait, err = f.Check(one, 12)
+	require.NoError(t, err)
+	require.Zero(t, wait, "another request, and the door is open again")
+
+	c.add(time.Second)
+	require.True(t, f.Quiet())
+	wait, err = f.Check(one, 10)
+	require.NoError(t, err)
+	require.Zero(t, wait, "it came when it was to")
+	require.Empty(t, f.held)
+	require.Zero(t, f.all)
+}
+
+func TestRefusalsAreBounded(t *testing.T) {
+	c := newClock()
+	f := &Refusals{Now: c.now}
+	for i := range 2 * closedMost {
+		f.Close(tenantID(i), time.Second)
+	}
+	require.Len(t, f.closed, closedMost)
+	c.add(2 * time.Second)
+	f.Close(tenantID(1), time.Second)
+	require.Len(t, f.closed, 1, "what is over makes room")
+
+	f.Told(7, time.Minute)
+	for range heldByTenant {
+		wait, err := f.Check(tenantID(9), 7)
+		require.NoError(t, err)
+		require.Equal(t, heldLongest, wait)
+	}
+	_, err := f.Check(tenantID(9), 7)
+	require.True(t, errs.Is(err, errs.RateLimited), "%v", err)
+}
