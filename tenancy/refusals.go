@@ -20,6 +20,7 @@ type Refusals struct {
 
 	mu     sync.Mutex
 	closed map[ID]int64 // until when
+	swept  int64
 	told   [toldSlots]toldLater
 	held   map[ID]int // requests that wait
 	all    int
@@ -37,6 +38,7 @@ const (
 	heldMost     = 1024 // requests, of all tenants
 	heldByTenant = 256
 	heldLongest  = 2 * time.Second
+	sweepPause   = 100 * time.Millisecond // between two looks for what is over
 )
 
 func (f *Refusals) now() int64 {
@@ -66,7 +68,8 @@ func (f *Refusals) Close(t ID, d time.Duration) {
 	if f.closed == nil {
 		f.closed = map[ID]int64{}
 	}
-	if len(f.closed) >= closedMost {
+	if len(f.closed) >= closedMost && now >= f.swept+int64(sweepPause) {
+		f.swept = now
 		for id, until := range f.closed {
 			if until <= now {
 				delete(f.closed, id)
