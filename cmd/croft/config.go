@@ -36,6 +36,7 @@ type config struct {
 	debugListen   string
 	saveKey       bool
 	stopWithStdin bool
+	tokens        tokenConfig
 	adminKey      string // never a flag: command lines are public
 }
 
@@ -56,6 +57,7 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.data, "data", c.data, "directory of the data, made if missing (required)")
 	f.StringVar(&c.listen, "listen", c.listen, "address of the API; indexes get ports of their own, from the next one up")
 	c.peers.addFlags(f)
+	c.tokens.addFlags(f)
 	f.StringVar(&c.advertise, "advertise", c.advertise, "how clients reach an index, e.g. https://{index}.vectors.example.com")
 	f.IntVar(&c.shards, "shards", c.shards, "shards of a new data directory, 1 to 256")
 	f.StringVar(&c.placement, "placement", c.placement, "how a new cluster places tenants: ring (default) or least-loaded; `croft shards policy` changes it later")
@@ -74,6 +76,7 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 func (c *config) secretFlags() *pflag.FlagSet {
 	f := pflag.NewFlagSet("secrets", pflag.ContinueOnError)
 	f.StringVar(&c.adminKey, "admin-key", "", "")
+	f.StringVar(&c.tokens.secret, "jwt-secret", "", "")
 	return f
 }
 
@@ -233,6 +236,7 @@ func (c *config) validate() error {
 		}
 	}
 	c.peers.validate(add)
+	c.tokens.validate(add)
 	if c.debugListen != "" && !isLoopback(c.debugListen) {
 		add("--debug-listen %s is not loopback", c.debugListen)
 	}

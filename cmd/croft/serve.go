@@ -133,6 +133,9 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 	if err != nil {
 		return err
 	}
+	if err := f.openTokens(cfg.tokens, log, auth); err != nil {
+		return err
+	}
 
 	// Floor 4: the API.
 	if err := f.openAPI(cfg, log, registry, auth); err != nil {
