@@ -44,9 +44,10 @@ func (l loopback) addr() string { return "" }
 
 func (l loopback) close() error { return nil }
 
-// guarded keeps raft from two things. Heartbeats go through its main loop like everything else: a second goroutine that
-// changed the term under a leader's loop would let logs diverge (hashicorp/raft #695). And a snapshot that is only a
-// marker is not sent: a replica that the log does not reach back to needs the files themselves.
+// guarded keeps raft from three things. Heartbeats go through its main loop like everything else: a second goroutine that
+// changed the term under a leader's loop would let logs diverge (hashicorp/raft #695). No follower is told that more is
+// committed than it has of this leader, see vouched. And a snapshot that is only a marker is not sent: a replica that the
+// log does not reach back to needs the files themselves.
 type guarded struct {
 	fullTransport
 	group *group
@@ -60,9 +61,21 @@ func guardTransport(o *groupOptions, g *group) raft.Transport {
 
 // AppendEntries implements raft.Transport.
 func (t *guarded) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if last := vouched(args); args.LeaderCommitIndex > last { // heartbeats, of which several may be on their way, have none
+		args.LeaderCommitIndex = last
+	}
 	err := t.fullTransport.AppendEntries(id, target, args, resp)
 	t.group.opts.links.raftSent(string(id), err)
 	return err
+}
+
+// vouched is the last entry that a follower has as the leader has it, once it takes the request: behind that its log may
+// hold what a leader that was deposed has left there. A follower of raft's takes all that it has, up to LeaderCommitIndex,
+// for committed (1.7.3, appendEntries; the Raft paper has the minimum with the last new entry). And leaders do send commit
+// indexes beyond: what a request is to reach is settled before the pause that follows failures, the commit index behind it
+// (replicateTo). A follower that missed the begin of a term then applied entries that were never committed.
+func vouched(args *raft.AppendEntriesRequest) uint64 {
+	return args.PrevLogEntry + uint64(len(args.Entries))
 }
 
 // SetHeartbeatHandler implements raft.Transport.
