@@ -475,6 +475,23 @@ func TestRemovalAwaitsTheGroups(t *testing.T) {
 	})
 }
 
+// TestFounderIsDrained drains the node that has the only vote in the metadata plane: with two nodes there is no second, and the
+// other one has to take over from a voter that is not to stay.
+func TestFounderIsDrained(t *testing.T) {
+	inCluster(t, 2, func(c *simCluster) {
+		ix := createIndex(c.t, c.nodes[0], "i")
+		c.write(ix, "ns", 1, 2, 3)
+		founder, heir := c.nodes[0].id.NodeID, c.nodes[1]
+		require.Equal(c.t, []string{founder}, heir.meta.group.status().Voters)
+		require.NoError(c.t, heir.DrainNode(c.t.Context(), founder))
+		c.until("it is removed", func() bool { return heir.RemoveNode(c.t.Context(), founder, false) == nil })
+		c.kill(0)
+		c.settle()
+		c.write(ix, "new", 4)
+		c.caughtUp(4)
+	})
+}
+
 // TestLostMetaCallHoldsNobodyUp loses what a node asks of the metadata plane's leader, without a word: others who make
 // tenants through that node later need not wait for that answer.
 func TestLostMetaCallHoldsNobodyUp(t *testing.T) {

@@ -118,7 +118,8 @@ func (w *steward) settleMeta(ctx context.Context, s *state, alive map[string]*no
 	return g.carryOut(ctx, now.next())
 }
 
-// metaVoters chooses 1, 3 or 5 nodes: those that vote already first, then those in zones that have no voter yet.
+// metaVoters chooses 1, 3 or 5 nodes: those that vote already first, then those in zones that have no voter yet. Voters that
+// are to leave hand over to others, also if all of them are; while there are no others they stay.
 func (w *steward) metaVoters(s *state, voters []string, alive map[string]*nodeStatus) []string {
 	l := layout{}
 	var stay []string
@@ -131,9 +132,6 @@ func (w *steward) metaVoters(s *state, voters []string, alive map[string]*nodeSt
 		l.nodes = append(l.nodes, candidate{id: m.id, zone: zoneOf(m), takes: able && (votes || alive[m.id] != nil)})
 	}
 	target := metaTarget(len(slices.DeleteFunc(slices.Clone(l.nodes), func(c candidate) bool { return !c.takes })))
-	if len(stay) == 0 {
-		return voters // nobody is left who could be trusted with it: wait
-	}
 	self := w.node.id.NodeID
 	slices.SortStableFunc(stay, func(a, b string) int { return -cmp.Compare(boolByte(a == self), boolByte(b == self)) })
 	for len(stay) < target {
@@ -143,7 +141,10 @@ func (w *steward) metaVoters(s *state, voters []string, alive map[string]*nodeSt
 		}
 		stay = append(stay, id)
 	}
-	return stay[:min(len(stay), max(target, 1))]
+	if len(stay) == 0 {
+		return voters
+	}
+	return stay[:min(len(stay), target)]
 }
 
 func metaTarget(nodes int) int {
