@@ -28,6 +28,15 @@ type shardFSM struct {
 	fail   *failure
 	name   string
 	last   atomic.Uint64 // last entry handed to the engine
+	seen   func(appliedEntry)
+}
+
+// appliedEntry is a command that was handed to a replica's engine.
+type appliedEntry struct {
+	group  string
+	entry  *raft.Log
+	before uint64 // last command that the engine had applied; from the entry's index on it does nothing
+	answer engine.Applied
 }
 
 var _ raft.FSM = (*shardFSM)(nil)
@@ -36,11 +45,15 @@ var _ raft.FSM = (*shardFSM)(nil)
 // entry stays committed, and is applied after a restart.
 func (f *shardFSM) Apply(l *raft.Log) any {
 	f.last.Store(l.Index)
+	before := f.engine.AppliedIndex()
 	applied, err := f.engine.Apply(l.Index, l.Data)
 	if err != nil {
 		err = fmt.Errorf("apply entry %d of %s: %w", l.Index, f.name, err)
 		f.fail.poison(err)
 		return err
+	}
+	if f.seen != nil {
+		f.seen(appliedEntry{f.name, l, before, applied})
 	}
 	return applied
 }

@@ -66,6 +66,7 @@ type groupOptions struct {
 	fail        *failure
 	append      observer
 	grown       func()
+	applied     func(appliedEntry)
 	check       func(*group) error // last look before raft starts; may be nil
 	logger      *slog.Logger
 }

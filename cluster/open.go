@@ -233,7 +233,8 @@ func (n *Node) groupOptions(name string) groupOptions {
 		name: name, identity: n.id.ClusterID + "/" + name, node: raft.ServerID(n.id.NodeID), create: !n.id.Complete,
 		learner: n.id.Replicas != nil, ctx: n.ctx, call: n.peers.call,
 		disk: n.opts.disk, tick: n.opts.RaftTick, segmentSize: n.opts.SegmentSize, transports: n.peers, links: n.links,
-		fail: n.fail, append: n.metrics.appendSeconds(name), grown: n.trimmer.wake, logger: n.logger,
+		fail: n.fail, append: n.metrics.appendSeconds(name), grown: n.trimmer.wake, applied: n.opts.applied,
+		logger: n.logger,
 	}
 }
 

@@ -46,6 +46,7 @@ type Options struct {
 	network   func(node string) peers // links; nil: over TCP
 	unmanaged bool                    // the test says itself what the node carries
 	disk      vfs.FS                  // of Dir, for the engine too; nil: the real one
+	applied   func(appliedEntry)      // is told of each command that a shard's replica is given; nil: nobody looks
 }
 
 func (o Options) withDefaults() Options {

@@ -39,7 +39,7 @@ func openShard(ctx context.Context, e *engine.Engine, id uint16, dir string, o g
 		return nil, fmt.Errorf("open %s: %w", o.name, err)
 	}
 	o.dir, o.markers, o.shard = raftDir(dir), true, id
-	o.fsm = &shardFSM{engine: es, ctx: ctx, fail: o.fail, name: o.name}
+	o.fsm = &shardFSM{engine: es, ctx: ctx, fail: o.fail, name: o.name, seen: o.applied}
 	o.check = func(g *group) error {
 		last, err := g.log.LastIndex()
 		if err != nil {

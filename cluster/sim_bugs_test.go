@@ -20,10 +20,10 @@ var plantedBugs = []struct {
 	finds string // the kinds of violations that may be told
 }{
 	{"acknowledge-before-quorum", "network", "history"},
-	{"skip-log-sync", "power", "process|history|digest"},
+	{"skip-log-sync", "power", "process|history|digest|apply"},
 	{"deposed-leader-reads", "network", "history"},
 	{"lease-outlives-transfer", "transfer", "history"},
-	{"apply-twice", "restart", "digest"},
+	{"apply-twice", "restart", "apply"},
 	{"drop-last-chunk", "checkpoint", "process|digest|history|answer|any"},
 }
 

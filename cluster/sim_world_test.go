@@ -44,6 +44,7 @@ type simulation struct {
 	rng     *rand.Rand
 	log     *simLog
 	clients *simClients
+	applied *simApplied
 
 	stopped context.Context // ends when all is over
 	stop    context.CancelFunc
@@ -64,7 +65,7 @@ type simTerm struct {
 func newSimulation(o simSettings, log *simLog) *simulation {
 	s := &simulation{
 		simSettings: o, net: newMemoryNetwork(), began: time.Now(), rng: rand.New(rand.NewPCG(o.seed, 0)),
-		log: log, terms: map[simTerm]string{},
+		log: log, terms: map[simTerm]string{}, applied: newSimApplied(log),
 	}
 	s.log.began = s.began
 	s.net.swallow, s.net.onAppend = o.swallow, s.noteLeader
