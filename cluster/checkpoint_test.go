@@ -72,7 +72,7 @@ func (n *checkpointNode) newServer() *checkpointServer {
 func (n *checkpointNode) options(create bool) groupOptions {
 	return groupOptions{
 		disk: vfs.OS(), name: shardName(checkpointShard), identity: checkpointOwner(checkpointCluster, checkpointShard), node: raft.ServerID(n.id), create: create,
-		tick: 100 * time.Millisecond, segmentSize: 64 << 10, transports: n.peers, fail: newFailure(testLogger()),
+		tick: 500 * time.Millisecond, segmentSize: 64 << 10, transports: n.peers, fail: newFailure(testLogger()),
 		append: &observed{}, grown: func() {}, logger: testLogger(), ctx: context.Background(), call: n.peers.call,
 	}
 }

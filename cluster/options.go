@@ -76,15 +76,17 @@ func (o Options) withDefaults() Options {
 func isReal(disk vfs.FS) bool { return disk == vfs.OS() }
 
 const (
-	shortTick  = 600 * time.Millisecond
-	longTick   = 3 * time.Second
+	shortTick  = 400 * time.Millisecond
 	tickGroups = 16 // that shortTick is for
+	moreTick   = 40 * time.Millisecond
+	longTick   = 3 * time.Second
 )
 
 // tickFor is the tick of a cluster that began with a number of shards: each group sends some ten heartbeats a tick to each
-// follower, and beyond tickGroups that is to grow no further. All nodes have the same, by the number in node.json.
+// follower, and beyond tickGroups each group adds moreTick, so that heartbeats grow no further. All nodes have the same, by the
+// number in node.json.
 func tickFor(shards int) time.Duration {
-	return min(max(shortTick, shortTick*time.Duration(shards)/tickGroups), longTick)
+	return min(shortTick+moreTick*time.Duration(max(0, shards-tickGroups)), longTick)
 }
 
 // pace is how often a node looks whether the cluster is as it should be.

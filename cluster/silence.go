@@ -14,9 +14,9 @@ import (
 )
 
 // elector has followers notice soon that nobody leads. raft looks when a timer of one to two election timeouts ends, and if its leader
-// was heard of a moment before it waits for another such timer: up to three timeouts. A follower that has not noticed refuses its
-// vote, and so does one that has more of the log; who is refused waits for another timeout. So the elector has raft look once the
-// timeout is over, one follower after the other: those with the shortest logs first, who thereby free their votes for the last.
+// was heard of a moment before it waits for another such timer: up to three timeouts. A follower that has more of the log refuses its
+// vote, and who is refused waits for another timeout. So the elector has raft look once the timeout is over, one follower
+// after the other: those with the longest logs first, who can be elected by all. See ballot for the others' votes.
 type elector struct {
 	groups func() []*group
 	every  time.Duration
@@ -68,7 +68,7 @@ func (e *elector) look(ctx context.Context, g *group, now time.Time) {
 	}
 }
 
-// compare counts the voters that have less of the log than this replica, or as much and a lower id; the leader that is missed and those
+// compare counts the voters that have more of the log than this replica, or as much and a lower id; the leader that is missed and those
 // that do not answer do not count.
 func (g *group) compare(ctx context.Context, s *standing) {
 	ctx, cancel := context.WithTimeout(ctx, g.opts.tick/2)
@@ -83,7 +83,7 @@ func (g *group) compare(ctx context.Context, s *standing) {
 			answer, err := g.opts.call(ctx, string(v.ID), methodLast, codec.AppendString(nil, g.name), nil)
 			if r := codec.NewReader(answer); err == nil {
 				other := r.Uint64()
-				if r.Done() == nil && (other < last || other == last && v.ID < g.opts.node) {
+				if r.Done() == nil && (other > last || other == last && v.ID < g.opts.node) {
 					s.turn.Add(1)
 				}
 			}

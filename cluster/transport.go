@@ -44,19 +44,29 @@ func (l loopback) addr() string { return "" }
 
 func (l loopback) close() error { return nil }
 
-// guarded keeps raft from three things. Heartbeats go through its main loop like everything else: a second goroutine that
+// guarded has votes given as ballot says, and keeps raft from three things. Heartbeats go through its main loop like everything else: a second goroutine that
 // changed the term under a leader's loop would let logs diverge (hashicorp/raft #695). No follower is told that more is
 // committed than it has of this leader, see vouched. And a snapshot that is only a marker is not sent: a replica that the
 // log does not reach back to needs the files themselves.
 type guarded struct {
 	fullTransport
-	group *group
+	group  *group
+	ballot *ballot
 }
 
 // guardTransport opens the transport of a group.
 func guardTransport(o *groupOptions, g *group) raft.Transport {
-	t := quieten(o.transports.open(o.name), &g.quiet)
-	return &guarded{t.(fullTransport), g}
+	t := quieten(o.transports.open(o.name), &g.quiet).(fullTransport)
+	return &guarded{t, g, newBallot(g, t.Consumer())}
+}
+
+// Consumer implements raft.Transport.
+func (t *guarded) Consumer() <-chan raft.RPC { return t.ballot.out }
+
+// Close implements raft.WithClose.
+func (t *guarded) Close() error {
+	t.ballot.close()
+	return t.fullTransport.Close()
 }
 
 // AppendEntries implements raft.Transport.

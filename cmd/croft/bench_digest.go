@@ -3,14 +3,8 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"log/slog"
-	"os"
-	"path/filepath"
-	"strconv"
 
-	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
 )
@@ -22,11 +16,11 @@ func (c *demoCluster) digest(ctx context.Context) (string, error) {
 	for _, n := range c.nodes {
 		var all []string
 		for shard := range c.opts.shards {
-			d, err := digestShard(ctx, filepath.Join(n.data, "shards", strconv.Itoa(shard)))
+			d, err := digestShard(ctx, n.data, shard)
 			if err != nil {
 				return "", fmt.Errorf("%s: %w", n.name(), err)
 			}
-			all = append(all, d)
+			all = append(all, d.Digest)
 		}
 		if first == nil {
 			first = all
@@ -42,29 +36,4 @@ func (c *demoCluster) digest(ctx context.Context) (string, error) {
 		h.WriteString(d)
 	}
 	return hex.EncodeToString(codec.AppendUint64(nil, h.Sum64())), nil
-}
-
-// digestShard reads the newest replica in a shard's directory.
-func digestShard(ctx context.Context, dir string) (_ string, err error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return "", err
-	}
-	newest := 0
-	for _, e := range entries {
-		if n, err := strconv.Atoi(e.Name()); err == nil {
-			newest = max(newest, n)
-		}
-	}
-	e, err := engine.Open(engine.Options{Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, e.Close()) }()
-	s, err := e.OpenShard(filepath.Join(dir, strconv.Itoa(newest)))
-	if err != nil {
-		return "", err
-	}
-	d, _, err := s.Digest(ctx)
-	return d.String(), err
 }

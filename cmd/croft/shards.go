@@ -17,7 +17,7 @@ func (a *app) shardsCommand() *cobra.Command {
 		Example: `  croft shards list
   croft shards add --dedicated`,
 	}
-	cmd.AddCommand(a.shardsListCommand(), a.shardsGetCommand(), a.shardsAddCommand(), a.shardsRemoveCommand(), a.shardsPolicyCommand())
+	cmd.AddCommand(a.shardsListCommand(), a.shardsGetCommand(), a.shardsAddCommand(), a.shardsRemoveCommand(), a.shardsPolicyCommand(), a.shardsDigestCommand())
 	return group(cmd)
 }
 

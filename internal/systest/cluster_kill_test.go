@@ -2,6 +2,7 @@ package systest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -46,6 +47,30 @@ func TestClusterKills(t *testing.T) {
 		require.NoError(t, load.check(t.Context(), dial(s).reading("any")), "replicas of node %d", i+1)
 	}
 	load.report(t)
+	c.equalDigests(t)
+}
+
+// equalDigests stops all nodes, reads what is on their disks and compares the replicas of each shard.
+func (c *nodes) equalDigests(t *testing.T) {
+	t.Helper()
+	bin, err := croft()
+	require.NoError(t, err)
+	for _, s := range c.servers {
+		require.NoError(t, s.stop())
+	}
+	type digests struct{ Shards []map[string]any }
+	var first digests
+	for i, how := range c.how {
+		var got digests
+		out := run(t, how.data, nil, bin, "shards", "digest", "--data", how.data, "--json")
+		require.NoError(t, json.Unmarshal([]byte(out), &got), out)
+		if i == 0 {
+			first = got
+			t.Logf("digests: %v", got.Shards)
+			require.NotEmpty(t, got.Shards)
+		}
+		require.Equal(t, first, got, "replicas of node %d", i+1)
+	}
 }
 
 // restart starts a node that was killed.
