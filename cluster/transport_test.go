@@ -52,5 +52,5 @@ func firstApplied(t *testing.T, through func(fullTransport) raft.Transport) stri
 // TestFollowersApplyWhatIsCommitted is the reason for vouched.
 func TestFollowersApplyWhatIsCommitted(t *testing.T) {
 	require.Equal(t, "left behind", firstApplied(t, func(f fullTransport) raft.Transport { return f }), "raft is mended: look again at vouched")
-	require.Equal(t, "committed", firstApplied(t, func(f fullTransport) raft.Transport { return &guarded{f, new(group)} }))
+	require.Equal(t, "committed", firstApplied(t, func(f fullTransport) raft.Transport { return &guarded{fullTransport: f, group: new(group)} }))
 }
