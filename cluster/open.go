@@ -278,6 +278,7 @@ func (n *Node) awaitReady(ctx context.Context) error {
 	}
 	n.background.Go(n.meta.creator.run)
 	n.background.Go(func() { n.loads.run(n.ctx) })
+	n.background.Go(func() { newPurger(n).run(n.ctx) })
 	n.background.Go(func() { n.trimmer.run(n.ctx) })
 	dog := &watchdog{groups: n.groups, alone: func() bool { return n.meta.state().alone() }, fail: n.fail, logger: n.logger}
 	n.background.Go(func() { dog.run(n.ctx) })

@@ -40,6 +40,7 @@ type Options struct {
 	Replicas       int           // of each shard: 1, 3 or 5; 0: 3 when there are three nodes, else 1. Noted by the first node of a cluster
 	CheckpointRate int64         // bytes per second in which this node hands out shards' files; 0: 64 MiB; negative: no limit
 	ReplaceAfter   time.Duration // how long a node may be gone before its replicas are made elsewhere; 0: 10 min; negative: for ever
+	UndeleteFor    time.Duration // how long a deleted tenant is kept; 0: 24 h
 
 	// What simulations put in the place of the machine. They stay in this package: a directory that was made on another
 	// disk than the real one has other formats of raft's and the engine's metadata, and no other process can open it.
@@ -56,6 +57,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.LogRetain, 64<<20)
 	setDefault(&o.CheckpointRate, 64<<20)
 	setDefault(&o.ReplaceAfter, 10*time.Minute)
+	setDefault(&o.UndeleteFor, 24*time.Hour)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -108,6 +110,7 @@ func (o *Options) validate() error {
 	check(o.Dir != "", "no data directory is given")
 	check(o.Shards >= 1 && o.Shards <= maxShards, "%d shards, must be 1 to %d", o.Shards, maxShards)
 	check(o.SegmentSize >= 64<<10 && o.SegmentSize <= 1<<30, "log segments of %d bytes, must be 64 KiB to 1 GiB", o.SegmentSize)
+	check(o.UndeleteFor > 0, "deleted tenants kept for %s, must be positive", o.UndeleteFor)
 	check(o.LogRetain > 0, "%d bytes of log retained, must be positive", o.LogRetain)
 	check(o.RaftTick == 0 || o.RaftTick >= 5*time.Millisecond, "raft tick of %s, must be at least 5ms", o.RaftTick)
 	check(o.Replicas == 0 || o.Replicas == 1 || o.Replicas == 3 || o.Replicas == 5, "%d replicas, must be 1, 3 or 5, or 0 to follow the number of nodes", o.Replicas)

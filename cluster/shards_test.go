@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
 )
 
 // TestDedicatedShards makes shards at run time on a node alone, puts tenants on one, and finds all of it after a restart.
@@ -29,19 +30,19 @@ func TestDedicatedShards(t *testing.T) {
 	all, err := n.IndexStats(t.Context(), ix)
 	require.NoError(t, err)
 	require.Empty(t, all)
-	made, err := n.CreateTenant(t.Context(), "acme", id)
+	made, err := n.CreateTenant(t.Context(), "acme", id, Plan{})
 	require.NoError(t, err)
-	require.Equal(t, Tenant{Name: "acme", ID: made.ID, Shard: id, Pinned: true, RingShard: made.RingShard}, made)
+	require.Equal(t, Tenant{Name: "acme", ID: made.ID, Shard: id, Pinned: true, RingShard: made.RingShard, Tier: tenancy.DefaultTier}, made)
 	require.Equal(t, id, upsert(t, n, ix, "acme", 1, 2, 3).Shard)
 	for i := range 40 {
 		require.Less(t, upsert(t, n, ix, fmt.Sprint("other", i), 1).Shard, opts.Shards, "a dedicated shard is off the ring")
 	}
 	for _, shard := range []int{0, id, AnyShard} {
-		_, err = n.CreateTenant(t.Context(), "acme", shard)
+		_, err = n.CreateTenant(t.Context(), "acme", shard, Plan{})
 		require.Equal(t, errs.AlreadyExists, errs.KindOf(err), "only a migration moves data")
 	}
 	for _, shard := range []int{id + 1, -2, maxShardIDs} {
-		_, err = n.CreateTenant(t.Context(), "nobody", shard)
+		_, err = n.CreateTenant(t.Context(), "nobody", shard, Plan{})
 		require.Equal(t, errs.NotFound, errs.KindOf(err))
 	}
 	_, ok := n.meta.state().tenant("nobody")
@@ -114,7 +115,7 @@ func TestDedicatedShardOfACluster(t *testing.T) {
 		require.NoError(t, err)
 		c.settle()
 		require.Len(t, c.metaLeader().meta.state().replicas(uint16(id)), 3)
-		_, err = c.nodes[2].CreateTenant(t.Context(), "acme", id)
+		_, err = c.nodes[2].CreateTenant(t.Context(), "acme", id, Plan{})
 		require.NoError(t, err)
 		for _, n := range c.nodes[:3] {
 			require.Equal(t, id, upsert(t, n, ix, "acme", 1).Shard)
@@ -148,7 +149,7 @@ func TestPlacementFollowsTheRules(t *testing.T) {
 		t, n := c.t, c.nodes[0]
 		ix := createIndex(t, n, "dense")
 		require.Equal(t, Rules{ShardTenants: 2000, ShardVectors: 2_000_000, Growth: 10_000}, n.Rules())
-		heavy, err := n.CreateTenant(t.Context(), "heavy", AnyShard)
+		heavy, err := n.CreateTenant(t.Context(), "heavy", AnyShard, Plan{})
 		require.NoError(t, err)
 		require.False(t, heavy.Pinned)
 		require.Equal(t, heavy.RingShard, heavy.Shard)
@@ -169,7 +170,7 @@ func TestPlacementFollowsTheRules(t *testing.T) {
 			return true
 		})
 		for i := range 20 { // a hundred vectors and a tenant weigh as much as eleven tenants
-			made, err := c.nodes[i%3].CreateTenant(t.Context(), fmt.Sprint("small", i), AnyShard)
+			made, err := c.nodes[i%3].CreateTenant(t.Context(), fmt.Sprint("small", i), AnyShard, Plan{})
 			require.NoError(t, err)
 			require.NotEqual(t, heavy.Shard, made.Shard)
 			require.Equal(t, made.Shard != made.RingShard, made.Pinned)

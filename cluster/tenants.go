@@ -5,8 +5,10 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
 )
 
 // Tenant is a tenant as the metadata plane knows it.
@@ -16,19 +18,39 @@ type Tenant struct {
 	Shard     int    // where it lives
 	Pinned    bool   // that is where it was put, though the ring may say otherwise
 	RingShard int    // where the ring says it should live
+
+	Tier     string
+	Limits   tenancy.Limits   // of its own
+	Override tenancy.Override // the last one, which may have ended; factor 0: none
+	Deleted  time.Time        // zero: it is not
+	Purging  bool             // it is deleted, and there is no way back
+}
+
+// Plan is what a tenant is to be served under.
+type Plan struct {
+	Tier   string // empty: tenancy.DefaultTier
+	Limits tenancy.Limits
 }
 
 func (s *state) describeTenant(t *tenant) Tenant {
-	return Tenant{Name: t.name, ID: t.id.String(), Shard: int(s.home(t)), Pinned: t.pin != noPin, RingShard: int(s.ring[t.slot])}
+	shown := Tenant{
+		Name: t.name, ID: t.id.String(), Shard: int(s.home(t)), Pinned: t.pin != noPin, RingShard: int(s.ring[t.slot]),
+		Tier: t.tierName(), Limits: t.ownLimits(), Override: t.override(), Purging: t.life == tenantPurged,
+	}
+	if t.life != tenantLive {
+		shown.Deleted = time.Unix(0, t.deletedAt).UTC()
+	}
+	return shown
 }
 
 // AnyShard stands for the shard that the policy of placement chooses.
 const AnyShard = -1
 
 // CreateTenant makes a tenant, on a shard of the caller's choice or on AnyShard. AlreadyExists if there is one of that name:
-// it may have data, which only a migration moves. NotFound if there is no such shard.
-func (n *Node) CreateTenant(ctx context.Context, name string, shard int) (Tenant, error) {
-	if err := checkNamespace(name); err != nil {
+// it may have data, which only a migration moves. NotFound if there is no such shard or tier, Invalid if the name or a limit
+// cannot be.
+func (n *Node) CreateTenant(ctx context.Context, name string, shard int, plan Plan) (Tenant, error) {
+	if err := cmp.Or(checkNamespace(name), plan.Limits.Check()); err != nil {
 		return Tenant{}, err
 	}
 	if err := n.Refresh(ctx); err != nil {
@@ -38,6 +60,9 @@ func (n *Node) CreateTenant(ctx context.Context, name string, shard int) (Tenant
 		return Tenant{}, err
 	}
 	t := newTenant(name)
+	if t.setTier(plan.Tier); !plan.Limits.IsEmpty() {
+		t.terms = &terms{own: plan.Limits}
+	}
 	switch s := n.meta.state(); {
 	case shard == AnyShard:
 		n.loads.place(ctx, []*tenant{t})
@@ -84,19 +109,107 @@ func (n *Node) errTenantExists(t *tenant, wanted int) error {
 
 // DescribeTenant returns a tenant. NotFound if there is none of that name.
 func (n *Node) DescribeTenant(ctx context.Context, name string) (Tenant, error) {
+	t, err := n.tenantNamed(ctx, name)
+	if err != nil {
+		return Tenant{}, err
+	}
+	return n.meta.state().describeTenant(t), nil
+}
+
+// tenantNamed finds a tenant, in newer metadata where that may help.
+func (n *Node) tenantNamed(ctx context.Context, name string) (*tenant, error) {
+	if t, ok := n.meta.state().tenant(name); ok {
+		return t, nil
+	}
+	if err := n.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	if t, ok := n.meta.state().tenant(name); ok {
+		return t, nil
+	}
+	return nil, errNoTenant(name)
+}
+
+// SetTenant gives a tenant another tier, unless tier is empty, and changes its own limits. NotFound; Invalid.
+func (n *Node) SetTenant(ctx context.Context, name, tier string, limits tenancy.Change) (Tenant, error) {
+	return n.changeTenant(ctx, name, metaSetTenant, tenantCommand{tier: tier, limits: limits})
+}
+
+// OverrideTenant multiplies a tenant's limits until the override ends; one without a factor takes back what was set.
+func (n *Node) OverrideTenant(ctx context.Context, name string, o tenancy.Override) (Tenant, error) {
+	if err := o.Check(); err != nil {
+		return Tenant{}, err
+	}
+	return n.changeTenant(ctx, name, metaOverride, tenantCommand{override: o})
+}
+
+// DeleteTenant frees a tenant's name at once. Its data is kept for Options.UndeleteFor and then dropped.
+func (n *Node) DeleteTenant(ctx context.Context, name string) (Tenant, error) {
+	return n.changeTenant(ctx, name, metaDeleteTenant, tenantCommand{at: time.Now()})
+}
+
+// changeTenant executes a command about one tenant, and returns what has become of it.
+func (n *Node) changeTenant(ctx context.Context, name string, op metaOp, c tenantCommand) (Tenant, error) {
+	t, err := n.tenantNamed(ctx, name)
+	if err != nil {
+		return Tenant{}, err
+	}
+	return n.commandTenant(ctx, t, op, c)
+}
+
+func (n *Node) commandTenant(ctx context.Context, t *tenant, op metaOp, c tenantCommand) (Tenant, error) {
+	if _, err := n.changeMeta(ctx, &metaCommand{op: op, tenantID: t.id, tenantCommand: c}); err != nil {
+		return Tenant{}, err
+	}
 	s := n.meta.state()
-	t, ok := s.tenant(name)
+	changed, ok := s.tenantByID(t.id)
 	if !ok {
-		if err := n.Refresh(ctx); err != nil {
+		return Tenant{}, errNoTenant(t.name)
+	}
+	return s.describeTenant(changed), nil
+}
+
+// UndeleteTenant brings a deleted tenant back, under another name unless as is empty. Of several that had the name it is the one
+// that was deleted last, or the one with the given id. NotFound if there is none, or none any more; AlreadyExists if the name
+// has been taken since.
+func (n *Node) UndeleteTenant(ctx context.Context, name, id, as string) (Tenant, error) {
+	if as != "" {
+		if err := checkNamespace(as); err != nil {
 			return Tenant{}, err
 		}
-		s = n.meta.state()
-		t, ok = s.tenant(name)
 	}
-	if !ok {
-		return Tenant{}, errNoTenant(name)
+	if err := n.Refresh(ctx); err != nil {
+		return Tenant{}, err
 	}
-	return s.describeTenant(t), nil
+	var found *tenant
+	for t := range n.meta.state().byID.all() {
+		if t.life == tenantLive || t.name != name || id != "" && t.id.String() != id {
+			continue
+		}
+		if found == nil || t.deletedAt > found.deletedAt {
+			found = t
+		}
+	}
+	if found == nil {
+		return Tenant{}, errs.New(errs.NotFound, "there is no deleted tenant %q", name).
+			WithHint("`croft tenants list --deleted` shows those that can come back")
+	}
+	return n.commandTenant(ctx, found, metaUndeleteTenant, tenantCommand{as: as})
+}
+
+// DeletedTenants returns the tenants that were deleted and are still kept, the last one first.
+func (n *Node) DeletedTenants() (all []Tenant) {
+	s := n.meta.state()
+	if s.byID.n == s.byName.n {
+		return nil
+	}
+	for t := range s.byID.all() {
+		if t.life != tenantLive {
+			all = append(all, s.describeTenant(t))
+		}
+	}
+	slices.SortFunc(all, func(a, b Tenant) int { return cmp.Or(b.Deleted.Compare(a.Deleted), cmp.Compare(a.ID, b.ID)) })
+	return all
 }
 
 // Tenants returns the tenants whose name has prefix, in order of name, after the given one, up to limit; total counts all

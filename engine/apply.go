@@ -85,14 +85,17 @@ func (a *applier) command(c *Command) error {
 	case OpCostate:
 		a.costate(c)
 		return nil
+	case OpDropTenant:
+		a.dropTenant(c.Key.Tenant)
+		return nil
 	}
 	if c.Once != nil {
 		if done, err := a.repeated(c); done || err != nil {
 			return err
 		}
 	}
-	if !a.enter(c.Key, c.Op) {
-		return nil
+	if ok, err := a.enter(c.Key, c.Op); !ok {
+		return err
 	}
 	// The state of records.db is taken under Shard.mu: the places in it are then as new as those in memory.
 	err := s.kv.View(func(tx store.Tx) error {
@@ -153,14 +156,19 @@ func (a *applier) dropIndex(id IndexID) {
 	s := a.shard
 	s.schemas[id] = &Schema{}
 	s.active.schemas[id] = Schema{}
-	var doomed []*partition
-	s.registry.all(func(p *partition) bool {
-		if p.key.Index == id {
-			doomed = append(doomed, p)
+	a.dropAll(func(k Key) bool { return k.Index == id })
+}
+
+// dropAll drops the partitions that are doomed.
+func (a *applier) dropAll(doomed func(Key) bool) {
+	var parts []*partition
+	a.shard.registry.all(func(p *partition) bool {
+		if doomed(p.key) {
+			parts = append(parts, p)
 		}
 		return true
 	})
-	for _, p := range doomed {
+	for _, p := range parts {
 		a.out.Affected += int(p.head.Records)
 		a.part = p
 		a.dropPartition()
@@ -192,16 +200,19 @@ func (a *applier) costate(c *Command) {
 }
 
 // enter finds the partition, or makes it where the operation may, and checks that its index is there.
-func (a *applier) enter(k Key, op Op) bool {
+func (a *applier) enter(k Key, op Op) (ok bool, err error) {
 	s := a.shard
 	schema := s.schemas[k.Index]
 	if schema == nil || schema.ID == 0 {
-		return a.refuse(errs.NotFound, "index %d does not exist", k.Index)
+		return a.refuse(errs.NotFound, "index %d does not exist", k.Index), nil
 	}
 	a.part = s.registry.find(k)
 	if a.part == nil {
 		if op != OpUpsert && op != OpCreatePartition {
-			return a.refuse(errs.NotFound, "partition %s does not exist", k)
+			return a.refuse(errs.NotFound, "partition %s does not exist", k), nil
+		}
+		if dropped, err := s.tenantDropped(k.Tenant); err != nil || dropped {
+			return a.refuse(errs.NotFound, "tenant %s was dropped", k.Tenant), err
 		}
 		a.part = s.newPartition(k, schema, head{Number: s.nextNumber})
 		s.nextNumber++
@@ -212,7 +223,7 @@ func (a *applier) enter(k Key, op Op) bool {
 	}
 	a.space = a.part.space.Load()
 	s.active.touch(k)
-	return true
+	return true, nil
 }
 
 // leave counts the entry and shows its changes to readers, all at once.

@@ -239,6 +239,7 @@ func FuzzApply(f *testing.F) {
 	f.Add(AppendCommand(nil, &Command{Op: OpUpdate, Key: testKey(1, 1), Update: Update{Targets: []Target{{ID: "id-1", Version: 3}}, Sparse: &Sparse{Indices: []uint32{1}, Values: []float32{2}}}}))
 	f.Add(AppendCommand(nil, &Command{Op: OpDropIndex, Key: Key{Index: 1}}))
 	f.Add(AppendCommand(nil, &Command{Op: OpDropPartition, Key: testKey(1, 1)}))
+	f.Add(AppendCommand(nil, &Command{Op: OpDropTenant, Key: testKey(1, 1)}))
 	f.Add(AppendCommand(nil, &Command{Op: OpDefineIndex, Schema: Schema{ID: 2, Metric: ann.DotProduct}}))
 	f.Add(AppendCommand(nil, &Command{Op: OpDeleteAll, Key: testKey(1, 1), Once: &Once{Key: [16]byte{1}, At: 99, Before: 3}}))
 	f.Add(AppendCommand(nil, &Command{Op: OpCostate, Term: 7, Costate: []CostateEntry{keep(1, "a", ""), {TenantID{1}, "b", nil}, {Tenant: TenantID{2}}}}))
@@ -291,7 +292,7 @@ func TestCommandRoundTrip(t *testing.T) {
 		for _, c := range []*Command{
 			{Op: OpDefineIndex, Schema: Schema{ID: key.Index, Dim: 4, Metric: ann.Cosine, M: 8, EfConstruction: 99, EfSearch: 7,
 				Bits: rapid.SampledFrom([]int{NoCodes, 0, 1, 2, 4, 8}).Draw(t, "bits")}},
-			{Op: OpDropIndex, Key: Key{Index: key.Index}},
+			{Op: OpDropIndex, Key: Key{Index: key.Index}}, {Op: OpDropTenant, Key: Key{Tenant: key.Tenant}},
 			{Op: OpCreatePartition, Key: key}, {Op: OpDropPartition, Key: key}, {Op: OpDeleteAll, Key: key},
 			{Op: OpUpsert, Key: key, Records: []Record{{ID: targets[0].ID, Values: floats.Draw(t, "values"), Sparse: sp}}},
 			{Op: OpDelete, Key: key, Targets: targets},
@@ -305,7 +306,7 @@ func TestCommandRoundTrip(t *testing.T) {
 			got, err := DecodeCommand(b)
 			require.NoError(t, err)
 			require.Equal(t, c, got)
-			if c.Op <= OpDropIndex || c.Op == OpCostate {
+			if c.Op.wide() {
 				continue
 			}
 			c.Once = &Once{Key: key.Tenant, At: rapid.Int64().Draw(t, "at"), Before: rapid.IntRange(0, 1<<30).Draw(t, "before")}

@@ -24,6 +24,9 @@ const (
 	OpDeleteAll
 	// OpCostate keeps Costate, or removes it.
 	OpCostate
+	// OpDropTenant drops every partition of Key.Tenant and refuses late writes to it for ever. Co-state stays: it may be the
+	// tenant's last bill.
+	OpDropTenant
 )
 
 // Target names a record and, if Version is not zero, the version that it must still have.
@@ -46,13 +49,13 @@ type Update struct {
 type Command struct {
 	Op      Op
 	Schema  Schema // OpDefineIndex
-	Key     Key    // all others; OpDropIndex uses Key.Index
+	Key     Key    // all others; OpDropIndex uses Key.Index, OpDropTenant Key.Tenant
 	Records []Record
 	Targets []Target       // OpDelete
 	Update  Update         // OpUpdate
 	Costate []CostateEntry // OpCostate
 	Term    uint64         // OpCostate: in which the proposer leads; refused once there is an entry of a later one
-	Once    *Once          // nil: takes effect as often as it is proposed; not for OpDefineIndex, OpDropIndex and OpCostate, which change nothing the second time
+	Once    *Once          // nil: takes effect as often as it is proposed; not for those that name no partition, which change nothing the second time
 }
 
 // Applied is the answer of Apply, the same on every replica.

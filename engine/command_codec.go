@@ -22,6 +22,8 @@ func AppendCommand(b []byte, c *Command) []byte {
 		return codec.AppendUint64(append(b, byte(c.Op)), uint64(c.Key.Index))
 	case OpCostate:
 		return appendCostate(append(b, byte(c.Op)), c)
+	case OpDropTenant:
+		return append(append(b, byte(c.Op)), c.Key.Tenant[:]...)
 	}
 	if c.Once == nil {
 		b = append(b, byte(c.Op))
@@ -69,7 +71,7 @@ func DecodeCommand(b []byte) (*Command, error) {
 	op := r.Byte()
 	c := &Command{Op: Op(op &^ onceFlag)}
 	if op&onceFlag != 0 {
-		if c.Op == OpDefineIndex || c.Op == OpDropIndex || c.Op == OpCostate {
+		if c.Op.wide() {
 			return nil, errs.New(errs.Corrupt, "decode command: operation %d has a key", c.Op)
 		}
 		c.Once = readOnce(r)
@@ -96,6 +98,8 @@ func DecodeCommand(b []byte) (*Command, error) {
 		c.Targets = readTargets(r)
 	case OpCostate:
 		readCostate(r, c)
+	case OpDropTenant:
+		copy(c.Key.Tenant[:], r.Raw(len(c.Key.Tenant)))
 	default:
 		return nil, errs.New(errs.Corrupt, "decode command: unknown operation %d", c.Op)
 	}
@@ -103,6 +107,11 @@ func DecodeCommand(b []byte) (*Command, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// wide reports whether commands of an operation are about more than one partition.
+func (op Op) wide() bool {
+	return op == OpDefineIndex || op == OpDropIndex || op == OpCostate || op == OpDropTenant
 }
 
 // onceFlag is set in the first byte of commands that have a Once.

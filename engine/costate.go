@@ -203,7 +203,7 @@ func (f *flushing) commitCostate(tx store.RW) error {
 
 func commitCostatePart(tx store.RW, tenant TenantID, p *costatePart) error {
 	if p.cleared {
-		if err := clearCostate(tx, tenant); err != nil {
+		if err := deletePrefix(tx, bucketCostate, tenant[:]); err != nil {
 			return err
 		}
 	}
@@ -214,24 +214,6 @@ func commitCostatePart(tx store.RW, tenant TenantID, p *costatePart) error {
 		}
 	}
 	return nil
-}
-
-// clearCostate removes all that is kept of a tenant.
-func clearCostate(tx store.RW, tenant TenantID) error {
-	var doomed [][]byte
-	err := tx.Ascend(bucketCostate, tenant[:], func(k, _ []byte) (bool, error) {
-		if !bytes.HasPrefix(k, tenant[:]) {
-			return false, nil
-		}
-		doomed = append(doomed, bytes.Clone(k))
-		return true, nil
-	})
-	for _, k := range doomed {
-		if err == nil {
-			err = tx.Delete(bucketCostate, k)
-		}
-	}
-	return err
 }
 
 // addCostate adds all co-state of a view.

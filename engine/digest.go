@@ -37,6 +37,9 @@ func (s *Shard) Digest(ctx context.Context) (d Digest, applied uint64, err error
 		if err := s.digestPartitions(ctx, tx, &d); err != nil {
 			return err
 		}
+		if err := d.addDropped(tx); err != nil {
+			return err
+		}
 		return d.addCostate(tx)
 	})
 	return d, applied, errs.Wrap(errs.KindOf(err), err, "digest of shard %s", s.dir)

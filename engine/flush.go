@@ -262,6 +262,9 @@ func (f *flushing) commit(tx store.RW) error {
 	if err := f.commitCostate(tx); err != nil {
 		return err
 	}
+	if err := f.commitDropped(tx); err != nil {
+		return err
+	}
 	f.state.NextSegment = f.shard.nextSegment
 	return tx.Put(bucketMeta, shardStateKey, f.state.encode())
 }

@@ -16,6 +16,7 @@ type memtable struct {
 	schemas map[IndexID]Schema // defined; a zero Schema is a dropped index
 	once    onceTable
 	costate map[TenantID]*costatePart
+	dropped map[TenantID]struct{} // tenants
 	bytes   int64
 	dirty   bool // anything at all
 }
@@ -28,6 +29,7 @@ func newMemtable(b *blocks) *memtable {
 		schemas: map[IndexID]Schema{},
 		once:    newOnceTable(),
 		costate: map[TenantID]*costatePart{},
+		dropped: map[TenantID]struct{}{},
 	}
 }
 

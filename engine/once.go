@@ -61,6 +61,9 @@ func newOnceTable() onceTable {
 // repeated answers a command that has been applied before, and refuses one that takes another's key.
 func (a *applier) repeated(c *Command) (bool, error) {
 	s := a.shard
+	if dropped, err := s.tenantDropped(c.Key.Tenant); err != nil || dropped {
+		return false, err // what it has answered may be there until the next flush
+	}
 	found, ok, err := s.onceAnswer(onceKey{c.Key.Tenant, c.Once.Key})
 	if err != nil || !ok {
 		return false, err

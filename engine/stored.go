@@ -19,9 +19,10 @@ const (
 	bucketGarbage                        // number of a dropped partition whose records are still there
 	bucketOnce                           // what commands with a key have done, see once.go
 	bucketCostate                        // tenant id, name → what is kept there
+	bucketDropped                        // id of a dropped tenant → nothing
 )
 
-var bucketNames = []string{"meta", "schemas", "partitions", "records", "segments", "garbage", "once", "costate"}
+var bucketNames = []string{"meta", "schemas", "partitions", "records", "segments", "garbage", "once", "costate", "dropped"}
 
 const recordsFormat = 1
 

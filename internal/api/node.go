@@ -81,7 +81,7 @@ type placement interface {
 	SetRules(ctx context.Context, r cluster.Rules) error
 	AddShard(ctx context.Context, name string) (int, error)
 	RemoveShard(ctx context.Context, id int) error
-	CreateTenant(ctx context.Context, name string, shard int) (cluster.Tenant, error)
+	CreateTenant(ctx context.Context, name string, shard int, plan cluster.Plan) (cluster.Tenant, error)
 	DescribeTenant(ctx context.Context, name string) (cluster.Tenant, error)
 	Tenants(prefix, after string, limit int) (page []cluster.Tenant, more bool, total int)
 }

@@ -46,7 +46,7 @@ func createTenant(c *call) (reply, error) {
 	if asked.name == "" {
 		return nil, invalid("tenant", "is missing")
 	}
-	t, err := c.h.node.CreateTenant(c.ctx, asked.name, asked.shard)
+	t, err := c.h.node.CreateTenant(c.ctx, asked.name, asked.shard, cluster.Plan{})
 	if err != nil {
 		return nil, err
 	}
