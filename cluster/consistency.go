@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
 )
 
 // Consistency is how fresh the answer of a read must be. Numbers are on the wire: append only.
@@ -49,6 +50,7 @@ func ParseConsistency(name string) (Consistency, error) {
 type Reading struct {
 	Consistency Consistency
 	Staleness
+	Receipt tenancy.Receipt // of the gate at the tenant's home, also where it refused; of the last one if several were asked
 }
 
 // Staleness is how far behind an answer may be: at worst, if several replicas had a part in it.

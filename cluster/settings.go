@@ -7,16 +7,22 @@ import (
 	"github.com/croftdb/croft/tenancy"
 )
 
-// Settings returns the limits that are in force for a namespace's tenant, and the tenant's id, from memory and without
-// allocation; false, and the settings of new tenants, if there is no tenant of that name. What is returned is never changed:
-// look again for each request.
-func (n *Node) Settings(namespace string) (*tenancy.Settings, tenancy.ID, bool) {
+// Standing is what a node knows of a namespace's tenant without asking anybody.
+type Standing struct {
+	Settings *tenancy.Settings // in force now, never changed: look again for each request; without a tenant those of new ones
+	ID       tenancy.ID
+	Shard    int  // where it lives; NoShard without a tenant
+	Known    bool // there is a tenant of that name, as far as this node has heard
+}
+
+// Standing finds a namespace's tenant, from memory and without allocation.
+func (n *Node) Standing(namespace string) Standing {
 	s := n.meta.state()
 	t, ok := s.tenant(namespace)
 	if !ok {
-		return s.tierOf(&tenant{}).settings, tenancy.ID{}, false
+		return Standing{Settings: s.tierOf(&tenant{}).settings, Shard: NoShard}
 	}
-	return s.settings(t), tenancy.ID(t.id), true
+	return Standing{s.settings(t), tenancy.ID(t.id), int(s.home(t)), true}
 }
 
 // CreatesOnWrite reports whether a write to a namespace that does not exist makes it, as far as this node knows.

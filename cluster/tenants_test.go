@@ -121,9 +121,10 @@ func TestPlansAndTiers(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "gold", made.Tier)
 	of := func(name string) *tenancy.Settings {
-		s, id, ok := n.Settings(name)
-		require.Equal(t, ok, id != tenancy.ID{})
-		return s
+		s := n.Standing(name)
+		require.Equal(t, s.Known, s.ID != tenancy.ID{})
+		require.Equal(t, s.Known, s.Shard != NoShard)
+		return s.Settings
 	}
 	require.Equal(t, int64(7), of("acme").Get(tenancy.Rate))
 	require.Equal(t, int64(500), of("acme").Get(tenancy.Deadline))
@@ -171,7 +172,7 @@ func TestTenantsOfACluster(t *testing.T) {
 		everywhere := func(what string, value int64) {
 			c.until(what, func() bool {
 				for _, n := range c.nodes[:3] {
-					if s, _, _ := n.Settings("acme"); s.Get(tenancy.PerHour) != value {
+					if n.Standing("acme").Settings.Get(tenancy.PerHour) != value {
 						return false
 					}
 				}

@@ -70,6 +70,7 @@ func (c *call) reach(tenant string) error {
 			WithHint("a tenant's key reaches the namespace of its own name, in every index")
 	}
 	c.scoped = true
+	c.serveUnder(tenant)
 	return nil
 }
 

@@ -3,7 +3,6 @@ package api
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -115,7 +114,7 @@ func (c *call) writeError(err error) int {
 		h.Set("Content-Type", "application/problem+json")
 	}
 	if p.retry > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retry.Seconds()))))
+		h.Set("Retry-After", strconv.FormatInt(later(p.retry), 10))
 	}
 	if p.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="croft"`)

@@ -178,7 +178,8 @@ type call struct {
 	router    *router
 	w         http.ResponseWriter
 	r         *http.Request
-	ctx       context.Context // with the route's deadline
+	ctx       context.Context // with the request's deadline
+	terms     terms
 	id        string
 	start     time.Time
 	op        string
@@ -234,6 +235,9 @@ func (c *call) serve() (reply, error) {
 	if err := c.readConsistency(); err != nil {
 		return nil, err
 	}
+	if err := c.readDeadline(); err != nil {
+		return nil, err
+	}
 	if c.route.index {
 		if err := c.resolve(prefixIndex); err != nil {
 			return nil, err
@@ -267,15 +271,14 @@ func (c *call) refuseBody() error {
 // run waits for a place among the requests of the route's class and calls its handler. The place is taken after the
 // body has arrived, so that slow senders hold none.
 func (c *call) run() (reply, error) {
-	ctx, cancel := context.WithTimeout(cluster.WithReading(c.r.Context(), &c.reading), c.h.classes()[c.route.cost].Deadline)
-	defer cancel()
-	c.ctx = ctx
-	leave, err := c.h.enter(ctx, c.route.cost)
+	defer c.limitTime()()
+	leave, err := c.h.enter(c.ctx, c.route.cost)
 	if err != nil {
-		return nil, err
+		return nil, c.tooLate(err)
 	}
 	defer leave()
 	rep, err := c.route.handle(c)
+	err = c.tooLate(err)
 	if err == nil && !c.scoped {
 		return nil, errs.New(errs.Internal, "%s %s was answered without a look at whose data it is", c.r.Method, c.route.pattern)
 	}
@@ -333,6 +336,7 @@ func (c *call) finish(rep reply, err error) int {
 
 func (c *call) send(status int, body []byte) int {
 	c.limitAnswerTime(len(body))
+	c.tellTerms(status)
 	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	c.sent = true
 	c.w.WriteHeader(status)

@@ -77,6 +77,7 @@ type membership interface {
 }
 
 type placement interface {
+	Standing(namespace string) cluster.Standing
 	Rules() cluster.Rules
 	SetRules(ctx context.Context, r cluster.Rules) error
 	AddShard(ctx context.Context, name string) (int, error)

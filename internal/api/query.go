@@ -108,6 +108,7 @@ func (c *call) query(q *queryRequest) error {
 	if q.scan != 0 {
 		c.warn("scanFactor has no effect here; maxCandidates has")
 	}
+	c.capTopK(q)
 	q.limit = c.h.opts.Limits.ResultBytes
 	q.MaxBytes = 2 * q.limit // a value takes 4 bytes in memory and at least 2 as text
 	if err := c.checkResultSize(ns, q); err != nil {
