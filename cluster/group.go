@@ -84,12 +84,14 @@ const retryLeader = time.Second
 // never is an interval for what raft shall not do by itself.
 const never = 10 * 365 * 24 * time.Hour
 
-// config deviates from raft's defaults where it says why. A single voter gets shorter timeouts, see retime.
+// config deviates from raft's defaults where it says why.
 func (o *groupOptions) config() *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = o.node
 	c.Logger = raftLogger(o.logger, o.name)
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = o.tick, o.tick, o.lease()
+	// A leader steps down when it has heard of no majority for LeaderLeaseTimeout. Who reads has a lease of ours, so it may be as
+	// long as raft allows: a shorter one takes followers whose disks are slow for gone, and another election for help.
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = o.tick, o.tick, o.tick
 	c.CommitTimeout = o.commitTimeout()
 	// Unbuffered: a proposal still in the buffer at shutdown would never be answered. Each proposal has a goroutine
 	// of its own, so those that wait are group-committed all the same.
@@ -152,7 +154,7 @@ func (g *group) run(o *groupOptions) error {
 		return err
 	}
 	g.instance.Store(r)
-	return g.retime(soleVoter(g.servers(), o.node))
+	return g.setSole(soleVoter(g.servers(), o.node))
 }
 
 // raft is the present instance.
@@ -220,6 +222,12 @@ func (g *group) checkIdentity(o *groupOptions) error {
 // startRaft calls raft.NewRaft, which reads the whole log, panics when it cannot, and on a poisoned store ends its
 // goroutine (see raftStore): so it gets one of its own.
 func startRaft(o *groupOptions, g *group) (r *raft.Raft, err error) {
+	trans := guardTransport(o, g)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, trans.Close())
+		}
+	}()
 	done := make(chan struct{})
 	go func() {
 		returned := false
@@ -232,7 +240,7 @@ func startRaft(o *groupOptions, g *group) (r *raft.Raft, err error) {
 			}
 		}()
 		store := raftStore{g.log}
-		r, err = raft.NewRaft(o.config(), o.fsm, store, store, g.snaps, guardTransport(o, g))
+		r, err = raft.NewRaft(o.config(), o.fsm, store, store, g.snaps, trans)
 		returned = true
 	}()
 	<-done

@@ -31,11 +31,24 @@ func soleVoter(servers []raft.Server, node raft.ServerID) bool {
 	return voters == 1
 }
 
-// retime sets raft's timeouts for a single voter, which has nobody to wait for, or for several. Lowering them also starts
-// the election of a replica that has heard of nobody.
-func (g *group) retime(sole bool) error {
+// setSole notes whether this node is the only voter. One that is, and follows, elects itself at once.
+func (g *group) setSole(sole bool) error {
 	g.sole.Store(sole)
-	return g.reload(func(*raft.ReloadableConfig) {})
+	if !sole {
+		return nil
+	}
+	return g.look()
+}
+
+// look makes raft look whether it has heard of its leader: it does when its timeout is lowered.
+func (g *group) look() error {
+	timeout := func(d time.Duration) error {
+		return g.reload(func(rc *raft.ReloadableConfig) { rc.HeartbeatTimeout, rc.ElectionTimeout = d, d })
+	}
+	if err := timeout(g.opts.tick + 1); err != nil {
+		return err
+	}
+	return timeout(g.opts.tick)
 }
 
 // reload changes what raft takes while it runs.
@@ -44,11 +57,6 @@ func (g *group) reload(change func(*raft.ReloadableConfig)) error {
 	defer g.reloading.Unlock()
 	r := g.raft()
 	rc := r.ReloadableConfig()
-	rc.HeartbeatTimeout = g.opts.tick
-	if g.sole.Load() {
-		rc.HeartbeatTimeout = g.opts.lease()
-	}
-	rc.ElectionTimeout = rc.HeartbeatTimeout
 	change(&rc)
 	return r.ReloadConfig(rc)
 }
@@ -67,7 +75,7 @@ func (g *group) addLearner(ctx context.Context, node string) error {
 
 // addVoter gives a learner its vote.
 func (g *group) addVoter(ctx context.Context, node string) error {
-	if err := g.retime(false); err != nil { // before the others may elect each other
+	if err := g.setSole(false); err != nil { // before the others may elect each other
 		return err
 	}
 	return g.configure(ctx, "add voter", node, func(r *raft.Raft) raft.Future {
@@ -81,7 +89,7 @@ func (g *group) removeServer(ctx context.Context, node string) error {
 		return r.RemoveServer(raft.ServerID(node), 0, g.opts.tick)
 	})
 	if err == nil && soleVoter(g.servers(), g.opts.node) {
-		err = g.retime(true)
+		err = g.setSole(true)
 	}
 	return err
 }

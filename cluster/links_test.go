@@ -68,7 +68,7 @@ func TestLinksAreBounded(t *testing.T) {
 }
 
 func TestTicks(t *testing.T) {
-	for shards, want := range map[int]time.Duration{1: shortTick, 16: shortTick, 17: 440 * time.Millisecond, 64: 2320 * time.Millisecond, 256: longTick} {
+	for shards, want := range map[int]time.Duration{1: shortTick, 16: shortTick, 17: 540 * time.Millisecond, 64: 2420 * time.Millisecond, 256: longTick} {
 		require.Equal(t, want, tickFor(shards), "%d shards", shards)
 	}
 	o := groupOptions{name: "shard 1", tick: shortTick}

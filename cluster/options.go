@@ -28,7 +28,7 @@ type Options struct {
 	Registerer  prometheus.Registerer
 	SegmentSize int           // of raft logs in bytes; 0: 8 MiB
 	LogRetain   int64         // bytes of log kept per group before a marker is set; 0: 64 MiB
-	RaftTick    time.Duration // after which silence voters elect another leader; a single voter takes half of it; 0: see tickFor
+	RaftTick    time.Duration // after which silence voters elect another leader; 0: see tickFor
 
 	PeerListen     string        // host:port for other nodes; empty: this node stays alone
 	PeerAdvertise  string        // host:port where others reach it; empty: where it listens
@@ -78,7 +78,7 @@ func (o Options) withDefaults() Options {
 func isReal(disk vfs.FS) bool { return disk == vfs.OS() }
 
 const (
-	shortTick  = 400 * time.Millisecond
+	shortTick  = 500 * time.Millisecond
 	tickGroups = 16 // that shortTick is for
 	moreTick   = 40 * time.Millisecond
 	longTick   = 3 * time.Second

@@ -64,7 +64,7 @@ func (e *elector) look(ctx context.Context, g *group, now time.Time) {
 		e.asking.Go(func() { g.compare(ctx, s) })
 	}
 	if silence >= g.opts.tick+time.Duration(s.turn.Load())*g.opts.tick/3 {
-		g.look()
+		_ = g.look() // the timeouts are ours: raft takes them
 	}
 }
 
@@ -114,12 +114,4 @@ func (n *Node) groupNamed(name string) (*group, error) {
 		return nil, errs.New(errs.NotFound, "node %s has no replica of %s", n.id.NodeID, name)
 	}
 	return all[i], nil
-}
-
-// look makes raft look whether it has heard of its leader: it does when its timeout is lowered.
-func (g *group) look() {
-	longer := func(rc *raft.ReloadableConfig) { rc.HeartbeatTimeout++; rc.ElectionTimeout++ }
-	if g.reload(longer) == nil { // the timeouts are ours: raft takes them
-		_ = g.reload(func(*raft.ReloadableConfig) {})
-	}
 }

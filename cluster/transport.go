@@ -55,7 +55,7 @@ type guarded struct {
 }
 
 // guardTransport opens the transport of a group.
-func guardTransport(o *groupOptions, g *group) raft.Transport {
+func guardTransport(o *groupOptions, g *group) *guarded {
 	t := quieten(o.transports.open(o.name), &g.quiet).(fullTransport)
 	return &guarded{t, g, newBallot(g, t.Consumer())}
 }
