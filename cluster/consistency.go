@@ -95,6 +95,13 @@ func (r *Reading) note(s Staleness) {
 	}
 }
 
+// receive takes in what a gate told.
+func (r *Reading) receive(told *tenancy.Receipt) {
+	if r != nil {
+		r.Receipt = *told
+	}
+}
+
 // olderAge is the greater of two ages; one that is unknown is the greatest.
 func olderAge(a, b time.Duration) time.Duration {
 	if a < 0 || b < 0 {

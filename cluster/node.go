@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 
 	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/tenancy"
 )
 
 // DefaultNamespace is the tenant that requests without a namespace mean.
@@ -41,6 +42,7 @@ type Node struct {
 	metrics *metrics
 
 	engine  *engine.Engine
+	gate    tenancy.Gate // nil: there is none
 	meta    *metaPlane
 	local   *replicaSet
 	hints   leaderHints
@@ -52,6 +54,8 @@ type Node struct {
 	aligner *aligner
 	loads   *shardLoads
 	queries meters
+
+	refusals tenancy.Refusals
 
 	checkpoints *checkpointServer
 	taker       *checkpointTaker

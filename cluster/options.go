@@ -12,6 +12,7 @@ import (
 	"github.com/croftdb/croft/internal/certs"
 	"github.com/croftdb/croft/internal/errs"
 	"github.com/croftdb/croft/internal/vfs"
+	"github.com/croftdb/croft/tenancy"
 )
 
 // maxShards is the most replicas that one node carries: each costs goroutines, files and 8 MiB of log.
@@ -19,11 +20,12 @@ const maxShards = 256
 
 // Options of a node. Zero fields get their defaults from Open.
 type Options struct {
-	Dir         string         // data directory, made if missing
-	Shards      int            // shards of a new data directory; 0: 16. An existing one keeps its own number
-	Placement   Rules          // of tenants in a new cluster; SetRules changes them later
-	Engine      engine.Options // shared by all shards
-	DiskReserve int64          // bytes of free disk below which upserts and updates are refused; 0: 256 MiB; negative: off
+	Dir         string                                   // data directory, made if missing
+	Shards      int                                      // shards of a new data directory; 0: 16. An existing one keeps its own number
+	Placement   Rules                                    // of tenants in a new cluster; SetRules changes them later
+	Engine      engine.Options                           // shared by all shards
+	Gate        func(tenancy.Book) (tenancy.Gate, error) // makes what decides whether and when requests run; nil: all run at once
+	DiskReserve int64                                    // bytes of free disk below which upserts and updates are refused; 0: 256 MiB; negative: off
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
 	SegmentSize int           // of raft logs in bytes; 0: 8 MiB

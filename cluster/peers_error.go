@@ -10,7 +10,7 @@ import (
 
 // appendError appends what the other side is to know of an error:
 //
-//	kind u8 | retry-after in ns uvarint | message | hint | 0, or 1 and the leader's node id
+//	kind u8 | retry-after in ns uvarint | message | hint | 0, or 1 and the leader's node id, or 2 and a gate's receipt
 func appendError(b []byte, err error) []byte {
 	b = append(b, byte(errs.KindOf(err)))
 	var typed *errs.Error
@@ -21,11 +21,13 @@ func appendError(b []byte, err error) []byte {
 	b = codec.AppendUvarint(b, uint64(retry))
 	b = codec.AppendString(b, err.Error())
 	b = codec.AppendString(b, errs.HintOf(err))
-	var elsewhere *notLeaderError
-	if !errors.As(err, &elsewhere) {
-		return append(b, 0)
+	if elsewhere, ok := errors.AsType[*notLeaderError](err); ok {
+		return codec.AppendString(append(b, 1), elsewhere.leader)
 	}
-	return codec.AppendString(append(b, 1), elsewhere.leader)
+	if no, ok := errors.AsType[*refusal](err); ok {
+		return appendReceipt(append(b, 2), &no.told)
+	}
+	return append(b, 0)
 }
 
 // readError is the way back. A kind of a newer version is Internal. ok is false when b is damaged.
@@ -34,19 +36,18 @@ func readError(b []byte) (_ error, ok bool) {
 	kind := errs.Kind(r.Byte())
 	retry := time.Duration(min(r.Uvarint(), uint64(time.Hour)))
 	err := &errs.Error{Kind: kind, RetryAfter: retry, Message: r.String(), Hint: r.String()}
-	elsewhere := &notLeaderError{err: err}
-	typed := r.Byte()
-	if typed == 1 {
-		elsewhere.leader = r.String()
-	}
-	if r.Done() != nil || typed > 1 {
-		return nil, false
-	}
 	if int(kind) >= len(errs.Kinds()) {
 		err.Kind = errs.Internal
 	}
-	if typed == 1 {
-		return elsewhere, true
+	var typed error = err
+	switch r.Byte() {
+	case 0:
+	case 1:
+		typed = &notLeaderError{err: err, leader: r.String()}
+	case 2:
+		typed = &refusal{err, readReceipt(r)}
+	default:
+		return nil, false
 	}
-	return err, true
+	return typed, r.Done() == nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
 )
 
 // electionPatience is how long a request waits for a shard to have a leader, or for its leader to be found, as long as
@@ -26,6 +27,8 @@ const (
 // it finds out is kept in it. It may run more than once, but only after runs that did nothing.
 type verb interface {
 	method() method
+	// weight is what kind of work it is, and about how many bytes it holds.
+	weight() (tenancy.Class, int64)
 	// run does it. key is what the request is about. Unavailable: nothing was done.
 	run(ctx context.Context, n *Node, sh *shard, key engine.Key) error
 	appendRequest(b []byte) []byte
@@ -92,7 +95,7 @@ func (x *callBuffer) read(b []byte) *codec.Reader {
 // node. While nobody leads it tries again, see patiently; on return r has the shard that was asked last.
 func (n *Node) ask(ctx context.Context, r *route, v verb) error {
 	err := n.attempt(ctx, r, v)
-	if !errs.Is(err, errs.Unavailable) {
+	if !passing(err) {
 		return err
 	}
 	return n.retry(ctx, err, func() error { n.reroute(r); return n.attempt(ctx, r, v) })
@@ -102,7 +105,7 @@ func (n *Node) ask(ctx context.Context, r *route, v verb) error {
 // electionPatience.
 func (n *Node) patiently(ctx context.Context, f func() error) error {
 	err := f()
-	if !errs.Is(err, errs.Unavailable) {
+	if !passing(err) {
 		return err
 	}
 	return n.retry(ctx, err, f)
@@ -112,7 +115,7 @@ func (n *Node) patiently(ctx context.Context, f func() error) error {
 func (n *Node) retry(ctx context.Context, err error, f func() error) error {
 	patience := time.NewTimer(electionPatience)
 	defer patience.Stop()
-	for pause := retryPause; errs.Is(err, errs.Unavailable); pause = min(2*pause, maxRetryPause) {
+	for pause := retryPause; passing(err); pause = min(2*pause, maxRetryPause) {
 		select {
 		case <-time.After(pause):
 			if next := f(); ctx.Err() == nil || !errs.Is(next, errs.KindOf(ctx.Err())) {
@@ -137,7 +140,7 @@ func (n *Node) attempt(ctx context.Context, r *route, v verb) error {
 	var refused error
 	if sh := n.replica(r.shard); sh != nil {
 		refused = n.here(ctx, sh, r.key, v, reading)
-		if !errs.Is(refused, errs.Unavailable) || sh.group.leads() {
+		if !passing(refused) || sh.group.leads() {
 			return refused
 		}
 	}
@@ -153,7 +156,7 @@ func (n *Node) attempt(ctx context.Context, r *route, v verb) error {
 		n.doubtLeader(r.shard, to)
 		return err
 	}
-	if !errs.Is(err, errs.Unavailable) {
+	if !passing(err) {
 		if r.turn > 0 && reading.level() != Any {
 			n.noteLeader(r.shard, to) // the next request need not search
 		}
@@ -223,7 +226,7 @@ func (n *Node) here(ctx context.Context, sh *shard, key engine.Key, v verb, read
 	if reading != nil {
 		reading.note(sh.staleness(level)) // before it runs: what is applied later may be in the answer, and need not
 	}
-	return v.run(ctx, n, sh, key)
+	return n.admitted(ctx, sh, key, v, reading)
 }
 
 // forward asks another node.
@@ -234,16 +237,22 @@ func (n *Node) forward(ctx context.Context, to string, r *route, v verb, reading
 	x.request = v.appendRequest(h.append(x.request[:0]))
 	answer, err := n.peers.call(ctx, to, v.method(), x.request, x.answer[:0])
 	if err != nil {
+		if no, ok := errors.AsType[*refusal](err); ok {
+			reading.receive(&no.told)
+			n.noteClosed(r.key.Tenant, &no.told)
+			return err
+		}
 		return callError(ctx, v.method(), err)
 	}
 	x.answer = answer
 	in := x.read(answer)
-	stale := readStaleness(in)
+	stale, told := readStaleness(in), readReceipt(in)
 	v.readAnswer(in)
 	if err := in.Done(); err != nil {
 		return answerError(v.method(), to, err)
 	}
 	reading.note(stale)
+	reading.receive(&told)
 	return nil
 }
 
@@ -300,13 +309,13 @@ func (n *Node) answer(ctx context.Context, v verb, request, dst []byte) ([]byte,
 	if err := n.here(ctx, sh, h.key, v, reading); err != nil {
 		return dst, n.pointTo(sh, err)
 	}
-	return v.appendAnswer(appendStaleness(dst, &reading.Staleness)), nil
+	return v.appendAnswer(appendReceipt(appendStaleness(dst, &reading.Staleness), &reading.Receipt)), nil
 }
 
 // pointTo adds to a refusal who leads the shard.
 func (n *Node) pointTo(sh *shard, err error) error {
 	var known *notLeaderError
-	if !errs.Is(err, errs.Unavailable) || errors.As(err, &known) || sh.group.leads() {
+	if !passing(err) || errors.As(err, &known) || sh.group.leads() {
 		return err
 	}
 	return newNotLeaderError(sh.group.name, n.leaderOf(sh.id))

@@ -15,6 +15,7 @@ import (
 	"github.com/croftdb/croft/engine/metadata"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
 )
 
 // labels are what errors call the index and the namespace of a request by.
@@ -51,6 +52,13 @@ type applyVerb struct {
 }
 
 func (v *applyVerb) method() method { return methodApply }
+
+func (v *applyVerb) weight() (tenancy.Class, int64) {
+	if v.encoded != nil {
+		return tenancy.Write, int64(len(v.encoded))
+	}
+	return tenancy.Write, int64(engine.EncodedSize(v.command))
+}
 
 func (v *applyVerb) run(ctx context.Context, n *Node, sh *shard, key engine.Key) error {
 	if v.exists {
@@ -110,6 +118,8 @@ func (v *whereVerb) method() method {
 	}
 	return methodUpdate
 }
+
+func (v *whereVerb) weight() (tenancy.Class, int64) { return tenancy.Write, maxTargets }
 
 func (v *whereVerb) run(ctx context.Context, n *Node, sh *shard, key engine.Key) error {
 	if err := sh.readable(ctx); err != nil {
@@ -204,8 +214,26 @@ func (v *queryVerb) release() {
 
 func (v *queryVerb) method() method { return methodQuery }
 
+// weight takes a match for some hundred bytes, and what may be read of them for as much as is asked for.
+func (v *queryVerb) weight() (tenancy.Class, int64) {
+	size := int64(4*len(v.q.Vector)) + int64(v.q.K)*128
+	if v.q.IncludeValues {
+		size += int64(v.q.K) * int64(4*len(v.q.Vector))
+	}
+	if v.q.MaxBytes > 0 {
+		size = min(size, int64(v.q.MaxBytes)+int64(4*len(v.q.Vector)))
+	}
+	return tenancy.Search, size
+}
+
 func (v *queryVerb) run(ctx context.Context, _ *Node, sh *shard, key engine.Key) error {
-	err := sh.engine.Query(ctx, key, v.q, v.res)
+	q := v.q
+	if ctx.Value(degradedKey{}) != nil {
+		less := *q
+		less.Ef, less.Recall = 0, degradedRecall
+		q = &less
+	}
+	err := sh.engine.Query(ctx, key, q, v.res)
 	if v.tooLarge = errors.Is(err, engine.ErrAnswerTooLarge); v.tooLarge {
 		return nil
 	}
@@ -237,6 +265,8 @@ type fetchVerb struct {
 
 func (v *fetchVerb) method() method { return methodFetch }
 
+func (v *fetchVerb) weight() (tenancy.Class, int64) { return tenancy.Read, int64(len(v.ids)) * 1024 }
+
 func (v *fetchVerb) run(ctx context.Context, _ *Node, sh *shard, key engine.Key) (err error) {
 	v.recs, err = sh.engine.Fetch(ctx, key, v.ids)
 	return err
@@ -259,6 +289,8 @@ type scanVerb struct {
 }
 
 func (v *scanVerb) method() method { return methodScan }
+
+func (v *scanVerb) weight() (tenancy.Class, int64) { return tenancy.Read, int64(v.limit) * 1024 }
 
 func (v *scanVerb) run(ctx context.Context, _ *Node, sh *shard, key engine.Key) (err error) {
 	if v.idsOnly {
@@ -307,6 +339,8 @@ type createVerb struct {
 
 func (v *createVerb) method() method { return methodCreate }
 
+func (v *createVerb) weight() (tenancy.Class, int64) { return tenancy.Write, 0 }
+
 func (v *createVerb) run(ctx context.Context, n *Node, sh *shard, key engine.Key) error {
 	sh.creating.Lock() // of two who create it at once, one is told that it exists
 	defer sh.creating.Unlock()
@@ -345,6 +379,8 @@ type partitionsVerb struct {
 }
 
 func (v *partitionsVerb) method() method { return methodPartitions }
+
+func (v *partitionsVerb) weight() (tenancy.Class, int64) { return tenancy.Read, 0 }
 
 func (v *partitionsVerb) run(ctx context.Context, n *Node, sh *shard, key engine.Key) (err error) {
 	v.shard, v.found, v.total = int(sh.id), nil, 0

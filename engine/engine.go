@@ -141,6 +141,9 @@ func (e *Engine) build() {
 
 func (e *Engine) step(sp *space) {
 	sp.builder.queued.Store(false)
+	if e.opts.Turn != nil {
+		defer e.opts.Turn(e.ctx, sp.part.key)()
+	}
 	more, err := sp.maintain(e.ctx, e.threads())
 	if err != nil && e.ctx.Err() == nil {
 		e.opts.Logger.Error("graph maintenance failed", "partition", sp.part.key.String(), "err", err)

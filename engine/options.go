@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,9 @@ type Options struct {
 	FS vfs.FS
 	// InMemory keeps the record store in memory and a journal of it on FS, for simulation: bbolt knows only the real disk.
 	InMemory bool
+	// Turn returns when a step of maintenance of a partition may begin, and what is to be called after it. It holds up nobody
+	// else: the builder holds no lock meanwhile. Default at once.
+	Turn func(ctx context.Context, key Key) (done func())
 	// Failed is told of each shard that is poisoned by a fault of its disk, also where that happened in the background, and
 	// must not wait; default nobody. Such a shard refuses everything, so nothing else would tell.
 	Failed func(error)

@@ -19,7 +19,7 @@ type AdmissionOptions struct {
 	Chance func() float64   // in [0,1), so that those refused do not all come back at once; nil: math/rand/v2
 	Book   Book             // nil: hourly windows end with the process
 
-	Searches     int   // that run at once, with other reads; 0: 2 for each processor
+	Searches     int   // that run at once, with other reads and steps of building; 0: 2 for each processor
 	Writes       int   // that run at once: they mostly wait for the log; 0: 128
 	Waiting      int   // requests of all tenants; 0: 1,024
 	WaitingBytes int64 // of their memory; 0: 512 MiB
@@ -57,7 +57,7 @@ type Admission struct {
 	opts AdmissionOptions
 
 	mu       sync.Mutex // held for an instant; guards all below, and the accounts
-	accounts map[ID]*account
+	accounts map[accountKey]*account
 	recent   list.List // of *account, the one used last in front
 	lanes    [laneCount]laneState
 	crowd    []*account // that have requests waiting
@@ -76,10 +76,9 @@ func NewAdmission(opts AdmissionOptions) (*Admission, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	a := &Admission{opts: opts, accounts: map[ID]*account{}}
-	a.lanes[laneRead].limit, a.lanes[laneRead].each = opts.Searches, max(1, opts.Searches/2)
+	a := &Admission{opts: opts, accounts: map[accountKey]*account{}}
+	a.lanes[laneCompute].limit, a.lanes[laneCompute].each = opts.Searches, max(1, opts.Searches/2)
 	a.lanes[laneWrite].limit, a.lanes[laneWrite].each = opts.Writes, max(1, opts.Writes/2)
-	a.lanes[laneBuild].limit, a.lanes[laneBuild].each = 1, 1
 	for l := range laneCount {
 		a.lanes[l].next.lane = l
 	}
@@ -255,7 +254,7 @@ func (m *average) add(d time.Duration, keep float64) {
 func (a *Admission) Throttle(t ID, until time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if acc := a.accounts[t]; acc != nil {
+	if acc := a.accounts[accountKey{tenant: t}]; acc != nil {
 		acc.throttled = until.UnixNano()
 	}
 }

@@ -11,7 +11,7 @@ import (
 // account is what a gate knows of a tenant. It is made by the tenant's first request, and forgotten when it says nothing that
 // a new one would not.
 type account struct {
-	id     ID
+	key    accountKey
 	used   int64 // when a request came last, in ns since 1970
 	recent *list.Element
 
@@ -34,16 +34,24 @@ type account struct {
 	leasing chan struct{} // closed when the lease under way is there; nil: none is
 }
 
+// accountKey names an account. What is built for a tenant in the background has one of its own, so that its searches do not
+// come after the graph that they are to be helped by.
+type accountKey struct {
+	tenant     ID
+	background bool
+}
+
 // forgetAfter is how long an account is kept that says nothing any more.
 const forgetAfter = int64(time.Minute)
 
 // account finds or makes a tenant's, and forgets up to two others that were not used for long.
 func (a *Admission) account(r *Request, now int64) *account {
-	acc := a.accounts[r.Tenant]
+	key := accountKey{r.Tenant, r.Class == Build}
+	acc := a.accounts[key]
 	if acc == nil {
-		acc = &account{id: r.Tenant}
+		acc = &account{key: key}
 		acc.recent = a.recent.PushFront(acc)
-		a.accounts[r.Tenant] = acc
+		a.accounts[key] = acc
 	}
 	a.recent.MoveToFront(acc.recent)
 	acc.used, acc.weight = now, float64(max(1, r.Settings.Get(Weight)))
@@ -68,7 +76,7 @@ func (a *Admission) forget(now int64) {
 		return
 	}
 	a.recent.Remove(e)
-	delete(a.accounts, acc.id)
+	delete(a.accounts, acc.key)
 }
 
 // idle reports whether the account says nothing that a new one would not.
@@ -222,19 +230,19 @@ func (a *Admission) lease(ctx context.Context, acc *account, r *Request) error {
 // extend moves a copy of a window on: to what the home before has written, or to its next lease.
 func (a *Admission) extend(ctx context.Context, w *window, r *Request) error {
 	if a.opts.Book != nil && (!w.known || w.term != r.Term) {
-		last, err := a.opts.Book.Window(r.Shard, r.Tenant)
+		last, term, err := a.opts.Book.Window(ctx, r.Shard, r.Tenant)
 		if err != nil {
 			return err
 		}
-		*w = window{known: true, term: r.Term, begin: last.Begin, taken: last.Taken, drawn: last.Taken}
+		*w = window{known: true, term: term, begin: last.Begin, taken: last.Taken, drawn: last.Taken}
 		return nil
 	}
 	w.lease(r.Settings.Get(PerHour), a.now())
-	w.known, w.term = true, r.Term
 	if a.opts.Book == nil {
+		w.known, w.term = true, r.Term
 		return nil
 	}
-	return a.opts.Book.Write(ctx, r.Shard, r.Tenant, Window{Begin: w.begin, Taken: w.taken})
+	return a.opts.Book.Write(ctx, r.Shard, w.term, r.Tenant, Window{Begin: w.begin, Taken: w.taken})
 }
 
 // later is a refusal that may be repeated after d and a random part of it more.

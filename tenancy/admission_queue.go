@@ -7,26 +7,21 @@ import (
 	"github.com/croftdb/croft/internal/errs"
 )
 
-// lane is a kind of work with places of its own: a write waits for the log while others compute, and a step of building
-// is long.
+// lane is a kind of work with places of its own: those who compute, and writes, which mostly wait for the log.
 type lane uint8
 
 const (
-	laneRead lane = iota
+	laneCompute lane = iota
 	laneWrite
-	laneBuild
 
 	laneCount
 )
 
 func laneOf(c Class) lane {
-	switch c {
-	case Write:
+	if c == Write {
 		return laneWrite
-	case Build:
-		return laneBuild
 	}
-	return laneRead
+	return laneCompute
 }
 
 // laneState is how many run in a lane, and who waits for it.
@@ -134,18 +129,12 @@ func (a *Admission) run(t *ticket) {
 // enqueue has a request wait. Where there is no room, it takes that of the newest request of whoever has most waiting, in
 // the lowest tier, if that is not its own tenant.
 func (a *Admission) enqueue(t *ticket, r *Request, told *Receipt) error {
-	acc := t.account
-	if most := r.Settings.Get(Queued); int64(acc.waiting) >= most {
-		told.Closed = a.spread(ownQueuePause)
-		return a.later(errs.Unavailable, time.Second, "tenant %q has %d requests waiting already, as many as it may", r.Name, acc.waiting)
-	}
-	for a.waiting >= a.opts.Waiting || a.held+t.bytes > a.opts.WaitingBytes {
-		other := a.lowest(acc)
-		if other == nil {
-			return a.later(errs.Unavailable, time.Second, "the node is busy: %d requests wait already", a.waiting)
+	if t.class != Build { // of which there is one at a time, without a client who could come again
+		if err := a.makeRoom(t, r, told); err != nil {
+			return err
 		}
-		a.pushOut(other)
 	}
+	acc := t.account
 	a.waiting++
 	a.held += t.bytes
 	if acc.waiting++; acc.waiting == 1 {
@@ -163,6 +152,23 @@ func (a *Admission) enqueue(t *ticket, r *Request, told *Receipt) error {
 	q.last = t
 	q.waiting++
 	a.place(acc, t.lane)
+	return nil
+}
+
+// makeRoom sees that one more request may wait.
+func (a *Admission) makeRoom(t *ticket, r *Request, told *Receipt) error {
+	acc := t.account
+	if most := r.Settings.Get(Queued); int64(acc.waiting) >= most {
+		told.Closed = a.spread(ownQueuePause)
+		return a.later(errs.Unavailable, time.Second, "tenant %q has %d requests waiting already, as many as it may", r.Name, acc.waiting)
+	}
+	for a.waiting >= a.opts.Waiting || a.held+t.bytes > a.opts.WaitingBytes {
+		other := a.lowest(acc)
+		if other == nil {
+			return a.later(errs.Unavailable, time.Second, "the node is busy: %d requests wait already", a.waiting)
+		}
+		a.pushOut(other)
+	}
 	return nil
 }
 

@@ -85,10 +85,11 @@ type Receipt struct {
 
 // Book keeps tenants' hourly windows where the next home finds them: in the shard's own log.
 type Book interface {
-	// Window returns what was written last; the zero Window if nothing was.
-	Window(shard uint16, t ID) (Window, error)
+	// Window returns what homes have written last, once no other can write any more; the zero Window if nothing was. term is
+	// that of this home, whose writes it admits from then on.
+	Window(ctx context.Context, shard uint16, t ID) (w Window, term uint64, err error)
 	// Write returns once w outlives this home. A failed Write may have taken effect.
-	Write(ctx context.Context, shard uint16, t ID, w Window) error
+	Write(ctx context.Context, shard uint16, term uint64, t ID, w Window) error
 }
 
 // Window is the hour in which a tenant's requests are counted.

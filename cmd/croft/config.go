@@ -30,6 +30,7 @@ type config struct {
 	placement     string // "": ring
 	memoryBudget  sizeValue
 	diskReserve   sizeValue
+	admission     switchValue
 	drainTimeout  time.Duration
 	logLevel      string
 	logFormat     string
@@ -46,6 +47,7 @@ func defaultConfig() config {
 		shards:       16,
 		memoryBudget: 1 << 30,
 		diskReserve:  256 << 20,
+		admission:    true,
 		peers:        peerConfig{rate: 64 << 20},
 		drainTimeout: 10 * time.Second,
 		logLevel:     "info",
@@ -63,6 +65,7 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.placement, "placement", c.placement, "how a new cluster places tenants: ring (default) or least-loaded; `croft shards policy` changes it later")
 	f.Var(&c.memoryBudget, "memory-budget", "memory for search structures")
 	f.Var(&c.diskReserve, "disk-reserve", "free disk below which writes are refused; off: none")
+	f.Var(&c.admission, "admission", "on, or off: requests of all tenants run at once, whatever their limits, to compare")
 	f.DurationVar(&c.drainTimeout, "drain-timeout", c.drainTimeout, "how long a stop waits for requests under way")
 	f.StringVar(&c.logLevel, "log-level", c.logLevel, "debug, info, warn or error")
 	f.StringVar(&c.logFormat, "log-format", c.logFormat, "text, json, or auto: text on a terminal")

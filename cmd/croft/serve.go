@@ -113,6 +113,7 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 		Shards:      cfg.shards,
 		Engine:      engine.Options{MemoryBudget: int64(cfg.memoryBudget), Logger: log, Registerer: registry},
 		DiskReserve: int64(cfg.diskReserve),
+		Gate:        cfg.gate(),
 		Logger:      log,
 		Registerer:  registry,
 

@@ -272,6 +272,9 @@ func (c *call) refuseBody() error {
 // body has arrived, so that slow senders hold none.
 func (c *call) run() (reply, error) {
 	defer c.limitTime()()
+	if err := c.knock(); err != nil {
+		return nil, c.tooLate(err)
+	}
 	leave, err := c.h.enter(c.ctx, c.route.cost)
 	if err != nil {
 		return nil, c.tooLate(err)

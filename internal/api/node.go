@@ -20,6 +20,14 @@ type Node interface {
 	status
 	membership
 	placement
+	gatekeeper
+}
+
+// gatekeeper knows of refusals.
+type gatekeeper interface {
+	Quiet() bool
+	Knock(ctx context.Context, namespace string, request uint64) error
+	Told(request uint64, d time.Duration)
 }
 
 var _ Node = (*cluster.Node)(nil)

@@ -1,0 +1,157 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/codec"
+	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
+)
+
+// refusal is an error of the gate at a tenant's home, with what it told. It is final: nobody else is asked, and what is
+// Unavailable is not tried again here, since that would keep the queue full.
+type refusal struct {
+	err  error
+	told tenancy.Receipt
+}
+
+func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }
+
+// passing reports whether an error says that nothing was done, for a reason that may be gone in a moment.
+func passing(err error) bool {
+	if !errs.Is(err, errs.Unavailable) {
+		return false
+	}
+	_, final := errors.AsType[*refusal](err)
+	return !final
+}
+
+// gateCall is the memory of one request at the gate, pooled: what goes to an interface is not on the stack.
+type gateCall struct {
+	request tenancy.Request
+	told    tenancy.Receipt
+}
+
+var gateCalls = sync.Pool{New: func() any { return new(gateCall) }}
+
+// admitted runs v when the gate lets it in, with what is in force for its tenant.
+func (n *Node) admitted(ctx context.Context, sh *shard, key engine.Key, v verb, reading *Reading) error {
+	if n.gate == nil {
+		return v.run(ctx, n, sh, key)
+	}
+	s := n.meta.state()
+	t, ok := s.tenantByID(key.Tenant)
+	if !ok { // the whole shard is meant, or this node is behind
+		return v.run(ctx, n, sh, key)
+	}
+	e := gateCalls.Get().(*gateCall)
+	defer gateCalls.Put(e)
+	*e = gateCall{request: tenancy.Request{
+		Tenant: tenancy.ID(t.id), Name: t.name, Shard: sh.id, Term: sh.group.raft().CurrentTerm(), Settings: s.settings(t),
+	}}
+	e.request.Class, e.request.Bytes = v.weight()
+	pass, err := n.gate.Enter(ctx, &e.request, &e.told)
+	reading.receive(&e.told)
+	if err != nil {
+		return n.refused(ctx, t.id, err, e.told)
+	}
+	if pass.Degraded() {
+		ctx = context.WithValue(ctx, degradedKey{}, true)
+	}
+	begun := time.Now()
+	err = v.run(ctx, n, sh, key)
+	pass.Leave(tenancy.Outcome{Took: time.Since(begun), Err: err})
+	return err
+}
+
+type degradedKey struct{}
+
+// degradedRecall is what the searches of a tenant aim at that is over its quota and served all the same.
+const degradedRecall = 0.7
+
+// refused notes and returns what the gate did not let in. Of the book's errors, those of a home that leads no more are not its own.
+func (n *Node) refused(ctx context.Context, t engine.TenantID, err error, told tenancy.Receipt) error {
+	if cause := ctx.Err(); cause != nil && errors.Is(err, cause) {
+		return err
+	}
+	if _, moved := errors.AsType[*bookError](err); moved {
+		return err
+	}
+	n.noteClosed(t, &told)
+	return &refusal{err, told}
+}
+
+// noteClosed remembers that nothing of a tenant is let in for a while.
+func (n *Node) noteClosed(t engine.TenantID, told *tenancy.Receipt) {
+	if told.Closed > 0 {
+		n.refusals.Close(tenancy.ID(t), told.Closed)
+	}
+}
+
+// Knock is asked before a request is decoded. It refuses what its tenant's home would refuse, as far as this node has heard,
+// and has one wait that was told to come later and comes at once.
+func (n *Node) Knock(ctx context.Context, namespace string, request uint64) error {
+	t, ok := n.meta.state().tenant(namespace)
+	if !ok {
+		return nil
+	}
+	id := tenancy.ID(t.id)
+	wait, err := n.refusals.Check(id, request)
+	if err != nil || wait == 0 {
+		return err
+	}
+	defer n.refusals.Done(id)
+	late := time.NewTimer(wait)
+	defer late.Stop()
+	select {
+	case <-late.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Quiet reports whether nothing is remembered of refusals, so that there is no need to Knock.
+func (n *Node) Quiet() bool { return n.gate == nil || n.refusals.Quiet() }
+
+// Told notes that a request was told to come back later.
+func (n *Node) Told(request uint64, d time.Duration) { n.refusals.Told(request, d) }
+
+// buildTurn waits until a step of building may begin, and returns what ends it. Whatever is wrong with the gate, graphs are built.
+func (n *Node) buildTurn(ctx context.Context, key engine.Key) (done func()) {
+	s := n.meta.state()
+	t, ok := s.tenantByID(key.Tenant)
+	if n.gate == nil || !ok {
+		return func() {}
+	}
+	r := tenancy.Request{Tenant: tenancy.ID(t.id), Name: t.name, Settings: s.settings(t), Class: tenancy.Build}
+	pass, err := n.gate.Enter(ctx, &r, &tenancy.Receipt{})
+	if err != nil {
+		return func() {}
+	}
+	begun := time.Now()
+	return func() { pass.Leave(tenancy.Outcome{Took: time.Since(begun)}) }
+}
+
+func appendReceipt(b []byte, told *tenancy.Receipt) []byte {
+	b = append(b, byte(told.Cache), boolByte(told.Degraded))
+	for _, v := range [...]int64{told.Limit, told.Remaining, int64(told.Reset), int64(told.Closed), told.ReadUnits} {
+		b = codec.AppendUvarint(b, uint64(max(v, 0)))
+	}
+	return b
+}
+
+func readReceipt(r *codec.Reader) (told tenancy.Receipt) {
+	told.Cache, told.Degraded = tenancy.CacheState(r.Byte()), r.Byte() != 0
+	told.Limit, told.Remaining = readAmount(r), readAmount(r)
+	told.Reset, told.Closed = time.Duration(readAmount(r)), time.Duration(readAmount(r))
+	told.ReadUnits = readAmount(r)
+	return told
+}
+
+func readAmount(r *codec.Reader) int64 { return int64(min(r.Uvarint(), uint64(tenancy.Unlimited))) }

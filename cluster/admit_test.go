@@ -1,0 +1,225 @@
+package cluster
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/codec"
+	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
+)
+
+// withGate is the option of a node that limits its tenants.
+func withGate(o *Options) {
+	o.Gate = func(b tenancy.Book) (tenancy.Gate, error) {
+		return tenancy.NewAdmission(tenancy.AdmissionOptions{Book: b})
+	}
+}
+
+// limit gives a tenant that exists limits of its own.
+func limit(t testing.TB, n *Node, namespace string, own map[tenancy.Limit]int64) {
+	tn, ok := n.meta.state().tenant(namespace)
+	require.True(t, ok)
+	var set tenancy.Limits
+	for l, v := range own {
+		set.Set(l, v)
+	}
+	_, err := n.changeMeta(t.Context(), &metaCommand{op: metaSetTenant, tenantID: tn.id, tenantCommand: tenantCommand{limits: tenancy.Change{Set: set}}})
+	require.NoError(t, err)
+}
+
+// ask sends one query, and tells what it was told of the quota.
+func ask(t testing.TB, n *Node, ix Index, namespace string, level Consistency) (tenancy.Receipt, error) {
+	reading := &Reading{Consistency: level}
+	var res engine.Result
+	_, err := n.Query(WithReading(t.Context(), reading), ix, namespace, &engine.Query{Vector: []float32{1, 0}, K: 1}, &res)
+	return reading.Receipt, err
+}
+
+func TestQuotaIsOneForAllGateways(t *testing.T) {
+	network := newMemoryNetwork()
+	link := func(id string) peers { return network.peers(id) }
+	opts := testOptions(t.TempDir())
+	opts.unmanaged = true
+	withGate(&opts)
+	home := openNode(t, opts)
+	plugIn(t, home, link(home.id.NodeID))
+	ix := createIndex(t, home, "i")
+	upsert(t, home, ix, "ns", 1, 2)
+	limit(t, home, "ns", map[tenancy.Limit]int64{tenancy.PerHour: 50})
+	doors := []*Node{home, gateway(t, home, link), gateway(t, home, link)}
+
+	var let atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 12 {
+		wg.Go(func() {
+			for range 20 {
+				told, err := ask(t, doors[i%3], ix, "ns", Leader)
+				if err == nil {
+					let.Add(1)
+				} else if !errs.Is(err, errs.RateLimited) {
+					t.Errorf("%v", err)
+				}
+				if told.Limit != 50 {
+					t.Errorf("told %+v", told)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, int64(50), let.Load())
+	for _, n := range doors {
+		told, err := ask(t, n, ix, "ns", Leader)
+		require.True(t, errs.Is(err, errs.RateLimited), "%v", err)
+		require.Equal(t, int64(0), told.Remaining)
+		require.Greater(t, told.Reset, 59*time.Minute)
+		var e *errs.Error
+		require.ErrorAs(t, err, &e)
+		require.Greater(t, e.RetryAfter, 59*time.Minute)
+		if n.gate != nil {
+			require.False(t, n.Quiet())
+			require.True(t, errs.Is(n.Knock(t.Context(), "ns", 1), errs.RateLimited))
+			require.NoError(t, n.Knock(t.Context(), "other", 1))
+		}
+	}
+}
+
+// TestHourlyQuotaOutlivesItsHome has clients use up an hourly quota through three nodes while its home changes.
+func TestHourlyQuotaOutlivesItsHome(t *testing.T) {
+	inClusterWith(t, 3, withGate, func(c *simCluster) {
+		t := c.t
+		ix := createIndex(t, c.nodes[0], "i")
+		home := uint16(upsert(t, c.nodes[0], ix, "ns", 1, 2).Shard)
+		const quota, lease = 300, 3
+		limit(t, c.metaLeader(), "ns", map[tenancy.Limit]int64{tenancy.PerHour: quota})
+		c.until("all know", func() bool {
+			for _, n := range c.nodes[:3] {
+				if s, _, _ := n.Settings("ns"); s.Get(tenancy.PerHour) != quota {
+					return false
+				}
+			}
+			return true
+		})
+		let, changes := 0, 0
+		for spent := 0; spent < 20; { // refusals one after the other
+			for i, n := range c.nodes[:3] {
+				switch _, err := ask(t, n, ix, "ns", Consistency(i)); {
+				case err == nil:
+					let, spent = let+1, 0
+				case errs.Is(err, errs.RateLimited):
+					spent++
+				default:
+					require.True(t, errs.Is(err, errs.Unavailable), "%v", err)
+				}
+			}
+			if let/90 > changes {
+				changes++
+				if sh := c.leader(home); sh != nil {
+					_ = sh.group.transfer(t.Context(), "") // or not, if it has just been
+				}
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		require.LessOrEqual(t, let, quota)
+		require.GreaterOrEqual(t, let, quota-(changes+1)*lease, "a home takes no more than its lease with it")
+		require.GreaterOrEqual(t, changes, 2)
+	})
+}
+
+// TestFullQueueIsNotTriedAgain: what a gate refuses is final, though it is Unavailable.
+func TestFullQueueIsNotTriedAgain(t *testing.T) {
+	opts := testOptions(t.TempDir())
+	gate := &oneRefusal{err: errs.New(errs.Unavailable, "full").WithRetryAfter(time.Second)}
+	opts.Gate = func(tenancy.Book) (tenancy.Gate, error) { return gate, nil }
+	n := openNode(t, opts)
+	ix := createIndex(t, n, "i")
+	upsert(t, n, ix, "ns", 1)
+	gate.on.Store(true)
+	_, err := ask(t, n, ix, "ns", Leader)
+	require.ErrorIs(t, err, gate.err)
+	require.Equal(t, int64(1), gate.asked.Load())
+}
+
+// oneRefusal is a gate that lets all in, or nobody.
+type oneRefusal struct {
+	on    atomic.Bool
+	asked atomic.Int64
+	err   error
+}
+
+func (g *oneRefusal) Enter(context.Context, *tenancy.Request, *tenancy.Receipt) (tenancy.Pass, error) {
+	if g.on.Load() {
+		g.asked.Add(1)
+		return nil, g.err
+	}
+	return openPass{}, nil
+}
+
+type openPass struct{}
+
+func (openPass) Degraded() bool        { return true }
+func (openPass) Leave(tenancy.Outcome) {}
+
+// TestGraphsWaitForTheirTurn builds a graph while searches hold all places.
+func TestGraphsWaitForTheirTurn(t *testing.T) {
+	opts := testOptions(t.TempDir())
+	opts.Engine.GraphAbove = 20
+	turns := make(chan tenancy.Class, 1000)
+	opts.Gate = func(b tenancy.Book) (tenancy.Gate, error) {
+		a, err := tenancy.NewAdmission(tenancy.AdmissionOptions{Book: b})
+		return classGate{a, turns}, err
+	}
+	n := openNode(t, opts)
+	ix := createIndex(t, n, "i")
+	for x := range 40 {
+		upsert(t, n, ix, "ns", x)
+	}
+	for c := range turns {
+		if c == tenancy.Build {
+			return
+		}
+	}
+}
+
+type classGate struct {
+	tenancy.Gate
+	seen chan tenancy.Class
+}
+
+func (g classGate) Enter(ctx context.Context, r *tenancy.Request, told *tenancy.Receipt) (tenancy.Pass, error) {
+	select {
+	case g.seen <- r.Class:
+	default:
+	}
+	return g.Gate.Enter(ctx, r, told)
+}
+
+func drawReceipt(t *rapid.T) tenancy.Receipt {
+	amount := func(name string) int64 { return rapid.Int64Range(0, tenancy.Unlimited).Draw(t, name) }
+	return tenancy.Receipt{
+		Cache: tenancy.CacheState(rapid.IntRange(0, 2).Draw(t, "cache")), Degraded: rapid.Bool().Draw(t, "degraded"),
+		Limit: amount("limit"), Remaining: amount("remaining"), Reset: time.Duration(amount("reset")), Closed: time.Duration(amount("closed")),
+		ReadUnits: amount("units"),
+	}
+}
+
+func TestReceiptsTravel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		told := drawReceipt(t)
+		r := codec.NewReader(appendReceipt(nil, &told))
+		require.Equal(t, told, readReceipt(r))
+		require.NoError(t, r.Done())
+
+		sent := &refusal{&errs.Error{Kind: errs.RateLimited, Message: "slower", RetryAfter: time.Second}, told}
+		got, ok := readError(appendError(nil, sent))
+		require.True(t, ok)
+		require.Equal(t, sent, got)
+	})
+}
