@@ -101,7 +101,7 @@ func TestHourlyQuotaOutlivesItsHome(t *testing.T) {
 		limit(t, c.metaLeader(), "ns", map[tenancy.Limit]int64{tenancy.PerHour: quota})
 		c.until("all know", func() bool {
 			for _, n := range c.nodes[:3] {
-				if s, _, _ := n.Settings("ns"); s.Get(tenancy.PerHour) != quota {
+				if n.Standing("ns").Settings.Get(tenancy.PerHour) != quota {
 					return false
 				}
 			}
