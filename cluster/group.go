@@ -239,7 +239,7 @@ func startRaft(o *groupOptions, g *group) (r *raft.Raft, err error) {
 				err = g.fail.cause()
 			}
 		}()
-		store := raftStore{g.log}
+		store := raftStore{g.log, g.snaps}
 		r, err = raft.NewRaft(o.config(), o.fsm, store, store, g.snaps, trans)
 		returned = true
 	}()

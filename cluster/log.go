@@ -214,6 +214,14 @@ func (l *groupLog) get(index uint64) (_ entry, err error) {
 	return parseEntry(outer.Data)
 }
 
+// reachesBack is the first entry in the log, or the one behind last if it is empty or was closed.
+func (l *groupLog) reachesBack(last uint64) uint64 {
+	if first, err := l.FirstIndex(); err == nil && first > 0 {
+		return first
+	}
+	return last + 1
+}
+
 // StoreLog implements raft.LogStore.
 func (l *groupLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
 
@@ -315,6 +323,11 @@ func (l *groupLog) DeleteRange(from, to uint64) error {
 	if from > before {
 		l.configured.takenBack(from)
 	}
+	last, err := l.wal.LastIndex()
+	if err != nil {
+		return err
+	}
+	l.synced = min(l.synced, last) // what is appended next does not stand for what was deleted
 	l.mu.Lock()
 	l.sizes.forget(first)
 	l.mu.Unlock()
@@ -379,11 +392,25 @@ func (l *groupLog) poison(err error) error {
 // raftStore is what raft gets of a groupLog. raft panics when it cannot save its term or read a committed entry; on a
 // poisoned store the goroutine that asked ends instead, and the node shuts down in order, by way of its failure.
 // raft's goroutines are counted by deferred calls, so its Shutdown still returns. Only raft itself may hold one.
-type raftStore struct{ *groupLog }
+type raftStore struct {
+	*groupLog
+	snaps raft.SnapshotStore
+}
 
-// GetLog implements raft.LogStore.
+// GetLog implements raft.LogStore. The entry of the newest marker has at least its term, wherever the log begins: that is
+// what a leader asks for whose log differs from there on. raft (1.7.3, appendEntries) looks into the marker only while
+// nothing is behind it. It refused, and the leader sent the same again and again without a pause. The first entry
+// is not among them: a leader would take it for what it is to send.
 func (s raftStore) GetLog(index uint64, e *raft.Log) error {
-	return s.orExit(s.groupLog.GetLog(index, e))
+	err := s.groupLog.GetLog(index, e)
+	if errors.Is(err, raft.ErrLogNotFound) && index > 1 {
+		metas, errList := s.snaps.List()
+		if errList == nil && len(metas) > 0 && metas[0].Index == index {
+			*e = raft.Log{Index: index, Term: metas[0].Term, Type: raft.LogNoop}
+			return nil
+		}
+	}
+	return s.orExit(err)
 }
 
 // Set implements raft.StableStore.

@@ -163,13 +163,22 @@ func TestLogSeesLostEntries(t *testing.T) {
 }
 
 func TestLogTakesATornBatch(t *testing.T) {
+	for name, before := range map[string]uint64{"appended": 3, "in the place of others": 10} {
+		t.Run(name, func(t *testing.T) { takesATornBatch(t, before) })
+	}
+}
+
+// takesATornBatch tears entries 4 and 5, which are written to a log of before entries, of which those from 4 on are taken back.
+func takesATornBatch(t *testing.T, before uint64) {
 	dir := t.TempDir()
 	l, err := testLog(t, dir)
 	require.NoError(t, err)
-	fill(t, l, 1, 3, 100)
+	fill(t, l, 1, before, 100)
+	require.NoError(t, l.DeleteRange(4, before))
 	require.NoError(t, l.StoreLogs([]*raft.Log{logEntry(4, make([]byte, 100)), logEntry(5, make([]byte, 100))}))
 	require.NoError(t, l.Close())
-	path := segments(t, dir)[0]
+	all := segments(t, dir)
+	path := all[len(all)-1]
 	used, err := surveyTail(vfs.OS(), path, 5)
 	require.NoError(t, err)
 	flip(t, path, used-1)
@@ -266,7 +275,7 @@ func TestLogPoisoned(t *testing.T) {
 	ended := make(chan string)
 	go func() {
 		defer close(ended)
-		_ = raftStore{l}.SetUint64([]byte("term"), 1)
+		_ = raftStore{l, raft.NewDiscardSnapshotStore()}.SetUint64([]byte("term"), 1)
 		ended <- "raft's goroutine went on with a term that was not stored"
 	}()
 	require.Empty(t, <-ended)
