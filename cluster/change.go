@@ -121,13 +121,15 @@ func (c *situation) known() bool {
 	return true
 }
 
-// caughtUp reports whether a replica lacks few entries, and those are in the leader's log.
+// caughtUp reports whether a replica lacks few entries, and those are in the leader's log: an empty replica of a short log
+// that was trimmed lacks few, and needs a checkpoint all the same.
 func (c *situation) caughtUp(node string) bool {
 	if node == c.self {
 		return true
 	}
 	o, ok := c.others[node]
-	return ok && !slices.Contains(c.own.Behind, node) && o.Last+catchUp >= c.own.Last && o.Applied+catchUp >= c.own.Commit
+	reached := o.Last+1 >= c.own.First && !slices.Contains(c.own.Behind, node)
+	return ok && reached && o.Last+catchUp >= c.own.Last && o.Applied+catchUp >= c.own.Commit
 }
 
 // canLose reports whether most of the voters that remain without node are there and caught up.

@@ -169,6 +169,24 @@ func TestChanges(t *testing.T) {
 		s := situation{self: "a", wanted: letters(c.wanted), own: status(c.voters, c.learners, 1000), others: c.others}
 		require.Equal(t, c.want, s.next(), c.name)
 	}
+	short := situation{self: "a", wanted: letters("ab"), own: status("a", "b", 30), others: map[string]groupStatus{"b": {}}}
+	require.Equal(t, change{changeVoter, "b"}, short.next(), "an empty replica that the log reaches back to")
+	short.own.First = 20
+	require.Equal(t, change{op: changeWait}, short.next(), "an empty replica that needs a checkpoint")
+	short.others["b"] = groupStatus{Last: 19, Applied: 19}
+	require.Equal(t, change{changeVoter, "b"}, short.next(), "it has its checkpoint")
+}
+
+// TestReplicasAreClosedForGood decides when a group counts on a node no more.
+func TestReplicasAreClosedForGood(t *testing.T) {
+	g := groupStatus{State: "leader", Voters: letters("ab"), Learners: letters("c"), Settled: true}
+	require.True(t, g.without("d"))
+	require.False(t, g.without("b"))
+	require.False(t, g.without("c"))
+	g.Settled = false
+	require.False(t, g.without("d"), "the change may come to nothing")
+	g.Settled, g.State = true, "follower"
+	require.False(t, g.without("d"), "there may be a newer configuration")
 }
 
 func letters(s string) (all []string) {

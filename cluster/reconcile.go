@@ -129,7 +129,7 @@ func (c *reconciler) closeUnwanted(ctx context.Context, s *state) error {
 		}
 		for _, st := range n.statuses(ctx, wanted, statusRequest{Shards: []uint16{sh.id}}) {
 			g, ok := st.shard(sh.id)
-			if ok && g.leads() && !slices.Contains(g.Voters, n.id.NodeID) && !slices.Contains(g.Learners, n.id.NodeID) {
+			if ok && g.without(n.id.NodeID) {
 				c.logger.Info("closing replica", "shard", sh.id)
 				errAll = errors.Join(errAll, n.closeReplica(sh))
 			}

@@ -27,11 +27,13 @@ type groupStatus struct {
 	State    string   `json:"state"`
 	Leader   string   `json:"leader,omitempty"`
 	Term     uint64   `json:"term"`
-	Last     uint64   `json:"last"`    // entry in the log
+	First    uint64   `json:"first"`   // entry that the log reaches back to; Last + 1: it has none
+	Last     uint64   `json:"last"`    // entry in the log, or of the newest marker
 	Commit   uint64   `json:"commit"`  // entry known to be committed
 	Applied  uint64   `json:"applied"` // entry applied
 	Voters   []string `json:"voters"`  // of the newest configuration it knows, sorted
 	Learners []string `json:"learners,omitempty"`
+	Settled  bool     `json:"settled"`          // that configuration is committed
 	Behind   []string `json:"behind,omitempty"` // a leader's: nodes that need a checkpoint
 	Lost     []string `json:"lost,omitempty"`   // a leader's: nodes that vote and have lost their replica
 	// Stats of the engine, when stats are asked for.
@@ -39,6 +41,12 @@ type groupStatus struct {
 }
 
 func (g *groupStatus) leads() bool { return g.State == "leader" }
+
+// without reports whether the group does without a node's replica, for good: by a change that is not committed yet, the next
+// leader may count on it still, and on what it has acknowledged.
+func (g *groupStatus) without(node string) bool {
+	return g.leads() && g.Settled && !slices.Contains(g.Voters, node) && !slices.Contains(g.Learners, node)
+}
 
 // statusRequest asks for the replicas of some shards, or of all.
 type statusRequest struct {
@@ -54,6 +62,9 @@ func (g *group) status() groupStatus {
 		State: g.stateName(), Leader: g.leader(), Term: r.CurrentTerm(), Last: r.LastIndex(), Commit: r.CommitIndex(), Applied: r.AppliedIndex(),
 		Voters: ids(servers, raft.Voter), Learners: ids(servers, raft.Nonvoter),
 	}
+	configured, err := g.configuredAt() // after the servers: they are of this one, or of one before
+	st.Settled = err == nil && configured <= st.Commit
+	st.First = g.log.reachesBack(st.Last)
 	if st.leads() {
 		g.behind.Range(func(node, _ any) bool { st.Behind = append(st.Behind, node.(string)); return true })
 		slices.Sort(st.Behind)
