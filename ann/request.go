@@ -21,6 +21,8 @@ type Request struct {
 	// and lists of links read; 0 stands for no limit. One that is likely to come to it gives up at once. Exact indexes
 	// ignore it.
 	Limit int
+	// Work is what a search of a graph has done: the distances that it measured and the lists of links that it read, about.
+	Work int
 }
 
 // ErrLimit is returned by a walk that has come to its Limit. Whoever set it knows another way to the answer.

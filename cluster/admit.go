@@ -41,13 +41,13 @@ var gateCalls = sync.Pool{New: func() any { return new(gateCall) }}
 
 // admitted runs v when the gate lets it in, with what is in force for its tenant.
 func (n *Node) admitted(ctx context.Context, sh *shard, key engine.Key, v verb, reading *Reading) error {
-	if n.gate == nil {
-		return v.run(ctx, n, sh, key)
-	}
 	s := n.meta.state()
 	t, ok := s.tenantByID(key.Tenant)
 	if !ok { // the whole shard is meant, or this node is behind
-		return v.run(ctx, n, sh, key)
+		return n.metered(ctx, sh, key, v, reading).Err
+	}
+	if n.gate == nil {
+		return n.metered(ctx, sh, key, v, reading).Err
 	}
 	e := gateCalls.Get().(*gateCall)
 	defer gateCalls.Put(e)
@@ -58,15 +58,15 @@ func (n *Node) admitted(ctx context.Context, sh *shard, key engine.Key, v verb, 
 	pass, err := n.gate.Enter(ctx, &e.request, &e.told)
 	reading.receive(&e.told)
 	if err != nil {
+		n.declined(sh, key)
 		return n.refused(ctx, t.id, err, e.told)
 	}
 	if pass.Degraded() {
 		ctx = context.WithValue(ctx, degradedKey{}, true)
 	}
-	begun := time.Now()
-	err = v.run(ctx, n, sh, key)
-	pass.Leave(tenancy.Outcome{Took: time.Since(begun), Err: err})
-	return err
+	o := n.metered(ctx, sh, key, v, reading)
+	pass.Leave(o)
+	return o.Err
 }
 
 type degradedKey struct{}

@@ -54,6 +54,7 @@ type Node struct {
 	aligner *aligner
 	loads   *shardLoads
 	queries meters
+	usage   *usageLedger
 
 	refusals tenancy.Refusals
 

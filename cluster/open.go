@@ -41,6 +41,7 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	if n.metrics, err = newMetrics(n, opts.Registerer); err != nil {
 		return nil, err
 	}
+	n.usage = newUsageLedger(n, opts.UsageEvery)
 	n.trimmer = newTrimmer(opts.LogRetain, n.groups, opts.Logger)
 	if opts.Gate != nil {
 		if n.gate, err = opts.Gate(hourBook{n}); err != nil {
@@ -111,6 +112,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 	n.peers.handle(methodLast, n.whenOpen(n.answerLast))
 	n.peers.handle(methodCheckpoint, n.whenOpen(n.answerCheckpoint))
 	n.peers.handle(methodRejoin, n.whenOpen(n.answerRejoin))
+	n.peers.handle(methodUsage, n.whenOpen(n.answerUsage))
 	n.registerVerbs()
 	switch {
 	case n.id.Joining && n.opts.Join == "":
@@ -286,6 +288,7 @@ func (n *Node) awaitReady(ctx context.Context) error {
 	n.background.Go(func() { n.loads.run(n.ctx) })
 	n.background.Go(func() { newPurger(n).run(n.ctx) })
 	n.background.Go(func() { n.trimmer.run(n.ctx) })
+	n.usage.start()
 	dog := &watchdog{groups: n.groups, alone: func() bool { return n.meta.state().alone() }, fail: n.fail, logger: n.logger}
 	n.background.Go(func() { dog.run(n.ctx) })
 	silent := &elector{groups: n.groups, every: n.opts.RaftTick / 8}
@@ -361,10 +364,13 @@ func (n *Node) Close() error {
 	return n.closeErr
 }
 
-// close stops in this order: what opens and closes groups; the links, whose handlers use all the rest; proposals, which
+// close stops in this order: the counting of usage, which writes down what is left; what opens and closes groups; the links, whose handlers use all the rest; proposals, which
 // would never be answered once raft has ended; raft before the logs it writes to; the engine after raft, which calls
 // it, and flushes; the lock goes last.
 func (n *Node) close() error {
+	if n.usage != nil {
+		n.usage.close()
+	}
 	n.cancel() // no new snapshot, no flush on behalf of one
 	n.managing.Wait()
 	if n.taker != nil {

@@ -41,6 +41,7 @@ type Options struct {
 	Zone           string        // replicas of a shard are kept in different zones
 	Replicas       int           // of each shard: 1, 3 or 5; 0: 3 when there are three nodes, else 1. Noted by the first node of a cluster
 	CheckpointRate int64         // bytes per second in which this node hands out shards' files; 0: 64 MiB; negative: no limit
+	UsageEvery     time.Duration // how often what tenants have used is written down: as much is lost in a crash; 0: 5 s
 	ReplaceAfter   time.Duration // how long a node may be gone before its replicas are made elsewhere; 0: 10 min; negative: for ever
 	UndeleteFor    time.Duration // how long a deleted tenant is kept; 0: 24 h
 
@@ -60,6 +61,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.CheckpointRate, 64<<20)
 	setDefault(&o.ReplaceAfter, 10*time.Minute)
 	setDefault(&o.UndeleteFor, 24*time.Hour)
+	setDefault(&o.UsageEvery, 5*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -113,6 +115,7 @@ func (o *Options) validate() error {
 	check(o.Shards >= 1 && o.Shards <= maxShards, "%d shards, must be 1 to %d", o.Shards, maxShards)
 	check(o.SegmentSize >= 64<<10 && o.SegmentSize <= 1<<30, "log segments of %d bytes, must be 64 KiB to 1 GiB", o.SegmentSize)
 	check(o.UndeleteFor > 0, "deleted tenants kept for %s, must be positive", o.UndeleteFor)
+	check(o.UsageEvery >= 10*time.Millisecond, "usage written down every %s, must be at least 10ms", o.UsageEvery)
 	check(o.LogRetain > 0, "%d bytes of log retained, must be positive", o.LogRetain)
 	check(o.RaftTick == 0 || o.RaftTick >= 5*time.Millisecond, "raft tick of %s, must be at least 5ms", o.RaftTick)
 	check(o.Replicas == 0 || o.Replicas == 1 || o.Replicas == 3 || o.Replicas == 5, "%d replicas, must be 1, 3 or 5, or 0 to follow the number of nodes", o.Replicas)

@@ -27,6 +27,7 @@ const (
 	methodConfirm                      // whether a node still follows a leader
 	methodRejoin                       // whether a node whose replica is lost may begin another
 	methodLast                         // the last entry that a replica has
+	methodUsage                        // what was counted elsewhere of a shard's tenants
 )
 
 // handler answers the calls of a method: it appends its answer to dst. request is the handler's until it returns, and from

@@ -29,6 +29,18 @@ const (
 	OpDropTenant
 )
 
+// Removes reports whether an encoded command takes records away.
+func Removes(encoded []byte) bool {
+	if len(encoded) == 0 {
+		return false
+	}
+	switch Op(encoded[0] &^ onceFlag) {
+	case OpDelete, OpDeleteAll, OpDropPartition, OpDropIndex:
+		return true
+	}
+	return false
+}
+
 // Target names a record and, if Version is not zero, the version that it must still have.
 type Target struct {
 	ID      string

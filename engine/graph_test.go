@@ -259,7 +259,7 @@ func TestFilteredWalk(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, 2700, set.GetCardinality())
 		sr.seen.restrict(set)
-		require.ErrorIs(t, sr.walk(t.Context(), q, 1), ann.ErrLimit)
+		require.ErrorIs(t, sr.walk(t.Context(), q, 1, new(Result)), ann.ErrLimit)
 		require.NoError(t, sr.scanSet(t.Context(), set, &res))
 		require.Equal(t, 2700, res.Scanned)
 		for _, c := range sr.top.Sorted(nil)[:q.K] {

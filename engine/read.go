@@ -24,6 +24,7 @@ func (sr *searcher) attach(sp *space, q *Query, res *Result, last bool) (fresh b
 	debug.SetPanicOnFault(true)
 	defer debug.SetPanicOnFault(false)
 	size := 0
+	defer func() { res.Read += size }()
 	for i := range res.Matches {
 		m := &res.Matches[i]
 		if q.IncludeValues {

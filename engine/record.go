@@ -100,10 +100,13 @@ const (
 
 // Result is the answer of a query. It may be reused: its slices are overwritten and grow as needed.
 type Result struct {
-	Matches []Match // best first, ties by id
-	Plan    Plan
-	Scanned int    // vectors measured exactly
-	Version uint64 // of the partition that was seen
+	Matches   []Match // best first, ties by id
+	Plan      Plan
+	Scanned   int    // vectors measured exactly
+	Distances int    // vectors and codes measured
+	Read      int    // bytes of what was measured, and of the payload
+	Stored    uint64 // bytes that the partition keeps: of ids, values and metadata
+	Version   uint64 // of the partition that was seen
 }
 
 // PartitionStats is told without scanning.

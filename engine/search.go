@@ -52,6 +52,7 @@ func (s *Shard) Query(ctx context.Context, key Key, q *Query, res *Result) (err 
 
 func (r *Result) reset() {
 	r.Matches, r.Plan, r.Scanned, r.Version = r.Matches[:0], PlanEmpty, 0, 0
+	r.Distances, r.Read, r.Stored = 0, 0, 0
 }
 
 func (q *Query) check(sc *Schema) error {
@@ -152,6 +153,8 @@ func (sr *searcher) search(ctx context.Context, sp *space, q *Query, res *Result
 		return err
 	}
 	sr.answer(res)
+	res.Distances += res.Scanned
+	res.Read += res.Scanned * 4 * sp.dim
 	return nil
 }
 
@@ -162,7 +165,7 @@ func (sr *searcher) begin(sp *space, q *Query, res *Result) {
 	sr.top.Reset(min(q.K, int(sp.slots())) + 1) // one more than asked for tells whether the last place is tied
 	sr.set = nil
 	res.reset()
-	res.Version = sr.view.version
+	res.Version, res.Stored = sr.view.version, sr.view.stored
 }
 
 // end lets go of what the pool must not keep alive.
@@ -176,7 +179,7 @@ func (sr *searcher) all(ctx context.Context, q *Query, res *Result) error {
 	res.Plan = PlanFlat
 	if sr.view.graph != nil {
 		res.Plan = PlanGraph
-		if err := sr.walk(ctx, q, 0); err != nil {
+		if err := sr.walk(ctx, q, 0, res); err != nil {
 			return err
 		}
 	}
@@ -198,13 +201,15 @@ func (sr *searcher) scan(ctx context.Context, slots []uint32, res *Result) error
 }
 
 // walk searches the graph, among the slots that seen is restricted to, for as long as limit allows (0: no limit).
-func (sr *searcher) walk(ctx context.Context, q *Query, limit int) error {
+func (sr *searcher) walk(ctx context.Context, q *Query, limit int, res *Result) error {
 	sr.request = ann.Request{Vector: q.Vector, K: q.K, Ef: sr.ef(q), Recall: q.Recall, Filter: &sr.seen, Limit: limit}
 	if sr.seen.on {
 		sr.request.Among = sr.seen.bits
 	}
 	var err error
-	if sr.found, err = sr.view.graph.Search(ctx, &sr.request, sr.found[:0]); err != nil {
+	sr.found, err = sr.view.graph.Search(ctx, &sr.request, sr.found[:0])
+	sr.worked(res)
+	if err != nil {
 		return err
 	}
 	if sr.request.Ef == 0 && sr.request.Among == nil {
@@ -212,6 +217,17 @@ func (sr *searcher) walk(ctx context.Context, q *Query, limit int) error {
 	}
 	sr.offerFound()
 	return nil
+}
+
+// worked counts what the graph has measured: codes, where it has them.
+func (sr *searcher) worked(res *Result) {
+	cfg := sr.view.graph.Config()
+	res.Distances += sr.request.Work
+	if cfg.Bits == NoCodes {
+		res.Read += sr.request.Work * 4 * cfg.Dim
+	} else {
+		res.Read += sr.request.Work * cfg.Dim * cfg.Bits / 8
+	}
 }
 
 // offerFound offers what was found in the graph, but for slots that are also in the view's pending list, where scan
@@ -247,7 +263,7 @@ func (sr *searcher) filtered(ctx context.Context, q *Query, res *Result) error {
 	if choice.Strategy == filter.Graph {
 		res.Plan = PlanFilterGraph
 		sr.seen.restrict(set)
-		err := sr.walk(ctx, q, choice.Limit)
+		err := sr.walk(ctx, q, choice.Limit, res)
 		if err == nil {
 			return sr.scan(ctx, sr.view.pending, res)
 		}
@@ -285,7 +301,9 @@ func (sr *searcher) choose(set *roaring.Bitmap, q *Query) filter.Choice {
 func (sr *searcher) scanCodes(ctx context.Context, q *Query, set *roaring.Bitmap, res *Result) error {
 	sr.request = ann.Request{Vector: q.Vector, K: q.K, Filter: &sr.seen}
 	var err error
-	if sr.found, err = sr.view.graph.Scan(ctx, &sr.request, set.ManyIterator(), sr.found[:0]); err != nil {
+	sr.found, err = sr.view.graph.Scan(ctx, &sr.request, set.ManyIterator(), sr.found[:0])
+	sr.worked(res)
+	if err != nil {
 		return err
 	}
 	sr.offerFound()

@@ -43,6 +43,7 @@ type space struct {
 type view struct {
 	seq     uint64
 	version uint64   // of the partition
+	stored  uint64   // bytes of its records
 	pending []uint32 // in order of birth; scanned exactly
 	graph   *hnsw.Graph
 }
@@ -53,7 +54,7 @@ func newSpace(s *Shard, p *partition) *space {
 		shard: s, part: p, dim: p.schema.Dim, ids: map[string]uint32{},
 		filter: filter.NewIndex(), sparse: &postings{},
 	}
-	sp.view.Store(&view{seq: p.head.Seq, version: p.head.Version})
+	sp.view.Store(&view{seq: p.head.Seq, version: p.head.Version, stored: p.head.Bytes})
 	sp.warmth.cold.Store(coldFetches)
 	sp.touch()
 	return sp
@@ -88,7 +89,7 @@ func (sp *space) apply(changes []change, h head) {
 	sp.mu.Lock()
 	born, dead := sp.change(changes)
 	v := *sp.view.Load()
-	v.seq, v.version = h.Seq, h.Version
+	v.seq, v.version, v.stored = h.Seq, h.Version, h.Bytes
 	v.pending = append(v.pending, born...)
 	sp.view.Store(&v)
 	sp.mu.Unlock()

@@ -36,7 +36,8 @@ func (g *Graph) Scan(ctx context.Context, req *ann.Request, slots Slots, dst []a
 	s.from.bind(g, req.Vector)
 	w := walker{g: g, s: s}
 	w.admit.barred, w.admit.filter = stateDead, req.Filter
-	if err := w.scan(ctx, slots, req.K); err != nil {
+	err := w.scan(ctx, slots, req.K)
+	if req.Work = w.work; err != nil {
 		return dst, err
 	}
 	return w.rankKeys(req.K, 0, dst), nil
@@ -58,6 +59,7 @@ func (w *walker) scan(ctx context.Context, slots Slots, k int) error {
 			break
 		}
 		s.slots = slices.DeleteFunc(s.slots[:n], func(slot uint32) bool { return !w.g.findable(slot) })
+		w.work += len(s.slots)
 		w.glean(&c)
 	}
 	slices.Sort(s.ranked)

@@ -22,7 +22,8 @@ func (g *Graph) Search(ctx context.Context, req *ann.Request, dst []ann.Candidat
 	s.from.bind(g, req.Vector)
 	w := walker{g: g, s: s, limit: req.Limit}
 	w.admit.filter, w.admit.among = req.Filter, members(req.Among)
-	if err := w.search(ctx, w.aim(req)); err != nil {
+	err := w.search(ctx, w.aim(req))
+	if req.Work = w.work; err != nil {
 		return dst, err
 	}
 	return w.rank(req.K, dst), nil
