@@ -22,8 +22,10 @@ type Tenant struct {
 	Tier     string
 	Limits   tenancy.Limits   // of its own
 	Override tenancy.Override // the last one, which may have ended; factor 0: none
-	Deleted  time.Time        // zero: it is not
-	Purging  bool             // it is deleted, and there is no way back
+
+	Deleted   time.Time // zero: it is not
+	KeptUntil time.Time // its data is dropped then, or soon after
+	Purging   bool      // there is no way back
 }
 
 // Plan is what a tenant is to be served under.
@@ -32,13 +34,14 @@ type Plan struct {
 	Limits tenancy.Limits
 }
 
-func (s *state) describeTenant(t *tenant) Tenant {
+func (n *Node) describeTenant(s *state, t *tenant) Tenant {
 	shown := Tenant{
 		Name: t.name, ID: t.id.String(), Shard: int(s.home(t)), Pinned: t.pin != noPin, RingShard: int(s.ring[t.slot]),
 		Tier: t.tierName(), Limits: t.ownLimits(), Override: t.override(), Purging: t.life == tenantPurged,
 	}
 	if t.life != tenantLive {
 		shown.Deleted = time.Unix(0, t.deletedAt).UTC()
+		shown.KeptUntil = shown.Deleted.Add(n.opts.UndeleteFor)
 	}
 	return shown
 }
@@ -85,9 +88,9 @@ func (n *Node) CreateTenant(ctx context.Context, name string, shard int, plan Pl
 	case made.id != t.id: // somebody was faster
 		return Tenant{}, n.errTenantExists(made, shard)
 	case shard != AnyShard && int(s.home(made)) != shard: // it was taken out meanwhile
-		return s.describeTenant(made), errs.New(errs.NotFound, "there is no shard %d: tenant %q was put on shard %d", shard, name, s.home(made))
+		return n.describeTenant(s, made), errs.New(errs.NotFound, "there is no shard %d: tenant %q was put on shard %d", shard, name, s.home(made))
 	}
-	return s.describeTenant(made), nil
+	return n.describeTenant(s, made), nil
 }
 
 func errNoTenant(name string) error {
@@ -113,7 +116,7 @@ func (n *Node) DescribeTenant(ctx context.Context, name string) (Tenant, error) 
 	if err != nil {
 		return Tenant{}, err
 	}
-	return n.meta.state().describeTenant(t), nil
+	return n.describeTenant(n.meta.state(), t), nil
 }
 
 // tenantNamed finds a tenant, in newer metadata where that may help.
@@ -166,7 +169,7 @@ func (n *Node) commandTenant(ctx context.Context, t *tenant, op metaOp, c tenant
 	if !ok {
 		return Tenant{}, errNoTenant(t.name)
 	}
-	return s.describeTenant(changed), nil
+	return n.describeTenant(s, changed), nil
 }
 
 // UndeleteTenant brings a deleted tenant back, under another name unless as is empty. Of several that had the name it is the one
@@ -205,7 +208,7 @@ func (n *Node) DeletedTenants() (all []Tenant) {
 	}
 	for t := range s.byID.all() {
 		if t.life != tenantLive {
-			all = append(all, s.describeTenant(t))
+			all = append(all, n.describeTenant(s, t))
 		}
 	}
 	slices.SortFunc(all, func(a, b Tenant) int { return cmp.Or(b.Deleted.Compare(a.Deleted), cmp.Compare(a.ID, b.ID)) })
@@ -229,7 +232,7 @@ func (n *Node) Tenants(prefix, after string, limit int) (page []Tenant, more boo
 	slices.SortFunc(found, func(a, b *tenant) int { return cmp.Compare(a.name, b.name) })
 	more = len(found) > limit
 	for _, t := range found[:min(limit, len(found))] {
-		page = append(page, s.describeTenant(t))
+		page = append(page, n.describeTenant(s, t))
 	}
 	return page, more, total
 }

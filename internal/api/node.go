@@ -8,6 +8,7 @@ import (
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/engine/filter"
 	"github.com/croftdb/croft/engine/metadata"
+	"github.com/croftdb/croft/tenancy"
 )
 
 // Node is the floor below, as far as handlers need it. *cluster.Node is one; tests have others that fail on demand.
@@ -21,6 +22,8 @@ type Node interface {
 	membership
 	placement
 	gatekeeper
+	tenants
+	tiers
 }
 
 // gatekeeper knows of refusals.
@@ -85,12 +88,29 @@ type membership interface {
 }
 
 type placement interface {
-	Standing(namespace string) cluster.Standing
 	Rules() cluster.Rules
 	SetRules(ctx context.Context, r cluster.Rules) error
 	AddShard(ctx context.Context, name string) (int, error)
 	RemoveShard(ctx context.Context, id int) error
+}
+
+type tenants interface {
+	Standing(namespace string) cluster.Standing
 	CreateTenant(ctx context.Context, name string, shard int, plan cluster.Plan) (cluster.Tenant, error)
 	DescribeTenant(ctx context.Context, name string) (cluster.Tenant, error)
 	Tenants(prefix, after string, limit int) (page []cluster.Tenant, more bool, total int)
+	DeletedTenants() []cluster.Tenant
+	SetTenant(ctx context.Context, name, tier string, limits tenancy.Change) (cluster.Tenant, error)
+	OverrideTenant(ctx context.Context, name string, o tenancy.Override) (cluster.Tenant, error)
+	DeleteTenant(ctx context.Context, name string) (cluster.Tenant, error)
+	UndeleteTenant(ctx context.Context, name, id, as string) (cluster.Tenant, error)
+}
+
+type tiers interface {
+	Tiers() []cluster.Tier
+	DescribeTier(ctx context.Context, name string) (cluster.Tier, error)
+	SetTier(ctx context.Context, name string, create bool, limits tenancy.Change) (cluster.Tier, error)
+	DeleteTier(ctx context.Context, name string) error
+	CreatesOnWrite() bool
+	SetCreatesOnWrite(ctx context.Context, on bool) error
 }

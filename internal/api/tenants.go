@@ -2,32 +2,50 @@ package api
 
 import (
 	"strings"
+	"time"
 
 	"github.com/croftdb/croft/cluster"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
 )
 
-// tenantShown tells where a tenant lives, and why.
+// tenantShown tells where a tenant lives, why, and what it is served under.
 type tenantShown struct {
-	Tenant    string `json:"tenant"`
-	ID        string `json:"id"`
-	Shard     int    `json:"shard"`
-	Placement string `json:"placement"`  // ring, or pin: it was put there
-	RingShard int    `json:"ring_shard"` // where the ring says it should live
+	Tenant    string         `json:"tenant"`
+	ID        string         `json:"id"`
+	Shard     int            `json:"shard"`
+	Placement string         `json:"placement"`  // ring, or pin: it was put there
+	RingShard int            `json:"ring_shard"` // where the ring says it should live
+	Tier      string         `json:"tier"`
+	Limits    limitsShown    `json:"limits"` // of its own
+	Override  *overrideShown `json:"override,omitzero"`
+	Deleted   *time.Time     `json:"deleted_at,omitzero"`
+	KeptUntil *time.Time     `json:"kept_until,omitzero"` // it can be brought back until then
 }
 
-func showTenant(t cluster.Tenant) tenantShown {
-	s := tenantShown{t.Name, t.ID, t.Shard, "ring", t.RingShard}
+func (c *call) showTenant(t cluster.Tenant) tenantShown {
+	s := tenantShown{
+		Tenant: t.Name, ID: t.ID, Shard: t.Shard, Placement: "ring", RingShard: t.RingShard,
+		Tier: t.Tier, Limits: showLimits(&t.Limits), Override: c.showOverride(&t.Override),
+	}
 	if t.Pinned {
 		s.Placement = "pin"
+	}
+	if !t.Deleted.IsZero() {
+		s.Deleted = &t.Deleted
+		if !t.Purging {
+			s.KeptUntil = &t.KeptUntil
+		}
 	}
 	return s
 }
 
 // newTenant is the body that asks for a tenant.
 type newTenant struct {
-	name  string
-	shard int
+	name   string
+	shard  int
+	tier   string
+	limits tenancy.Change
 }
 
 const maxShardID = 1 << 16
@@ -35,30 +53,91 @@ const maxShardID = 1 << 16
 var newTenantFields = []field[newTenant]{
 	textField("tenant", func(t *newTenant) *string { return &t.name }),
 	intField("shard", 0, maxShardID, func(t *newTenant) *int { return &t.shard }),
+	textField("tier", func(t *newTenant) *string { return &t.tier }),
+	limitsField("limits", func(t *newTenant) *tenancy.Change { return &t.limits }),
 }
 
-// createTenant makes a tenant, on the shard that the body names or where the policy of placement says.
+// createTenant makes a tenant, on the shard that the body names or where the policy of placement says. The name is in the body,
+// or in the path.
 func createTenant(c *call) (reply, error) {
 	asked := newTenant{shard: cluster.AnyShard}
-	if err := decodeObject(c.body, &asked, newTenantFields); err != nil {
+	if err := c.decodeOptional(func() error { return decodeObject(c.body, &asked, newTenantFields) }); err != nil {
 		return nil, err
 	}
-	if asked.name == "" {
+	switch {
+	case len(c.args) > 0 && asked.name != "" && asked.name != c.args[0]:
+		return nil, invalid("tenant", "%q is not the one of the path", clip(asked.name))
+	case len(c.args) > 0:
+		asked.name = c.args[0]
+	case asked.name == "":
 		return nil, invalid("tenant", "is missing")
 	}
-	t, err := c.h.node.CreateTenant(c.ctx, asked.name, asked.shard, cluster.Plan{})
+	t, err := c.h.node.CreateTenant(c.ctx, asked.name, asked.shard, cluster.Plan{Tier: asked.tier, Limits: asked.limits.Set})
 	if err != nil {
 		return nil, err
 	}
-	return document{showTenant(t)}, nil
+	return document{c.showTenant(t)}, nil
+}
+
+// decodeOptional decodes a body that may be left out.
+func (c *call) decodeOptional(decode func() error) error {
+	if len(c.body) == 0 {
+		return nil
+	}
+	return decode()
+}
+
+// tenantPatch is the body that changes a tenant.
+type tenantPatch struct {
+	tier   string
+	limits tenancy.Change
+}
+
+var tenantPatchFields = []field[tenantPatch]{
+	textField("tier", func(p *tenantPatch) *string { return &p.tier }),
+	limitsField("limits", func(p *tenantPatch) *tenancy.Change { return &p.limits }),
+}
+
+func setTenant(c *call) (reply, error) {
+	var p tenantPatch
+	if err := decodeObject(c.body, &p, tenantPatchFields); err != nil {
+		return nil, err
+	}
+	if p.tier == "" && p.limits.IsEmpty() {
+		return nil, errs.New(errs.Invalid, "there is nothing to change: give a tier, or limits")
+	}
+	return c.tenantReply(c.h.node.SetTenant(c.ctx, c.args[0], p.tier, p.limits))
+}
+
+func deleteTenant(c *call) (reply, error) {
+	return c.tenantReply(c.h.node.DeleteTenant(c.ctx, c.args[0]))
+}
+
+// undeletion is the body that brings a tenant back.
+type undeletion struct{ id, as string }
+
+var undeletionFields = []field[undeletion]{
+	textField("id", func(u *undeletion) *string { return &u.id }),
+	textField("as", func(u *undeletion) *string { return &u.as }),
+}
+
+func undeleteTenant(c *call) (reply, error) {
+	var u undeletion
+	if err := c.decodeOptional(func() error { return decodeObject(c.body, &u, undeletionFields) }); err != nil {
+		return nil, err
+	}
+	return c.tenantReply(c.h.node.UndeleteTenant(c.ctx, c.args[0], u.id, u.as))
+}
+
+func (c *call) tenantReply(t cluster.Tenant, err error) (reply, error) {
+	if err != nil {
+		return nil, err
+	}
+	return document{c.showTenant(t)}, nil
 }
 
 func describeTenant(c *call) (reply, error) {
-	t, err := c.h.node.DescribeTenant(c.ctx, c.args[0])
-	if err != nil {
-		return nil, err
-	}
-	return document{showTenant(t)}, nil
+	return c.tenantReply(c.h.node.DescribeTenant(c.ctx, c.args[0]))
 }
 
 type tenantPage struct {
@@ -72,6 +151,13 @@ func listTenants(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	deleted, err := c.params.boolean("deleted")
+	if err != nil {
+		return nil, err
+	}
+	if deleted {
+		return c.listDeleted()
+	}
 	prefix := c.params.text("prefix")
 	at := c.listing("", prefix)
 	after, err := c.h.tokens.open(at, c.params.text("paginationToken"))
@@ -84,10 +170,23 @@ func listTenants(c *call) (reply, error) {
 	}
 	page := tenantPage{Tenants: make([]tenantShown, len(found)), Total: total}
 	for i, t := range found {
-		page.Tenants[i] = showTenant(t)
+		page.Tenants[i] = c.showTenant(t)
 	}
 	if more {
 		page.Pagination = &nextPage{c.h.tokens.seal(at, found[len(found)-1].Name)}
+	}
+	return document{page}, nil
+}
+
+// listDeleted lists the tenants that can be brought back, and those that are just being dropped.
+func (c *call) listDeleted() (reply, error) {
+	if _, all := c.sight(); !all {
+		return nil, errs.New(errs.PermissionDenied, "this key is for one tenant, this is about all of them")
+	}
+	found := c.h.node.DeletedTenants()
+	page := tenantPage{Tenants: make([]tenantShown, len(found)), Total: len(found)}
+	for i, t := range found {
+		page.Tenants[i] = c.showTenant(t)
 	}
 	return document{page}, nil
 }

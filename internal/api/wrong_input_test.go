@@ -275,7 +275,7 @@ func TestWrongInput(t *testing.T) {
 		{"GET /v1/tenants?limit=0", ``, 400, "limit: 0 is not between"},
 		{"GET /v1/tenants?paginationToken=x", ``, 400, "paginationToken"},
 		{"GET /v1/tenants/nobody", ``, 404, `no tenant "nobody"`},
-		{"DELETE /v1/tenants/nobody", ``, 405, "it has GET"},
+		{"PUT /v1/tenants/nobody", ``, 405, "it has DELETE, GET, PATCH, POST"},
 
 		// Which index, and which path.
 		{"POST /query", `{"vector":[1,2,3],"topK":1}`, 400, "does not tell which of 5 indexes"},
