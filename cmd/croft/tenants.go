@@ -1,7 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,38 +16,80 @@ func (a *app) tenantsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "tenants",
 		Aliases: []string{"tenant"},
-		Short:   "List tenants with the shards they live on, and make new ones on a shard of your choice",
-		Example: `  croft tenants list --prefix acme
-  croft tenants create acme --shard 16`,
+		Short:   "List, make, change and delete tenants, and see what each is served under",
+		Example: `  croft tenants create acme --tier gold
+  croft tenants settings acme`,
 	}
-	cmd.AddCommand(a.tenantsListCommand(), a.tenantsGetCommand(), a.tenantsCreateCommand())
+	cmd.AddCommand(a.tenantsListCommand(), a.tenantsGetCommand(), a.tenantsCreateCommand(), a.tenantsSetCommand(),
+		a.tenantsSettingsCommand(), a.tenantsOverrideCommand(), a.tenantsDeleteCommand(), a.tenantsUndeleteCommand())
 	return group(cmd)
 }
 
 func tenantListing(value any, all ...client.Tenant) listing {
-	l := listing{value: value, items: itemsOf(all), header: []string{"TENANT", "SHARD", "PLACED BY", "RING SAYS", "ID"}}
+	l := listing{value: value, items: itemsOf(all), header: []string{"TENANT", "SHARD", "PLACED BY", "RING SAYS", "TIER", "OWN LIMITS", "ID"}}
 	for _, t := range all {
-		l.rows = append(l.rows, []string{t.Tenant, strconv.Itoa(t.Shard), t.Placement, strconv.Itoa(t.RingShard), t.ID})
+		l.rows = append(l.rows, []string{
+			t.Tenant, strconv.Itoa(t.Shard), t.Placement, strconv.Itoa(t.RingShard), t.Tier, limitsText(t.Limits), t.ID,
+		})
 	}
 	return l
+}
+
+// limitsText is limits on one line: burst=7 top_k=5.
+func limitsText(limits client.Limits) string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(limits)) {
+		words = append(words, fmt.Sprintf("%s=%v", name, limits[name]))
+	}
+	return dash(strings.Join(words, " "))
+}
+
+// limitFlags are limits on the command line: --limit top_k=5 --limit overage=degrade.
+type limitFlags []string
+
+func (f *limitFlags) addFlag(cmd *cobra.Command, usage string) {
+	cmd.Flags().StringArrayVar((*[]string)(f), "limit", nil, usage)
+}
+
+// limits are what the flags say. The server knows which limits there are.
+func (f limitFlags) limits() (client.Limits, error) {
+	limits := client.Limits{}
+	for _, text := range f {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok || name == "" || value == "" {
+			return nil, usagef("--limit %q is not of the form NAME=VALUE", text).withHint("for example --limit top_k=5, or --limit top_k=inherit")
+		}
+		if limits[name] = value; value == "inherit" {
+			limits[name] = nil
+		}
+	}
+	return limits, nil
 }
 
 func (a *app) tenantsListCommand() *cobra.Command {
 	var (
 		conn connection
 		page client.Page
+		gone bool
 	)
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List tenants, a page at a time",
 		Example: `  croft tenants list --limit 10
-  croft tenants list --prefix tenant-00 -o json`,
+  croft tenants list --deleted`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connect(conn, 0)
 			if err != nil {
 				return err
+			}
+			if gone {
+				res, err := c.DeletedTenants(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return a.print(deletedListing(res, res.Tenants...))
 			}
 			res, err := c.Tenants(cmd.Context(), page)
 			if err != nil {
@@ -54,7 +100,16 @@ func (a *app) tenantsListCommand() *cobra.Command {
 	}
 	conn.addFlags(cmd)
 	addPageFlags(cmd, &page)
+	cmd.Flags().BoolVar(&gone, "deleted", false, "those that were deleted and can still come back")
 	return cmd
+}
+
+func deletedListing(value any, all ...client.Tenant) listing {
+	l := listing{value: value, items: itemsOf(all), header: []string{"TENANT", "DELETED", "KEPT UNTIL", "ID"}}
+	for _, t := range all {
+		l.rows = append(l.rows, []string{t.Tenant, dash(timeText(t.Deleted)), dash(timeText(t.KeptUntil)), t.ID})
+	}
+	return l
 }
 
 func (a *app) tenantsGetCommand() *cobra.Command {
@@ -85,24 +140,29 @@ func (a *app) tenantsGetCommand() *cobra.Command {
 func (a *app) tenantsCreateCommand() *cobra.Command {
 	var conn connection
 	var shard int
+	var asked client.NewTenant
+	var limits limitFlags
 	cmd := &cobra.Command{
 		Use:   "create TENANT",
 		Short: "Make a tenant (an upsert does so by itself), where the placement policy says or on --shard",
 		Long: `A tenant that exists is refused, wherever it lives: it may have data there. --shard pins the new one to that shard, which may be a
 dedicated one.`,
 		Example: `  croft tenants create newcomer
-  croft tenants create acme --shard 16`,
+  croft tenants create acme --shard 16 --tier gold --limit rate_per_second=300`,
 		Args: exactly("TENANT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.connect(conn, 0)
 			if err != nil {
 				return err
 			}
-			var on *int
+			asked.Tenant = args[0]
 			if cmd.Flags().Changed("shard") {
-				on = &shard
+				asked.Shard = &shard
 			}
-			t, err := c.CreateTenant(cmd.Context(), args[0], on)
+			if asked.Limits, err = limits.limits(); err != nil {
+				return err
+			}
+			t, err := c.CreateTenant(cmd.Context(), asked)
 			if err != nil {
 				return err
 			}
@@ -111,5 +171,7 @@ dedicated one.`,
 	}
 	conn.addFlags(cmd)
 	cmd.Flags().IntVar(&shard, "shard", 0, "where it is to live (default: where the placement policy says)")
+	cmd.Flags().StringVar(&asked.Tier, "tier", "", "whose limits it is served under (default: standard)")
+	limits.addFlag(cmd, "a limit of its own, NAME=VALUE; may be given several times")
 	return cmd
 }
