@@ -36,6 +36,7 @@ func (c *call) knock() error {
 	err := c.h.node.Knock(c.ctx, name, c.hash())
 	if err != nil {
 		c.namespace = name // for the log
+		c.serveUnder(name) // for the headers: whose found nothing out of the principal's reach
 	}
 	return err
 }
