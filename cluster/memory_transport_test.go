@@ -69,9 +69,10 @@ func (t *memoryTransport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, 
 	return exchange(t, id, args, nil, resp)
 }
 
-// RequestVote implements raft.Transport.
+// RequestVote implements raft.Transport. Candidates ask all with the same request, which a ballot changes at one.
 func (t *memoryTransport) RequestVote(id raft.ServerID, _ raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	return exchange(t, id, args, nil, resp)
+	own := *args
+	return exchange(t, id, &own, nil, resp)
 }
 
 // RequestPreVote implements raft.WithPreVote.
