@@ -46,13 +46,15 @@ func (n *Node) admitted(ctx context.Context, sh *shard, key engine.Key, v verb, 
 	if !ok { // the whole shard is meant, or this node is behind
 		return n.metered(ctx, sh, key, v, reading).Err
 	}
+	settings := s.settings(t)
+	n.look(sh, key, v, settings, reading)
 	if n.gate == nil {
 		return n.metered(ctx, sh, key, v, reading).Err
 	}
 	e := gateCalls.Get().(*gateCall)
 	defer gateCalls.Put(e)
 	*e = gateCall{request: tenancy.Request{
-		Tenant: tenancy.ID(t.id), Name: t.name, Shard: sh.id, Term: sh.group.raft().CurrentTerm(), Settings: s.settings(t),
+		Tenant: tenancy.ID(t.id), Name: t.name, Shard: sh.id, Term: sh.group.raft().CurrentTerm(), Settings: settings,
 	}}
 	e.request.Class, e.request.Bytes = v.weight()
 	pass, err := n.gate.Enter(ctx, &e.request, &e.told)

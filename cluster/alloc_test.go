@@ -12,9 +12,22 @@ import (
 	"github.com/croftdb/croft/engine"
 )
 
-// TestQueryAllocatesNothing is the way from a namespace's name to an answer.
+// TestQueryAllocatesNothing is the way from a namespace's name to an answer, which is searched for each time, or is in the cache
+// and then costs the memory of its ids.
 func TestQueryAllocatesNothing(t *testing.T) {
-	n := openNode(t, testOptions(t.TempDir()))
+	for name, c := range map[string]struct {
+		cache  int64
+		allocs float64
+	}{"searched": {-1, 0}, "cached": {0, 1}} {
+		t.Run(name, func(t *testing.T) {
+			o := testOptions(t.TempDir())
+			o.CacheBytes = c.cache
+			require.Equal(t, c.allocs, queryAllocs(t, openNode(t, o)))
+		})
+	}
+}
+
+func queryAllocs(t *testing.T, n *Node) float64 {
 	ix := createIndex(t, n, "i")
 	upsert(t, n, ix, "ns", 1, 2, 3)
 	q := engine.Query{Vector: []float32{1, 0}, K: 2}
@@ -25,7 +38,7 @@ func TestQueryAllocatesNothing(t *testing.T) {
 		}
 	}
 	run()
-	require.Zero(t, testing.AllocsPerRun(200, run))
+	return testing.AllocsPerRun(200, run)
 }
 
 // TestForwardedQueryAllocatesItsIDs: asking another node over TCP costs, on both sides together, the memory of the ids.

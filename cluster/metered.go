@@ -10,26 +10,29 @@ import (
 
 // accountable is a verb that a tenant pays for.
 type accountable interface {
-	// account tells what a run has cost, beyond the time that it took.
-	account(e *tenancy.Event)
+	// account completes the outcome of a run: what it has cost, beyond the time that it took.
+	account(o tenancy.Outcome) tenancy.Event
 }
 
 // metered runs v and counts it for its tenant. What concerns a whole shard is nobody's.
 func (n *Node) metered(ctx context.Context, sh *shard, key engine.Key, v verb, reading *Reading) tenancy.Outcome {
 	begun := time.Now()
 	err := v.run(ctx, n, sh, key)
-	e := tenancy.Event{Outcome: tenancy.Outcome{Took: time.Since(begun), Err: err}}
+	o := tenancy.Outcome{Took: time.Since(begun), Err: err}
 	a, ok := v.(accountable)
 	if !ok || key.Tenant == (engine.TenantID{}) {
-		return e.Outcome
+		return o
 	}
-	a.account(&e)
+	e := a.account(o)
 	if e.Class == tenancy.Write {
 		e.Stored.Vectors, e.Stored.Bytes = sh.engine.Stored(key.Tenant)
 	}
 	n.usage.shard(sh.id).Note(tenancy.ID(key.Tenant), begun, &e)
 	if reading != nil {
 		reading.Receipt.ReadUnits = e.Units
+		if q, ok := v.(*queryVerb); ok {
+			reading.Receipt.Cache = q.lookup.state()
+		}
 	}
 	return e.Outcome
 }
@@ -48,46 +51,48 @@ const (
 // unitsOf is how many units of some size an amount takes, at least one.
 func unitsOf(amount, unit int64) int64 { return max(1, (amount+unit-1)/unit) }
 
-func (v *applyVerb) account(e *tenancy.Event) {
-	e.Class, e.Written = tenancy.Write, int64(len(v.encoded))
-	e.Removes = engine.Removes(v.encoded)
-	accountWritten(e, &v.written)
+func (v *applyVerb) account(o tenancy.Outcome) tenancy.Event {
+	e := tenancy.Event{Class: tenancy.Write, Outcome: o, Written: int64(len(v.encoded)), Removes: engine.Removes(v.encoded)}
+	e.Outcome.Affected = v.written.changed(o.Err)
+	return e
 }
 
-func (v *whereVerb) account(e *tenancy.Event) {
-	e.Class, e.Removes = tenancy.Write, v.remove
-	accountWritten(e, &v.written)
+func (v *whereVerb) account(o tenancy.Outcome) tenancy.Event {
 	if v.dryRun {
-		e.Class, e.Units = tenancy.Read, 1
+		return tenancy.Event{Class: tenancy.Read, Outcome: o, Units: 1}
 	}
+	o.Affected = v.written.changed(o.Err)
+	return tenancy.Event{Class: tenancy.Write, Outcome: o, Removes: v.remove}
 }
 
-// accountWritten counts what a write has done; one that was done before has done nothing.
-func accountWritten(e *tenancy.Event, w *Written) {
-	if e.Outcome.Err == nil && !w.Repeated {
-		e.Outcome.Affected = w.Affected
+// changed is how many records a write has changed: one that repeats another has changed none.
+func (w *Written) changed(err error) int {
+	if err != nil || w.Repeated {
+		return 0
 	}
+	return w.Affected
 }
 
-func (v *createVerb) account(e *tenancy.Event) { e.Class = tenancy.Write }
-
-func (v *queryVerb) account(e *tenancy.Event) {
-	e.Class = tenancy.Search
-	e.Outcome.Distances, e.Outcome.Bytes = int64(v.res.Distances), int64(v.res.Read)
-	e.Units = unitsOf(int64(v.res.Stored), unitBytes)
+func (v *createVerb) account(o tenancy.Outcome) tenancy.Event {
+	return tenancy.Event{Class: tenancy.Write, Outcome: o}
 }
 
-func (v *fetchVerb) account(e *tenancy.Event) {
-	e.Class, e.Units = tenancy.Read, unitsOf(int64(len(v.recs)), unitRecords)
-	e.Outcome.Bytes = sizeOf(v.recs)
+func (v *queryVerb) account(o tenancy.Outcome) tenancy.Event {
+	o.Cached, o.Distances, o.Bytes = v.lookup.found != nil, int64(v.res.Distances), int64(v.res.Read)
+	return tenancy.Event{Class: tenancy.Search, Outcome: o, Units: unitsOf(int64(v.res.Stored), unitBytes)}
 }
 
-func (v *scanVerb) account(e *tenancy.Event) {
-	e.Class, e.Units = tenancy.Read, 1
-	if !v.idsOnly {
+func (v *fetchVerb) account(o tenancy.Outcome) tenancy.Event {
+	o.Bytes = sizeOf(v.recs)
+	return tenancy.Event{Class: tenancy.Read, Outcome: o, Units: unitsOf(int64(len(v.recs)), unitRecords)}
+}
+
+func (v *scanVerb) account(o tenancy.Outcome) tenancy.Event {
+	e := tenancy.Event{Class: tenancy.Read, Outcome: o, Units: 1}
+	if e.Outcome.Bytes = sizeOf(v.recs); !v.idsOnly {
 		e.Units = unitsOf(int64(len(v.recs)), unitRecords)
 	}
-	e.Outcome.Bytes = sizeOf(v.recs)
+	return e
 }
 
 // sizeOf is about how many bytes were read for records.

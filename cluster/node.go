@@ -55,6 +55,7 @@ type Node struct {
 	loads   *shardLoads
 	queries meters
 	usage   *usageLedger
+	cache   *tenancy.Cache // nil: there is none
 
 	refusals tenancy.Refusals
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
 )
 
 // Open starts the node in opts.Dir. A node alone returns when the metadata plane and all shards have a leader and have
@@ -40,6 +41,9 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	}
 	if n.metrics, err = newMetrics(n, opts.Registerer); err != nil {
 		return nil, err
+	}
+	if opts.CacheBytes >= 0 {
+		n.cache = tenancy.NewCache(tenancy.CacheOptions{Bytes: opts.CacheBytes})
 	}
 	n.usage = newUsageLedger(n, opts.UsageEvery)
 	n.trimmer = newTrimmer(opts.LogRetain, n.groups, opts.Logger)

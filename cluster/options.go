@@ -41,6 +41,7 @@ type Options struct {
 	Zone           string        // replicas of a shard are kept in different zones
 	Replicas       int           // of each shard: 1, 3 or 5; 0: 3 when there are three nodes, else 1. Noted by the first node of a cluster
 	CheckpointRate int64         // bytes per second in which this node hands out shards' files; 0: 64 MiB; negative: no limit
+	CacheBytes     int64         // of all tenants' results that this node keeps; 0: 256 MiB; negative: none
 	UsageEvery     time.Duration // how often what tenants have used is written down: as much is lost in a crash; 0: 5 s
 	ReplaceAfter   time.Duration // how long a node may be gone before its replicas are made elsewhere; 0: 10 min; negative: for ever
 	UndeleteFor    time.Duration // how long a deleted tenant is kept; 0: 24 h

@@ -196,6 +196,8 @@ type queryVerb struct {
 
 	query  engine.Query // for others
 	result engine.Result
+
+	lookup cacheLookup
 }
 
 var queryVerbs = sync.Pool{New: func() any { return new(queryVerb) }}
@@ -204,11 +206,13 @@ var queryVerbs = sync.Pool{New: func() any { return new(queryVerb) }}
 func getQueryVerb() *queryVerb {
 	v := queryVerbs.Get().(*queryVerb)
 	v.q, v.res, v.tooLarge = &v.query, &v.result, false
+	v.lookup.reset()
 	return v
 }
 
 func (v *queryVerb) release() {
 	v.q, v.res = nil, nil
+	v.lookup.found, v.lookup.encoded = nil, nil
 	queryVerbs.Put(v)
 }
 
@@ -216,6 +220,9 @@ func (v *queryVerb) method() method { return methodQuery }
 
 // weight takes a match for some hundred bytes, and what may be read of them for as much as is asked for.
 func (v *queryVerb) weight() (tenancy.Class, int64) {
+	if v.lookup.found != nil {
+		return tenancy.Hit, 0
+	}
 	size := int64(4*len(v.q.Vector)) + int64(v.q.K)*128
 	if v.q.IncludeValues {
 		size += int64(v.q.K) * int64(4*len(v.q.Vector))
@@ -226,9 +233,12 @@ func (v *queryVerb) weight() (tenancy.Class, int64) {
 	return tenancy.Search, size
 }
 
-func (v *queryVerb) run(ctx context.Context, _ *Node, sh *shard, key engine.Key) error {
-	q := v.q
-	if ctx.Value(degradedKey{}) != nil {
+func (v *queryVerb) run(ctx context.Context, n *Node, sh *shard, key engine.Key) error {
+	if v.lookup.found != nil {
+		return v.answerFound()
+	}
+	q, degraded := v.q, ctx.Value(degradedKey{}) != nil
+	if degraded {
 		less := *q
 		less.Ef, less.Recall = 0, degradedRecall
 		q = &less
@@ -237,16 +247,22 @@ func (v *queryVerb) run(ctx context.Context, _ *Node, sh *shard, key engine.Key)
 	if v.tooLarge = errors.Is(err, engine.ErrAnswerTooLarge); v.tooLarge {
 		return nil
 	}
+	if err == nil && !degraded {
+		v.keepResult(n)
+	}
 	return err
 }
 
 func (v *queryVerb) appendRequest(b []byte) []byte { return appendQuery(b, v.q) }
-func (v *queryVerb) readRequest(r *codec.Reader)   { readQuery(r, v.q) }
+func (v *queryVerb) readRequest(r *codec.Reader)   { v.lookup.forOther = true; readQuery(r, v.q) }
 
 func (v *queryVerb) appendAnswer(b []byte) []byte {
 	b = append(b, boolByte(v.tooLarge))
 	if v.tooLarge {
 		return b
+	}
+	if v.lookup.encoded != nil {
+		return append(b, v.lookup.encoded...)
 	}
 	return appendResult(b, v.res)
 }

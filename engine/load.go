@@ -191,7 +191,7 @@ func (ld *loader) publish() *space {
 	for _, c := range dead {
 		sp.place(c.slot).Store(0) // nobody has seen it, and its row may be about to go
 	}
-	sp.view.Store(&view{seq: p.head.Seq, version: p.head.Version, stored: p.head.Bytes, pending: append(pending, born...), graph: ld.graph})
+	sp.view.Store(&view{seq: p.head.Seq, number: p.head.Number, version: p.head.Version, stored: p.head.Bytes, pending: append(pending, born...), graph: ld.graph})
 	p.space.Store(sp)
 	sp.buried = append(sp.buried, ld.unused...)
 	if len(dead) > 0 {

@@ -42,6 +42,7 @@ type space struct {
 // view is one consistent state for searches: at seq, every visible slot is in pending or in the graph.
 type view struct {
 	seq     uint64
+	number  uint64   // of the partition
 	version uint64   // of the partition
 	stored  uint64   // bytes of its records
 	pending []uint32 // in order of birth; scanned exactly
@@ -54,7 +55,7 @@ func newSpace(s *Shard, p *partition) *space {
 		shard: s, part: p, dim: p.schema.Dim, ids: map[string]uint32{},
 		filter: filter.NewIndex(), sparse: &postings{},
 	}
-	sp.view.Store(&view{seq: p.head.Seq, version: p.head.Version, stored: p.head.Bytes})
+	sp.view.Store(&view{seq: p.head.Seq, number: p.head.Number, version: p.head.Version, stored: p.head.Bytes})
 	sp.warmth.cold.Store(coldFetches)
 	sp.touch()
 	return sp

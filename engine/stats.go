@@ -11,6 +11,21 @@ func (s *Shard) Partition(key Key) (PartitionStats, bool) {
 	return p.stats(), true
 }
 
+// Seen returns what searches of a partition see now: the number of its incarnation, which none has had before, and its version.
+// It takes no lock. ok is false while the partition is not in memory.
+func (s *Shard) Seen(key Key) (number, version uint64, ok bool) {
+	p := s.registry.find(key)
+	if p == nil {
+		return 0, 0, false
+	}
+	sp := p.space.Load()
+	if sp == nil {
+		return 0, 0, false
+	}
+	v := sp.view.Load()
+	return v.number, v.version, true
+}
+
 // Partitions returns the figures of all partitions of an index (0: of all), in no order.
 func (s *Shard) Partitions(index IndexID) (all []PartitionStats) {
 	s.mu.RLock()

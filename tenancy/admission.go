@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -79,6 +80,7 @@ func NewAdmission(opts AdmissionOptions) (*Admission, error) {
 	a := &Admission{opts: opts, accounts: map[accountKey]*account{}}
 	a.lanes[laneCompute].limit, a.lanes[laneCompute].each = opts.Searches, max(1, opts.Searches/2)
 	a.lanes[laneWrite].limit, a.lanes[laneWrite].each = opts.Writes, max(1, opts.Writes/2)
+	a.lanes[laneHit].limit, a.lanes[laneHit].each = math.MaxInt, math.MaxInt
 	for l := range laneCount {
 		a.lanes[l].next.lane = l
 	}
@@ -228,7 +230,7 @@ func (a *Admission) estimate(acc *account, r *Request) time.Duration {
 }
 
 // What requests are taken to cost before anything is known.
-var firstCosts = [classCount]time.Duration{Search: time.Millisecond, Read: 200 * time.Microsecond, Build: 100 * time.Millisecond}
+var firstCosts = [classCount]time.Duration{Search: time.Millisecond, Read: 200 * time.Microsecond, Build: 100 * time.Millisecond, Hit: 10 * time.Microsecond}
 
 // What a write is taken to cost: an upsert of one record, and each byte of a large one, on 2 shared cores.
 const (

@@ -13,6 +13,7 @@ type lane uint8
 const (
 	laneCompute lane = iota
 	laneWrite
+	laneHit
 
 	laneCount
 )
@@ -20,6 +21,9 @@ const (
 func laneOf(c Class) lane {
 	if c == Write {
 		return laneWrite
+	}
+	if c == Hit {
+		return laneHit
 	}
 	return laneCompute
 }

@@ -20,6 +20,8 @@ const (
 	Write
 	// Build puts vectors into a graph, in the background.
 	Build
+	// Hit is a query that is answered from the cache: it counts against quotas, and waits for nobody.
+	Hit
 
 	classCount
 )
