@@ -119,7 +119,7 @@ func TestNodeKeepsDataOverRestart(t *testing.T) {
 	got, ok := n.Key(key.ID)
 	require.True(t, ok)
 	require.Equal(t, key, got)
-	require.Equal(t, 1, n.Keys())
+	require.Equal(t, 1, n.KeyCount())
 	require.Equal(t, info.ClusterID, n.Info(t.Context()).ClusterID)
 	require.Equal(t, info.NodeID, n.Info(t.Context()).Shards[0].Leader)
 	require.Len(t, n.Info(t.Context()).Shards, 3)

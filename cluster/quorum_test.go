@@ -80,7 +80,7 @@ func (c *simCluster) refusesChanges(n *Node, ix Index) {
 			return err
 		},
 		"an index's end": func(ctx context.Context) error { return n.DeleteIndex(ctx, "i") },
-		"a new key":      func(ctx context.Context) error { return n.AddKey(ctx, tenancy.Key{ID: "k2"}) },
+		"a new key":      func(ctx context.Context) error { return n.AddKey(ctx, tenancy.Key{ID: "k2", Role: tenancy.RoleReader}) },
 		"a join token":   func(ctx context.Context) error { _, err := n.NewJoinToken(ctx, time.Hour); return err },
 	} {
 		err := change(c.t.Context())

@@ -103,11 +103,6 @@ func (s *state) isDropped(id engine.IndexID) bool {
 	return ok
 }
 
-// key finds an API key by its public id.
-func (s *state) key(id string) (tenancy.Key, bool) {
-	return s.keys.get(codec.HashString(id), func(k tenancy.Key) bool { return k.ID == id })
-}
-
 // tenantsOn is how many tenants live on a shard.
 func (s *state) tenantsOn(shard uint16) int {
 	if int(shard) >= len(s.residents) {
@@ -150,10 +145,6 @@ func (s *state) dropIndex(id engine.IndexID) {
 	s.dropped = slices.Insert(slices.Clone(s.dropped), at, id)
 }
 
-func (s *state) putKey(k tenancy.Key) {
-	s.keys = s.keys.put(codec.HashString(k.ID), k, func(o tenancy.Key) bool { return o.ID == k.ID })
-}
-
 // freePort returns the lowest port offset that no index has, 0 if all are taken.
 func (s *state) freePort() int {
 	var taken [maxPort + 1]bool
@@ -174,13 +165,6 @@ func (s *state) tenantsByName() []*tenant {
 	slices.SortFunc(all, func(a, b *tenant) int {
 		return cmp.Or(cmp.Compare(a.name, b.name), bytes.Compare(a.id[:], b.id[:]))
 	})
-	return all
-}
-
-// keysByID returns all keys in order of id, for snapshots.
-func (s *state) keysByID() []tenancy.Key {
-	all := slices.AppendSeq(make([]tenancy.Key, 0, s.keys.n), s.keys.all())
-	slices.SortFunc(all, func(a, b tenancy.Key) int { return cmp.Compare(a.ID, b.ID) })
 	return all
 }
 

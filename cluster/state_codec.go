@@ -10,7 +10,6 @@ import (
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
-	"github.com/croftdb/croft/tenancy"
 )
 
 const (
@@ -99,7 +98,7 @@ func readState(r *codec.Reader, version int) *state {
 		s.putTenant(readKeptTenant(r, version))
 	}
 	for range r.Count(1) {
-		s.putKey(readKey(r))
+		s.putKey(readKey(r, version))
 	}
 	if version >= 3 {
 		readMembers(r, s, version)
@@ -251,23 +250,6 @@ func readTags(r *codec.Reader) map[string]string {
 		tags[k] = r.String()
 	}
 	return tags
-}
-
-func appendKey(b []byte, k tenancy.Key) []byte {
-	b = codec.AppendString(b, k.ID)
-	b = append(b, k.Hash[:]...)
-	b = codec.AppendString(b, k.Name)
-	b = codec.AppendString(b, string(k.Role))
-	return appendTime(b, k.CreatedAt)
-}
-
-func readKey(r *codec.Reader) tenancy.Key {
-	k := tenancy.Key{ID: r.String()}
-	copy(k.Hash[:], r.Raw(len(k.Hash)))
-	k.Name = r.String()
-	k.Role = tenancy.Role(r.String())
-	k.CreatedAt = readTime(r)
-	return k
 }
 
 func appendTime(b []byte, t time.Time) []byte { return codec.AppendUint64(b, uint64(t.UnixNano())) }

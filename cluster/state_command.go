@@ -42,6 +42,7 @@ const (
 	metaUndeleteTenant                   // brings a deleted tenant back
 	metaPurgeTenant                      // makes a deletion final, and then forgets the tenant
 	metaSetStrict                        // says whether a write makes the namespace that it names
+	metaRevokeKey                        // forgets an API key
 )
 
 // metaCommandVersion is the first byte of every command. Those of earlier versions are still in logs.
@@ -59,7 +60,7 @@ type metaCommand struct {
 	patch     IndexPatch     // metaConfigureIndex
 	tenantID  engine.TenantID
 	pin       int32       // metaPin: a shard or noPin
-	key       tenancy.Key // metaAddKey
+	key       tenancy.Key // metaAddKey; metaRevokeKey: its id
 	memberCommand
 	shardCommand
 	tenantCommand
@@ -90,6 +91,8 @@ func appendMetaCommand(b []byte, c *metaCommand) []byte {
 		b = codec.AppendUvarint(b, uint64(c.pin+1))
 	case metaAddKey:
 		b = appendKey(b, c.key)
+	case metaRevokeKey:
+		b = codec.AppendString(b, c.key.ID)
 	case metaAddShard, metaRemoveShard, metaSetRules:
 		b = appendShardCommand(b, c.op, &c.shardCommand)
 	case metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict:
@@ -130,7 +133,9 @@ func decodeMetaCommand(b []byte) (*metaCommand, error) {
 		copy(c.tenantID[:], r.Raw(len(c.tenantID)))
 		c.pin = readPin(r)
 	case metaAddKey:
-		c.key = readKey(r)
+		c.key = readKey(r, int(version))
+	case metaRevokeKey:
+		c.key.ID = r.String()
 	case metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication, metaRecover:
 		c.memberCommand = readMemberCommand(r, c.op, int(version))
 	case metaAddShard, metaRemoveShard, metaSetRules:
@@ -220,6 +225,8 @@ func (s *state) execute(c *metaCommand) metaResult {
 		return metaResult{err: s.pin(c.tenantID, c.pin)}
 	case metaAddKey:
 		return metaResult{err: s.addKey(c.key)}
+	case metaRevokeKey:
+		return metaResult{err: s.revokeKey(c.key.ID)}
 	case metaAddShard:
 		id := s.nextShard
 		return metaResult{shard: id, err: s.addShard(c.name, c.founder)}
@@ -350,14 +357,6 @@ func (s *state) pin(id engine.TenantID, shard int32) error {
 	s.residents = slices.Clone(s.residents)
 	s.residents[s.home(t)]--
 	s.residents[s.home(&moved)]++
-	return nil
-}
-
-func (s *state) addKey(k tenancy.Key) error {
-	if _, ok := s.key(k.ID); ok {
-		return errs.New(errs.AlreadyExists, "API key %q already exists", k.ID)
-	}
-	s.putKey(k)
 	return nil
 }
 

@@ -192,8 +192,13 @@ func (m *metaModel) pin(t *rapid.T) {
 
 func (m *metaModel) addKey(t *rapid.T) {
 	k := tenancy.Key{
-		ID: rapid.SampledFrom([]string{"k1", "k2", "k3"}).Draw(t, "key"), Hash: [32]byte{byte(m.index)},
-		Name: "n", Role: tenancy.RoleAdmin, CreatedAt: time.Unix(0, int64(m.index)).UTC(),
+		ID: m.drawKey(t), Hash: [32]byte{byte(m.index)}, Name: "n", Role: tenancy.RoleWriter, CreatedAt: time.Unix(0, int64(m.index)).UTC(),
+	}
+	if rapid.Bool().Draw(t, "expires") {
+		k.Expires = time.Unix(1, 0).UTC()
+	}
+	if len(m.tenants) > 0 && rapid.Bool().Draw(t, "bound") {
+		k.TenantID = tenancy.ID(m.tenants[rapid.SampledFrom(sortedKeys(m.tenants)).Draw(t, "tenant")])
 	}
 	err := m.apply(&metaCommand{op: metaAddKey, key: k}).err
 	if _, ok := m.keys[k.ID]; ok {
@@ -202,6 +207,21 @@ func (m *metaModel) addKey(t *rapid.T) {
 	}
 	require.NoError(t, err)
 	m.keys[k.ID] = k
+}
+
+func (m *metaModel) drawKey(t *rapid.T) string {
+	return rapid.SampledFrom([]string{"k1", "k2", "k3"}).Draw(t, "key")
+}
+
+func (m *metaModel) revokeKey(t *rapid.T) {
+	id := m.drawKey(t)
+	err := m.apply(&metaCommand{op: metaRevokeKey, key: tenancy.Key{ID: id}}).err
+	if _, ok := m.keys[id]; !ok {
+		require.Equal(t, errs.NotFound, errs.KindOf(err))
+		return
+	}
+	require.NoError(t, err)
+	delete(m.keys, id)
 }
 
 func (m *metaModel) refuse(t *rapid.T) {
@@ -259,9 +279,22 @@ func (m *metaModel) check(t *rapid.T) {
 	require.Equal(t, len(m.keys), s.keys.n)
 	for id, k := range m.keys {
 		got, ok := s.key(id)
-		require.True(t, ok)
-		require.Equal(t, k, got)
+		k.Tenant = m.nameOf(engine.TenantID(k.TenantID))
+		require.Equal(t, !k.Bound() || k.Tenant != "", ok, "a deleted tenant's key is not there, and comes back with it")
+		if ok {
+			require.Equal(t, k, got)
+		}
 	}
+}
+
+// nameOf is a tenant's name, empty if it is not alive.
+func (m *metaModel) nameOf(id engine.TenantID) string {
+	for name, other := range m.tenants {
+		if other == id {
+			return name
+		}
+	}
+	return ""
 }
 
 // snapshot replaces the state by what a snapshot makes of it.
@@ -280,7 +313,7 @@ func TestMetaModel(t *testing.T) {
 		m.found("n0")
 		t.Repeat(map[string]func(*rapid.T){
 			"": m.check, "tenants": m.createTenants, "index": m.createIndex, "configure": m.configureIndex,
-			"delete": m.deleteIndex, "pin": m.pin, "key": m.addKey, "refuse": m.refuse, "snapshot": m.snapshot,
+			"delete": m.deleteIndex, "pin": m.pin, "key": m.addKey, "revoke": m.revokeKey, "refuse": m.refuse, "snapshot": m.snapshot,
 			"add shard": m.addShard, "remove shard": m.removeShard, "rules": m.setRules,
 			"set tier": m.setTier, "delete tier": m.deleteTier, "set tenant": m.setTenant, "override": m.override, "strict": m.setStrict,
 			"delete tenant": m.deleteTenant, "undelete tenant": m.undeleteTenant, "purge tenant": m.purgeTenant,
@@ -310,12 +343,21 @@ func goldenState() *state {
 	for _, c := range goldenShards() {
 		m.apply(c)
 	}
-	for _, c := range slices.Concat(goldenRecovery(at), goldenTenants(at)) {
+	for _, c := range slices.Concat(goldenRecovery(at), goldenTenants(at), goldenKeys(at)) {
 		if res := m.apply(c); res.err != nil {
 			panic(res.err)
 		}
 	}
 	return m.state
+}
+
+// goldenKeys adds a tenant's key that ends, and one that is revoked.
+func goldenKeys(at time.Time) []*metaCommand {
+	return []*metaCommand{
+		{op: metaAddKey, key: tenancy.Key{ID: "k2", Hash: [32]byte{8}, Name: "ci", Role: tenancy.RoleWriter, CreatedAt: at, Expires: at.Add(time.Hour), TenantID: tenancy.ID{2}}},
+		{op: metaAddKey, key: tenancy.Key{ID: "k3", Role: tenancy.RoleReader, CreatedAt: at}},
+		{op: metaRevokeKey, key: tenancy.Key{ID: "k3"}},
+	}
 }
 
 // goldenRecovery starts a node again and gives two up.
@@ -360,7 +402,7 @@ func TestStateGolden(t *testing.T) {
 	s, err := decodeState(golden)
 	require.NoError(t, err)
 	require.Equal(t, golden, appendState(nil, s))
-	require.Equal(t, "metadata at entry 38: 6 shards, 2 indexes, 5 tenants", s.String())
+	require.Equal(t, "metadata at entry 41: 6 shards, 2 indexes, 5 tenants", s.String())
 }
 
 // TestStateVersion1 reads what was written before indexes had a width of codes and a target recall.
@@ -460,7 +502,8 @@ func FuzzMetaApply(f *testing.F) {
 		{op: metaConfigureIndex, indexID: 1, patch: IndexPatch{DeletionProtection: &on, TargetRecall: 0.9}},
 		{op: metaDeleteIndex, indexID: 1},
 		{op: metaPin, pin: 1},
-		{op: metaAddKey, key: tenancy.Key{ID: "k", CreatedAt: time.Unix(1, 0)}},
+		{op: metaAddKey, key: tenancy.Key{ID: "k", CreatedAt: time.Unix(1, 0), TenantID: tenancy.ID{1}, Expires: time.Unix(2, 0)}},
+		{op: metaRevokeKey, key: tenancy.Key{ID: "k"}},
 	} {
 		f.Add(appendMetaCommand(nil, c))
 	}
@@ -505,10 +548,10 @@ func FuzzDecodeState(f *testing.F) {
 func TestMetaOpsAreNumbered(t *testing.T) {
 	ops := []metaOp{metaInit, metaCreateTenants, metaCreateIndex, metaConfigureIndex, metaDeleteIndex, metaPin, metaAddKey,
 		metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication, metaAddShard, metaRemoveShard, metaSetRules, metaRecover,
-		metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict}
-	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25]", fmt.Sprint(ops))
-	_, err := decodeMetaCommand([]byte{metaCommandVersion, 26})
-	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 26 is taken: add it here")
+		metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict, metaRevokeKey}
+	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26]", fmt.Sprint(ops))
+	_, err := decodeMetaCommand([]byte{metaCommandVersion, 27})
+	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 27 is taken: add it here")
 	require.False(t, errors.Is(err, os.ErrNotExist))
 }
 

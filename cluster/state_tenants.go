@@ -305,6 +305,7 @@ func (s *state) purgeTenant(id engine.TenantID, done bool) error {
 	s.byID = s.byID.remove(codec.Hash(id[:]), func(o *tenant) bool { return o.id == id })
 	s.residents = slices.Clone(s.residents)
 	s.residents[s.home(t)]--
+	s.dropKeysOf(id)
 	return nil
 }
 

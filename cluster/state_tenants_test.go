@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"encoding/binary"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -218,6 +219,7 @@ func (m *metaModel) purgeTenant(t *rapid.T) {
 		require.NoError(t, err)
 		delete(m.plans, id)
 		delete(m.pins, id)
+		maps.DeleteFunc(m.keys, func(_ string, k tenancy.Key) bool { return engine.TenantID(k.TenantID) == id })
 	default:
 		require.NoError(t, err)
 		tm.life = tenantPurged
@@ -292,6 +294,7 @@ func goldenTenants(at time.Time) []*metaCommand {
 func beforeTenants(s *state) *state {
 	old := *s
 	old.index, old.strict = 26, false
+	_ = old.revokeKey("k2")
 	old.tiers, old.byName, old.byID = shippedTiers(), cowMap[*tenant]{}, cowMap[*tenant]{}
 	for t := range s.byID.all() {
 		if t.name != "gone" {

@@ -254,7 +254,7 @@ func authenticate(ctx context.Context, node *cluster.Node, adminKey string) (aut
 		auth.Admin, err = tenancy.AdminHash(adminKey)
 		return auth, "", err
 	}
-	if node.Keys() > 0 {
+	if node.KeyCount() > 0 {
 		return auth, "", nil
 	}
 	text, key := tenancy.NewKey("first admin key", tenancy.RoleAdmin, time.Now())

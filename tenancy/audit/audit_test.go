@@ -387,6 +387,7 @@ func TestFlood(t *testing.T) {
 		found, err = trail.Find(&Query{Refused: &refusedOnly, Limit: MaxFound})
 		require.NoError(t, err)
 		require.Len(t, found, maxKinds+2)
+		synctest.Wait()
 		require.Empty(t, trail.seen, "what is rare is forgotten")
 		require.Nil(t, trail.timer)
 
