@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/croftdb/croft/cluster"
 	"github.com/croftdb/croft/internal/errs"
@@ -30,8 +31,36 @@ func (c *call) authorize() error {
 }
 
 func (c *call) authenticate() (err error) {
-	c.principal, err = c.h.opts.Auth.Authenticate(apiKey(c.r.Header), c.start)
+	text := apiKey(c.r.Header)
+	c.principal, err = c.h.opts.Auth.Authenticate(text, c.start)
+	if err != nil && c.h.seek(c.r.Context(), text, c.start) {
+		c.principal, err = c.h.opts.Auth.Authenticate(text, c.start)
+	}
 	return err
+}
+
+// Bounds of the search for keys that were made through another node a moment ago.
+const (
+	seekPause   = 50 * time.Millisecond // between two: made-up keys must not keep the metadata plane busy
+	seekTimeout = 250 * time.Millisecond
+)
+
+// seek looks for newer metadata if a text is of a key's form and not known here, and reports whether it is worth another look.
+func (h *Handler) seek(ctx context.Context, text string, now time.Time) bool {
+	id, err := tenancy.ParseKey(text)
+	if err != nil {
+		return false
+	}
+	if _, known := h.node.Key(id); known {
+		return false
+	}
+	last := h.sought.Load()
+	if now.UnixNano()-last < int64(seekPause) || !h.sought.CompareAndSwap(last, now.UnixNano()) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, seekTimeout)
+	defer cancel()
+	return h.node.Refresh(ctx) == nil
 }
 
 // recognise notes who asks where anybody may: a page may have more for some. A wrong key there is as good as none.

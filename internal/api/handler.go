@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -126,6 +127,7 @@ type Handler struct {
 	advert  *advertiser
 	places  [3]chan struct{} // by cost
 	slow    slowLog
+	sought  atomic.Int64 // when a key was last looked for in newer metadata, in nanoseconds since 1970
 }
 
 // New checks opts and returns a Handler. It fails on wrong options and on metrics that are registered already.
@@ -191,6 +193,7 @@ type call struct {
 	reading   cluster.Reading
 	body      []byte
 	namespace string // for the log
+	object    string // that the path does not name, for the audit log
 	scoped    bool   // what the request reaches for was found to be in the principal's reach
 	sent      bool
 }

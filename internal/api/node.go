@@ -24,6 +24,7 @@ type Node interface {
 	gatekeeper
 	tenants
 	tiers
+	keyring
 }
 
 // gatekeeper knows of refusals.
@@ -113,4 +114,11 @@ type tiers interface {
 	DeleteTier(ctx context.Context, name string) error
 	CreatesOnWrite() bool
 	SetCreatesOnWrite(ctx context.Context, on bool) error
+}
+
+type keyring interface {
+	Key(id string) (tenancy.Key, bool)
+	Keys(q cluster.KeyQuery) (page []tenancy.Key, more bool, total int)
+	AddKey(ctx context.Context, k tenancy.Key) error
+	RevokeKey(ctx context.Context, id string) error
 }

@@ -54,7 +54,7 @@ func routes() []route {
 	const (
 		rr, wr, ri, wi = tenancy.ReadRecords, tenancy.WriteRecords, tenancy.ReadIndexes, tenancy.WriteIndexes
 		rn, rc, wc     = tenancy.ReadNamespaces, tenancy.ReadCluster, tenancy.WriteCluster
-		rt, wt         = tenancy.ReadTenants, tenancy.WriteTenants
+		rt, wt, mk     = tenancy.ReadTenants, tenancy.WriteTenants, tenancy.ManageKeys
 	)
 	return []route{
 		{"POST", "/vectors/upsert", "upsert", wr, oneNamespace, write, 200, true, true, nil, upsert},
@@ -95,6 +95,9 @@ func routes() []route {
 		{"GET", "/v1/tenants", "list_tenants", rt, inSight, light, 200, false, false, []string{"prefix", "limit", "paginationToken", "deleted"}, listTenants},
 		{"POST", "/v1/tenants", "create_tenant", wt, allTenants, write, 201, false, true, nil, createTenant},
 		{"POST", "/v1/tenants/{tenant}", "create_tenant", wt, oneTenant, write, 201, false, true, nil, createTenant},
+		{"GET", "/v1/keys", "list_keys", mk, inSight, light, 200, false, false, []string{"tenant", "limit", "paginationToken"}, listKeys},
+		{"POST", "/v1/keys", "create_key", mk, inSight, write, 201, false, true, nil, createKey},
+		{"DELETE", "/v1/keys/{key}", "revoke_key", mk, inSight, write, 200, false, false, nil, revokeKey},
 		{"GET", "/v1/tenants/{tenant}", "describe_tenant", rt, oneTenant, light, 200, false, false, nil, describeTenant},
 		{"PATCH", "/v1/tenants/{tenant}", "set_tenant", wt, oneTenant, write, 200, false, true, nil, setTenant},
 		{"DELETE", "/v1/tenants/{tenant}", "delete_tenant", wt, oneTenant, write, 200, false, false, nil, deleteTenant},
