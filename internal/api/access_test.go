@@ -68,22 +68,36 @@ var accessRows = map[string]accessRow{
 	"GET /readyz":  {who: everybody, path: "/readyz", everyTenant: true},
 	"GET /metrics": {who: everybody, path: "/metrics", everyTenant: true},
 
-	"GET /v1/cluster":                     {who: keepers, path: "/v1/cluster", everyTenant: true},
-	"POST /v1/cluster/nodes":              {who: keepers, path: "/v1/cluster/nodes", everyTenant: true},
-	"POST /v1/cluster/nodes/{node}/drain": {who: keepers, path: "/v1/cluster/nodes/none/drain", everyTenant: true},
-	"DELETE /v1/cluster/nodes/{node}":     {who: keepers, path: "/v1/cluster/nodes/none", everyTenant: true},
-	"GET /v1/shards":                      {who: keepers, path: "/v1/shards", everyTenant: true},
-	"POST /v1/shards":                     {who: keepers, path: "/v1/shards", body: `{"kind":"shared"}`, everyTenant: true},
-	"GET /v1/shards/{shard}":              {who: keepers, path: "/v1/shards/0", everyTenant: true},
-	"DELETE /v1/shards/{shard}":           {who: keepers, path: "/v1/shards/77", everyTenant: true},
-	"GET /v1/placement":                   {who: keepers, path: "/v1/placement", everyTenant: true},
-	"PUT /v1/placement":                   {who: keepers, path: "/v1/placement", body: `{"policy":"ring"}`, everyTenant: true},
-	"GET /v1/tenants":                     {who: tenantRuns, path: "/v1/tenants", everyTenant: true},
-	"POST /v1/tenants":                    {who: keepers, path: "/v1/tenants", body: `{"tenant":"%s"}`, everyTenant: true},
-	"GET /v1/tenants/{tenant}":            {who: tenantRuns, path: "/v1/tenants/%s"},
-	"GET /v1/keys":                        {who: tenantRuns, path: "/v1/keys?tenant=%s"},
-	"POST /v1/keys":                       {who: tenantRuns, path: "/v1/keys", body: `{"role":"reader","tenant":"%s","expires":"1h"}`},
-	"DELETE /v1/keys/{key}":               {who: tenantRuns, path: "/v1/keys/none", everyTenant: true},
+	"GET /v1/cluster":                      {who: keepers, path: "/v1/cluster", everyTenant: true},
+	"POST /v1/cluster/nodes":               {who: keepers, path: "/v1/cluster/nodes", everyTenant: true},
+	"POST /v1/cluster/nodes/{node}/drain":  {who: keepers, path: "/v1/cluster/nodes/none/drain", everyTenant: true},
+	"DELETE /v1/cluster/nodes/{node}":      {who: keepers, path: "/v1/cluster/nodes/none", everyTenant: true},
+	"GET /v1/shards":                       {who: keepers, path: "/v1/shards", everyTenant: true},
+	"POST /v1/shards":                      {who: keepers, path: "/v1/shards", body: `{"kind":"shared"}`, everyTenant: true},
+	"GET /v1/shards/{shard}":               {who: keepers, path: "/v1/shards/0", everyTenant: true},
+	"DELETE /v1/shards/{shard}":            {who: keepers, path: "/v1/shards/77", everyTenant: true},
+	"GET /v1/placement":                    {who: keepers, path: "/v1/placement", everyTenant: true},
+	"PUT /v1/placement":                    {who: keepers, path: "/v1/placement", body: `{"policy":"ring"}`, everyTenant: true},
+	"GET /v1/tenants":                      {who: tenantRuns, path: "/v1/tenants", everyTenant: true},
+	"POST /v1/tenants":                     {who: keepers, path: "/v1/tenants", body: `{"tenant":"%s"}`, everyTenant: true},
+	"GET /v1/tenants/{tenant}":             {who: tenantRuns, path: "/v1/tenants/%s"},
+	"POST /v1/tenants/{tenant}":            {who: keepers, path: "/v1/tenants/%s", body: `{}`},
+	"PATCH /v1/tenants/{tenant}":           {who: keepers, path: "/v1/tenants/%s", body: `{"tier":"gold"}`},
+	"DELETE /v1/tenants/{tenant}":          {who: keepers, path: "/v1/tenants/%s"},
+	"POST /v1/tenants/{tenant}/undelete":   {who: keepers, path: "/v1/tenants/%s/undelete", body: `{}`},
+	"GET /v1/tenants/{tenant}/settings":    {who: tenantRuns, path: "/v1/tenants/%s/settings"},
+	"POST /v1/tenants/{tenant}/override":   {who: keepers, path: "/v1/tenants/%s/override", body: `{"factor":2,"for":"1m","reason":"test"}`},
+	"DELETE /v1/tenants/{tenant}/override": {who: keepers, path: "/v1/tenants/%s/override"},
+	"GET /v1/tiers":                        {who: keepers, path: "/v1/tiers", everyTenant: true},
+	"POST /v1/tiers":                       {who: keepers, path: "/v1/tiers", body: `{"name":"bronze"}`, everyTenant: true},
+	"GET /v1/tiers/{tier}":                 {who: keepers, path: "/v1/tiers/gold", everyTenant: true},
+	"PATCH /v1/tiers/{tier}":               {who: keepers, path: "/v1/tiers/gold", body: `{}`, everyTenant: true},
+	"DELETE /v1/tiers/{tier}":              {who: keepers, path: "/v1/tiers/none", everyTenant: true},
+	"GET /v1/settings":                     {who: keepers, path: "/v1/settings", everyTenant: true},
+	"PATCH /v1/settings":                   {who: keepers, path: "/v1/settings", body: `{}`, everyTenant: true},
+	"GET /v1/keys":                         {who: tenantRuns, path: "/v1/keys?tenant=%s"},
+	"POST /v1/keys":                        {who: tenantRuns, path: "/v1/keys", body: `{"role":"reader","tenant":"%s","expires":"1h"}`},
+	"DELETE /v1/keys/{key}":                {who: tenantRuns, path: "/v1/keys/none", everyTenant: true},
 
 	"GET /debug/pprof":           {who: keepers, path: "/debug/pprof", everyTenant: true},
 	"GET /debug/pprof/cmdline":   {who: keepers, path: "/debug/pprof/cmdline", everyTenant: true},
@@ -321,10 +335,13 @@ func (w *town) restore() {
 		w.index("demo", `"dimension":1`)
 	}
 	for _, tenant := range []string{acme, other} {
+		if w.do("GET", "/v1/tenants/"+tenant, "").status == 404 {
+			w.ok("POST", "/v1/tenants/"+tenant+"/undelete", "{}")
+		}
 		w.settle(tenant)
 	}
-	if w.do("GET", "/namespaces/"+absent, "").status == 200 {
-		w.ok("DELETE", "/namespaces/"+absent, "")
+	if w.do("GET", "/v1/tenants/"+absent, "").status == 200 {
+		w.ok("DELETE", "/v1/tenants/"+absent, "")
 	}
 }
 
