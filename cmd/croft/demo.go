@@ -26,6 +26,7 @@ type demo struct {
 	listen   string
 	keep     string
 	rate     sizeValue // of checkpoints; 0: a server's default
+	serve    []string  // more flags of the servers
 }
 
 func defaultDemo() demo { return demo{nodes: 3, shards: 5, listen: "127.0.0.1:5080"} }

@@ -160,6 +160,7 @@ func (c *demoCluster) launch(ctx context.Context, n *demoNode) (*childServer, er
 // settings are the arguments and variables of a node's process; a node without identity gets a token to join with.
 func (c *demoCluster) settings(ctx context.Context, n *demoNode) (args, env []string, err error) {
 	args = []string{"--data", n.data, "--listen", n.listen, "--shards", strconv.Itoa(c.opts.shards)}
+	args = append(args, c.opts.serve...)
 	env = []string{"CROFT_ADMIN_KEY=" + c.key}
 	if n.peer == "" {
 		return args, env, nil

@@ -21,6 +21,7 @@ const (
 	exitConflict    = 5
 	exitQuota       = 6
 	exitUnavailable = 7
+	exitUnshown     = 8
 	exitInterrupted = 130
 )
 
@@ -65,11 +66,14 @@ func (e *usageError) withHint(format string, args ...any) *usageError {
 
 func exitCode(err error) int {
 	var usage *usageError
+	var unshown *unshownError
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &unshown):
+		return exitUnshown
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
 	case errors.Is(err, syscall.ENOSPC):
