@@ -127,6 +127,8 @@ func (a *Admission) judge(acc *account, r *Request, now int64, told *Receipt) (d
 }
 
 const (
+	// comeBack is the least advice to who is over a rate: the next token is not his alone, and headers tell whole seconds.
+	comeBack = time.Second
 	// hush is how long other nodes need not ask again after a refusal. It is short, so that what is let in comes evenly.
 	hush = 20 * time.Millisecond
 	// closedAtMost bounds it: a limit that was widened counts at once.
@@ -150,7 +152,7 @@ func (a *Admission) quotas(acc *account, r *Request, now int64, told *Receipt) (
 		if tokens < 1 {
 			left = acc.bucket.untilNext(rate, burst, now)
 			told.tell(min(rate, burst), 0, acc.bucket.left(now))
-			return left, a.later(errs.RateLimited, left, "tenant %q is over its %d requests a second", r.Name, rate)
+			return left, a.later(errs.RateLimited, max(left, comeBack), "tenant %q is over its %d requests a second", r.Name, rate)
 		}
 		told.tell(min(rate, burst), tokens-1, acc.bucket.left(now))
 	}

@@ -288,19 +288,19 @@ func (b *neighbours) load(ctx context.Context, c *demoCluster) error {
 	b.app.note("loading %d tenants of %s", b.flags.tenants, counted(b.flags.vectors, "vector"))
 	rows := b.drawer.Base(0)
 	per := min(250, max(1, client.MaxBody/(16*b.flags.dim)))
-	g, ctx := errgroup.WithContext(ctx)
+	g, loading := errgroup.WithContext(ctx)
 	g.SetLimit(4)
 	for n := range b.flags.tenants {
 		g.Go(func() error {
 			to := all[n%len(all)]
-			if err := post(ctx, c.urls()[0]+"/v1/tenants", c.key, map[string]any{"tenant": tenantOf(n), "tier": "silver"}); err != nil {
+			if err := post(loading, c.urls()[0]+"/v1/tenants", c.key, map[string]any{"tenant": tenantOf(n), "tier": "silver"}); err != nil {
 				return err
 			}
-			ix, err := to.Index(ctx, neighboursIndex)
+			ix, err := to.Index(loading, neighboursIndex)
 			if err != nil {
 				return err
 			}
-			return b.fill(ctx, ix, n, rows, per)
+			return b.fill(loading, ix, n, rows, per)
 		})
 	}
 	if err := g.Wait(); err != nil {
