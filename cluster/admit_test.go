@@ -223,3 +223,48 @@ func TestReceiptsTravel(t *testing.T) {
 		require.Equal(t, sent, got)
 	})
 }
+
+// TestStorageQuota: what a tenant may store is one number for all who write, at the same time too, and a change of it counts at once.
+func TestStorageQuota(t *testing.T) {
+	home, away, _ := twoNodes(t)
+	ix, ok := home.Index("i")
+	require.True(t, ok)
+	upsert(t, home, ix, "ns", 1, 2)
+	upsert(t, home, ix, "other", 1)
+	limit(t, home, "ns", map[tenancy.Limit]int64{tenancy.Vectors: 50})
+	var wg sync.WaitGroup
+	var stored atomic.Int64
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 10 {
+				n := []*Node{home, away}[j%2]
+				switch _, err := n.Upsert(t.Context(), ix, "ns", []engine.Record{record(t, 100+10*i+j)}); {
+				case err == nil:
+					stored.Add(1)
+				case !errs.Is(err, errs.QuotaExceeded):
+					t.Errorf("%v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, int64(48), stored.Load())
+	require.Len(t, scanIDs(t, home, ix, "ns"), 50)
+	_, err := home.Upsert(t.Context(), ix, "ns", []engine.Record{record(t, 1), record(t, 2)})
+	require.NoError(t, err, "it replaces")
+	_, err = away.Upsert(t.Context(), ix, "ns", []engine.Record{record(t, 900)})
+	require.True(t, errs.Is(err, errs.QuotaExceeded), "%v", err)
+	require.ErrorContains(t, err, `"ns"`)
+	upsert(t, home, ix, "other", 2, 3)
+	_, err = home.Delete(t.Context(), ix, "ns", []string{"id0001"})
+	require.NoError(t, err)
+	upsert(t, home, ix, "ns", 900)
+
+	limit(t, home, "ns", map[tenancy.Limit]int64{tenancy.Vectors: 51})
+	upsert(t, home, ix, "ns", 901)
+	limit(t, home, "ns", map[tenancy.Limit]int64{tenancy.Vectors: tenancy.Unlimited, tenancy.StoredBytes: 1})
+	_, err = home.UpdateWhere(t.Context(), ix, "ns", parseFilter(t, `{"x":900}`), record(t, 1_000_000).Metadata, false)
+	require.NoError(t, err, "it gets no larger")
+	_, err = home.Upsert(t.Context(), ix, "ns", []engine.Record{record(t, 902)})
+	require.True(t, errs.Is(err, errs.QuotaExceeded), "%v", err)
+}

@@ -70,12 +70,25 @@ func (v *applyVerb) run(ctx context.Context, n *Node, sh *shard, key engine.Key)
 			return err
 		}
 	}
+	if v.grows {
+		if err := n.checkStorage(ctx, sh, key, v.decoded); err != nil {
+			return err
+		}
+	}
 	if v.encoded == nil {
 		v.encoded = engine.AppendCommand(make([]byte, 0, engine.EncodedSize(v.command)), v.command)
 	}
 	var err error
 	v.written, err = n.commit(ctx, sh, &Index{ID: key.Index, Name: v.index}, v.grows, v.encoded)
 	return err
+}
+
+// decoded is the command, also where it came in bytes.
+func (v *applyVerb) decoded() (*engine.Command, error) {
+	if v.command != nil {
+		return v.command, nil
+	}
+	return engine.DecodeCommand(v.encoded)
 }
 
 // appendRequest begins the command at a multiple of 4 bytes, which is what its vectors are aligned to.
@@ -145,6 +158,11 @@ func (v *whereVerb) run(ctx context.Context, n *Node, sh *shard, key engine.Key)
 		}
 		if last && v.once != nil { // without it, the whole is done again, as far as there is something to do
 			c.Once = &engine.Once{Key: v.once.Key, Body: v.once.Body, At: v.once.At, Before: before}
+		}
+		if !v.remove {
+			if err := n.checkStorage(ctx, sh, key, func() (*engine.Command, error) { return c, nil }); err != nil {
+				return Written{}, err
+			}
 		}
 		w, err := n.commit(ctx, sh, ix, !v.remove, engine.AppendCommand(make([]byte, 0, engine.EncodedSize(c)), c))
 		if c.Once != nil && !w.Repeated {

@@ -116,6 +116,11 @@ func (a *applier) command(c *Command) error {
 }
 
 func (a *applier) execute(c *Command) error {
+	if c.Op == OpUpsert || c.Op == OpUpdate {
+		if ok, err := a.fits(c); !ok {
+			return err
+		}
+	}
 	switch c.Op {
 	case OpUpsert:
 		return a.upsert(c.Records)

@@ -11,7 +11,7 @@ import (
 )
 
 // CostateEntry sets what is kept of a tenant beside its records, under a name, or removes it. It is replicated, stored and
-// shipped with them; the engine looks at none of it.
+// shipped with them; the engine looks at none of it but the StorageLimit.
 //
 // Only a shard's leader proposes entries (OpCostate), whole values and no differences, from what it has read after it had
 // applied an entry of its own term. Then one that is proposed twice does no harm; one that comes after a later leader's is

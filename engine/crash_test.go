@@ -77,6 +77,8 @@ func costateOf(rng *rand.Rand, n int) *Command {
 		case 0:
 			e.Name = ""
 		case 1:
+		case 2:
+			e = StorageLimitEntry(e.Tenant, StorageLimit{uint64(rng.IntN(60)), uint64(rng.IntN(4000))})
 		default:
 			e.Value = []byte(strconv.Itoa(n))
 		}
