@@ -227,6 +227,39 @@ func TestNewNodeOnAnEmptyDisk(t *testing.T) {
 	})
 }
 
+// TestNewcomerIsLostWhileItIsFilled loses a node that shards are placed on before it has a vote in all of them, and for good: when
+// its time is over, another one gets its replicas.
+func TestNewcomerIsLostWhileItIsFilled(t *testing.T) {
+	soon := func(o *Options) { trimmedLogs(o); o.ReplaceAfter = 30 * time.Second }
+	inClusterWith(t, 3, soon, func(c *simCluster) {
+		records := c.fill(createIndex(c.t, c.nodes[0], "i"), 0)
+		newcomer := c.start(3).id.NodeID
+		c.until("a shard waits for it", func() bool {
+			for _, p := range c.nodes[0].meta.state().placed {
+				sh := c.leader(p.shard)
+				if slices.Contains(p.replicas, newcomer) && sh != nil && !slices.Contains(sh.group.status().Voters, newcomer) {
+					return true
+				}
+			}
+			return false
+		})
+		c.kill(3)
+		c.until("its replicas are elsewhere", func() bool {
+			for _, p := range c.nodes[0].meta.state().placed {
+				sh := c.leader(p.shard)
+				if sh == nil {
+					return false
+				}
+				if st := sh.group.status(); slices.Contains(p.replicas, newcomer) || !settled(&st, p.replicas) {
+					return false
+				}
+			}
+			return true
+		})
+		c.equalDigests(records)
+	})
+}
+
 // TestEngineFaultEndsTheNode fills the disk before the engine notes what it was told to remove. From then on it refuses
 // everything; the node must not go on leading a shard like that.
 func TestEngineFaultEndsTheNode(t *testing.T) {

@@ -18,8 +18,11 @@ type candidate struct {
 type layout struct {
 	nodes  []candidate     // by id
 	placed []placement     // by shard
-	busy   map[uint16]bool // shards whose last change is still being carried out: they are left alone
-	wanted int             // replicas of a shard; 0: 3 when three nodes take replicas, else 1
+	busy   map[uint16]bool // shards whose last change is still being carried out: they are left alone, but for those who are awaited
+	// awaited are the nodes of busy shards that have no vote yet: another may be taken in their stead, since nothing counts on
+	// them. One that is lost while it is filled would keep its shard busy for ever.
+	awaited map[uint16][]string
+	wanted  int // replicas of a shard; 0: 3 when three nodes take replicas, else 1
 }
 
 // next returns the next single change to a shard's replica set that brings the layout closer to what is wanted; false if
@@ -81,10 +84,10 @@ func (l *layout) fill() (placement, bool) {
 
 // replace takes a node that is going out of a set, for another if there is one, else for nobody if others stay.
 func (l *layout) replace() (placement, bool) {
-	for p := range l.free {
+	for _, p := range l.placed {
 		for _, id := range p.replicas {
 			n, stay := l.node(id), len(l.staying(p))
-			if !n.leave {
+			if !n.leave || l.busy[p.shard] && !slices.Contains(l.awaited[p.shard], id) {
 				continue
 			}
 			if other, ok := l.best(p.replicas, []string{id}); ok && stay < max(l.target(), 1) {

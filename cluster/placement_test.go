@@ -140,6 +140,24 @@ func TestPlacementLeavesTheLastReplica(t *testing.T) {
 	require.Equal(t, []string{"b"}, p.replicas)
 }
 
+// TestPlacementGivesUpWhoIsAwaited takes another node in the stead of one that was lost before it had its vote, and moves nothing else
+// of that shard.
+func TestPlacementGivesUpWhoIsAwaited(t *testing.T) {
+	l := &layout{wanted: 3, placed: []placement{{0, letters("abd")}}, busy: map[uint16]bool{0: true}}
+	for _, id := range letters("abcdef") {
+		l.nodes = append(l.nodes, candidate{id: id, zone: id, takes: !slices.Contains(letters("bcd"), id), leave: slices.Contains(letters("bcd"), id)})
+	}
+	_, ok := l.next()
+	require.False(t, ok, "its leader has not told who votes")
+	l.awaited = map[uint16][]string{0: letters("d")}
+	p, ok := l.next()
+	require.True(t, ok)
+	require.Equal(t, letters("abe"), p.replicas)
+	l.placed, l.awaited = []placement{p}, map[uint16][]string{0: letters("e")}
+	_, ok = l.next()
+	require.False(t, ok, "b has its vote, so it is e's turn first")
+}
+
 // TestChanges is the way of a group from one set of replicas to another.
 func TestChanges(t *testing.T) {
 	status := func(voters, learners string, last uint64) groupStatus {

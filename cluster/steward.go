@@ -170,7 +170,7 @@ func (w *steward) placeShards(ctx context.Context, s *state) error {
 	if _, ok := l.next(); !ok {
 		return nil
 	}
-	l.busy = w.busyShards(ctx, s)
+	l.busy, l.awaited = w.busyShards(ctx, s)
 	for range s.placed {
 		p, ok := l.next()
 		if !ok {
@@ -183,6 +183,7 @@ func (w *steward) placeShards(ctx context.Context, s *state) error {
 		s = w.node.meta.state()
 		l.placed = s.placed
 		l.busy[p.shard] = true
+		delete(l.awaited, p.shard)
 	}
 	return nil
 }
@@ -202,19 +203,25 @@ func (w *steward) layout(s *state) *layout {
 // fresh reports whether a node has answered lately; who has not gets nothing new.
 func (w *steward) fresh(id string) bool { return time.Since(w.seen[id]) < 10*w.pace }
 
-// busyShards asks the leaders which shards do not have the replicas that are wanted. Those without an answer count.
-func (w *steward) busyShards(ctx context.Context, s *state) map[uint16]bool {
+// busyShards asks the leaders which shards do not have the replicas that are wanted, and who of these has no vote yet. Shards
+// without an answer count as busy.
+func (w *steward) busyShards(ctx context.Context, s *state) (busy map[uint16]bool, awaited map[uint16][]string) {
 	all := w.node.statuses(ctx, s.present(), statusRequest{All: true})
-	busy := make(map[uint16]bool, len(s.placed))
+	busy, awaited = make(map[uint16]bool, len(s.placed)), map[uint16][]string{}
 	for _, p := range s.placed {
 		busy[p.shard] = true
 		for _, st := range all {
-			if g, ok := st.shard(p.shard); ok && g.leads() && settled(&g, p.replicas) {
+			g, ok := st.shard(p.shard)
+			switch {
+			case !ok || !g.leads():
+			case settled(&g, p.replicas):
 				delete(busy, p.shard)
+			case g.Settled:
+				awaited[p.shard] = slices.DeleteFunc(slices.Clone(p.replicas), func(id string) bool { return slices.Contains(g.Voters, id) })
 			}
 		}
 	}
-	return busy
+	return busy, awaited
 }
 
 // settled reports whether a group has exactly the wanted voters.
