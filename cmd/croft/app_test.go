@@ -243,6 +243,7 @@ func TestNearest(t *testing.T) {
 	names := []string{"listen", "shards", "data"}
 	require.Equal(t, "listen", nearest("lissten", names))
 	require.Equal(t, "data", nearest("date", names))
+	require.Equal(t, "dimension", nearest("dim", []string{"m", "dimension"}))
 	require.Empty(t, nearest("replication", names))
 	require.Equal(t, 3, editDistance("kitten", "sitting"))
 }

@@ -1,7 +1,15 @@
 package main
 
-// nearest is the candidate that differs from word by the fewest edits, "" if all differ by more than a typo.
+import "strings"
+
+// nearest is the candidate that word is the begin of, or else that differs from it by the fewest edits, "" if all differ by
+// more than a typo.
 func nearest(word string, candidates []string) string {
+	for _, c := range candidates {
+		if len(word) > 1 && strings.HasPrefix(c, word) {
+			return c
+		}
+	}
 	best, bestDistance := "", max(2, len(word)/3)+1
 	for _, c := range candidates {
 		if d := editDistance(word, c); d < bestDistance {

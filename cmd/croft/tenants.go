@@ -39,7 +39,11 @@ func tenantListing(value any, all ...client.Tenant) listing {
 func limitsText(limits client.Limits) string {
 	var words []string
 	for _, name := range slices.Sorted(maps.Keys(limits)) {
-		words = append(words, fmt.Sprintf("%s=%v", name, limits[name]))
+		v := limits[name]
+		if n, ok := v.(float64); ok {
+			v = int64(n) // JSON has no other numbers, and limits are whole
+		}
+		words = append(words, fmt.Sprintf("%s=%v", name, v))
 	}
 	return dash(strings.Join(words, " "))
 }
