@@ -20,6 +20,7 @@ import (
 
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/tenancy"
+	"github.com/croftdb/croft/tenancy/audit"
 )
 
 // DefaultNamespace is the tenant that requests without a namespace mean.
@@ -39,6 +40,7 @@ type Node struct {
 	lock    io.Closer
 	fail    *failure
 	disk    *diskGuard
+	trail   *audit.Trail
 	metrics *metrics
 
 	engine  *engine.Engine

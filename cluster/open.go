@@ -98,6 +98,9 @@ func (n *Node) openDir() (err error) {
 		return err
 	}
 	n.life = drawLife()
+	if err := n.openAudit(); err != nil {
+		return err
+	}
 	return n.id.begin(disk, dir)
 }
 
@@ -117,6 +120,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 	n.peers.handle(methodCheckpoint, n.whenOpen(n.answerCheckpoint))
 	n.peers.handle(methodRejoin, n.whenOpen(n.answerRejoin))
 	n.peers.handle(methodUsage, n.whenOpen(n.answerUsage))
+	n.peers.handle(methodAudit, n.whenOpen(n.answerAudit))
 	n.registerVerbs()
 	switch {
 	case n.id.Joining && n.opts.Join == "":
@@ -399,6 +403,9 @@ func (n *Node) close() error {
 		err = errors.Join(err, stopped[i].Error(), g.log.Close())
 	}
 	n.background.Wait()
+	if n.trail != nil {
+		err = errors.Join(err, n.trail.Close())
+	}
 	if n.engine != nil {
 		err = errors.Join(err, n.engine.Close())
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/croftdb/croft/internal/errs"
 	"github.com/croftdb/croft/internal/vfs"
 	"github.com/croftdb/croft/tenancy"
+	"github.com/croftdb/croft/tenancy/audit"
 )
 
 // maxShards is the most replicas that one node carries: each costs goroutines, files and 8 MiB of log.
@@ -44,6 +45,7 @@ type Options struct {
 	CacheBytes     int64         // of all tenants' results that this node keeps; 0: 256 MiB; negative: none
 	UsageEvery     time.Duration // how often what tenants have used is written down: as much is lost in a crash; 0: 5 s
 	ReplaceAfter   time.Duration // how long a node may be gone before its replicas are made elsewhere; 0: 10 min; negative: for ever
+	Audit          audit.Options // bounds of this node's audit log
 	UndeleteFor    time.Duration // how long a deleted tenant is kept; 0: 24 h
 
 	// What simulations put in the place of the machine. They stay in this package: a directory that was made on another

@@ -28,6 +28,7 @@ const (
 	methodRejoin                       // whether a node whose replica is lost may begin another
 	methodLast                         // the last entry that a replica has
 	methodUsage                        // what was counted elsewhere of a shard's tenants
+	methodAudit                        // looks through a node's audit log
 )
 
 // handler answers the calls of a method: it appends its answer to dst. request is the handler's until it returns, and from

@@ -38,6 +38,8 @@ type config struct {
 	saveKey       bool
 	stopWithStdin bool
 	tokens        tokenConfig
+	auditSize     sizeValue
+	auditKeep     time.Duration
 	adminKey      string // never a flag: command lines are public
 }
 
@@ -49,6 +51,8 @@ func defaultConfig() config {
 		diskReserve:  256 << 20,
 		admission:    true,
 		peers:        peerConfig{rate: 64 << 20},
+		auditSize:    256 << 20,
+		auditKeep:    400 * 24 * time.Hour,
 		drainTimeout: 10 * time.Second,
 		logLevel:     "info",
 		logFormat:    "auto",
@@ -66,6 +70,8 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.Var(&c.memoryBudget, "memory-budget", "memory for search structures")
 	f.Var(&c.diskReserve, "disk-reserve", "free disk below which writes are refused; off: none")
 	f.Var(&c.admission, "admission", "on, or off: requests of all tenants run at once, whatever their limits, to compare")
+	f.Var(&c.auditSize, "audit-size", "disk for the audit log, a quarter of it for refusals; the oldest goes")
+	f.DurationVar(&c.auditKeep, "audit-keep", c.auditKeep, "age at which events leave the audit log")
 	f.DurationVar(&c.drainTimeout, "drain-timeout", c.drainTimeout, "how long a stop waits for requests under way")
 	f.StringVar(&c.logLevel, "log-level", c.logLevel, "debug, info, warn or error")
 	f.StringVar(&c.logFormat, "log-format", c.logFormat, "text, json, or auto: text on a terminal")
@@ -240,6 +246,9 @@ func (c *config) validate() error {
 	}
 	c.peers.validate(add)
 	c.tokens.validate(add)
+	if c.auditSize < 1<<20 || c.auditKeep < time.Hour {
+		add("--audit-size is %s and --audit-keep %s, at least 1MiB and 1h are needed", c.auditSize.String(), c.auditKeep)
+	}
 	if c.debugListen != "" && !isLoopback(c.debugListen) {
 		add("--debug-listen %s is not loopback", c.debugListen)
 	}

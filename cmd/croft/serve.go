@@ -18,6 +18,7 @@ import (
 	"github.com/croftdb/croft/internal/api"
 	"github.com/croftdb/croft/internal/errs"
 	"github.com/croftdb/croft/tenancy"
+	"github.com/croftdb/croft/tenancy/audit"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -120,6 +121,7 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 		PeerListen: cfg.peers.listen, PeerAdvertise: cfg.peers.advertise, PeerTLS: cfg.peers.files(),
 		Join: cfg.peers.join, JoinToken: cfg.peers.joinToken,
 		Placement: cfg.rules(), CheckpointRate: int64(cfg.peers.rate),
+		Audit:    audit.Options{MaxBytes: int64(cfg.auditSize), MaxAge: cfg.auditKeep},
 		Replicas: cfg.peers.replicas, Zone: cfg.peers.zone, URL: cfg.clientURL(),
 	})
 	if err != nil {

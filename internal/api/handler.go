@@ -171,6 +171,7 @@ func (h *Handler) serve(rt *router, w http.ResponseWriter, r *http.Request) {
 		h.slow.note(c, status)
 	}()
 	rep, err := c.serve()
+	c.audit(err)
 	status = c.finish(rep, err)
 }
 

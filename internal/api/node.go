@@ -9,6 +9,7 @@ import (
 	"github.com/croftdb/croft/engine/filter"
 	"github.com/croftdb/croft/engine/metadata"
 	"github.com/croftdb/croft/tenancy"
+	"github.com/croftdb/croft/tenancy/audit"
 )
 
 // Node is the floor below, as far as handlers need it. *cluster.Node is one; tests have others that fail on demand.
@@ -25,6 +26,7 @@ type Node interface {
 	tenants
 	tiers
 	keyring
+	auditor
 }
 
 // gatekeeper knows of refusals.
@@ -121,4 +123,11 @@ type keyring interface {
 	Keys(q cluster.KeyQuery) (page []tenancy.Key, more bool, total int)
 	AddKey(ctx context.Context, k tenancy.Key) error
 	RevokeKey(ctx context.Context, id string) error
+}
+
+type auditor interface {
+	Record(e audit.Event) error
+	Refuse(e audit.Event)
+	AuditEvents(ctx context.Context, q audit.Query) (events []audit.Event, more bool, silent []string, err error)
+	VerifyAudit(ctx context.Context) (reports []audit.Report, silent []string, err error)
 }

@@ -55,6 +55,7 @@ func routes() []route {
 		rr, wr, ri, wi = tenancy.ReadRecords, tenancy.WriteRecords, tenancy.ReadIndexes, tenancy.WriteIndexes
 		rn, rc, wc     = tenancy.ReadNamespaces, tenancy.ReadCluster, tenancy.WriteCluster
 		rt, wt, mk     = tenancy.ReadTenants, tenancy.WriteTenants, tenancy.ManageKeys
+		ra             = tenancy.ReadAudit
 	)
 	return []route{
 		{"POST", "/vectors/upsert", "upsert", wr, oneNamespace, write, 200, true, true, nil, upsert},
@@ -95,6 +96,8 @@ func routes() []route {
 		{"GET", "/v1/tenants", "list_tenants", rt, inSight, light, 200, false, false, []string{"prefix", "limit", "paginationToken", "deleted"}, listTenants},
 		{"POST", "/v1/tenants", "create_tenant", wt, allTenants, write, 201, false, true, nil, createTenant},
 		{"POST", "/v1/tenants/{tenant}", "create_tenant", wt, oneTenant, write, 201, false, true, nil, createTenant},
+		{"GET", "/v1/audit", "list_audit", ra, inSight, search, 200, false, false, auditParams, listAudit},
+		{"GET", "/v1/audit/verify", "verify_audit", ra, allTenants, search, 200, false, false, nil, verifyAudit},
 		{"GET", "/v1/keys", "list_keys", mk, inSight, light, 200, false, false, []string{"tenant", "limit", "paginationToken"}, listKeys},
 		{"POST", "/v1/keys", "create_key", mk, inSight, write, 201, false, true, nil, createKey},
 		{"DELETE", "/v1/keys/{key}", "revoke_key", mk, inSight, write, 200, false, false, nil, revokeKey},
