@@ -434,7 +434,14 @@ func TestBreaker(t *testing.T) {
 	for range 9 { // from the start
 		end(late)
 	}
-	end(nil)
+	for range 20 * 11 {
+		end(nil)
+	}
+	end(late)
+	end(late) // eleven, but of more than 220
+	end(late)
+	_, _, err = enter(a, r)
+	require.Error(t, err, "more than one in twenty")
 }
 
 // book is what outlives homes; a write may be lost, or told to be.

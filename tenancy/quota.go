@@ -104,7 +104,8 @@ func (w *window) adopt(leased window) {
 
 // breaker refuses a tenant's requests for a while once too many have failed.
 type breaker struct {
-	counts  [breakerSlots]int32 // faults, by slot of time
+	faults  [breakerSlots]int32 // by slot of time
+	ended   [breakerSlots]int32 // requests that ended, well or not
 	slot    int64               // number of the latest, since 1970
 	until   int64               // it refuses; 0: it is not tripped
 	pause   time.Duration       // that it refuses for
@@ -118,6 +119,7 @@ const (
 	firstPause    = 5 * time.Second
 	longestPause  = 5 * time.Minute
 	probesToClose = 3
+	faultyShare   = 20 // one in so many requests must have failed: some out of very many are no reason to refuse the others
 )
 
 func (b *breaker) tripped() bool { return b.until != 0 }
@@ -140,8 +142,8 @@ func (b *breaker) note(now int64, probe, fault bool, limit int64, chance func() 
 	switch {
 	case probe:
 		b.probed(now, fault, chance)
-	case fault && b.until == 0:
-		if b.count(now) >= limit {
+	case b.until == 0:
+		if faults, ended := b.count(now, fault); fault && faults >= limit && faults*faultyShare >= ended {
 			b.trip(now, firstPause, chance)
 		}
 	}
@@ -164,15 +166,20 @@ func (b *breaker) trip(now int64, pause time.Duration, chance func() float64) {
 	b.until = now + int64(pause) + int64(chance()*float64(pause)/2)
 }
 
-// count adds a fault and returns those of the last five minutes.
-func (b *breaker) count(now int64) int64 {
+// count adds a request that has ended, and returns those of the last five minutes.
+func (b *breaker) count(now int64, fault bool) (faults, ended int64) {
 	b.advance(now)
-	b.counts[b.slot%breakerSlots]++
-	sum := int64(0)
-	for _, n := range b.counts {
-		sum += int64(n)
+	at := b.slot % breakerSlots
+	b.ended[at]++
+	if !fault {
+		return 0, 0
 	}
-	return sum
+	b.faults[at]++
+	for i := range b.faults {
+		faults += int64(b.faults[i])
+		ended += int64(b.ended[i])
+	}
+	return faults, ended
 }
 
 // advance empties the slots that time has passed over.
@@ -182,12 +189,16 @@ func (b *breaker) advance(now int64) {
 		return // clocks may go back; then the latest slot takes what comes
 	}
 	for s := max(b.slot+1, slot-breakerSlots+1); s <= slot; s++ {
-		b.counts[s%breakerSlots] = 0
+		b.faults[s%breakerSlots], b.ended[s%breakerSlots] = 0, 0
 	}
 	b.slot = slot
 }
 
 // clean reports whether nothing of it would be missed.
 func (b *breaker) clean(now int64) bool {
-	return b.until == 0 && (b.slot == 0 || now/breakerSlot-b.slot >= breakerSlots)
+	if b.until != 0 {
+		return false
+	}
+	b.advance(now)
+	return b.faults == [breakerSlots]int32{}
 }

@@ -108,7 +108,6 @@ func problemOf(err error, requestID string) problem {
 // writeError sends an error body with its headers.
 func (c *call) writeError(err error) int {
 	p := problemOf(err, c.id)
-	c.noteRefusal(errs.KindOf(err), &p)
 	h := c.w.Header()
 	h.Set("Content-Type", "application/json")
 	if accepts(c.r.Header, "application/problem+json") {

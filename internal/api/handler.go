@@ -272,13 +272,21 @@ func (c *call) refuseBody() error {
 	return err.WithHint("put its settings in the address: ?%s=...", strings.Join(c.route.query, "=...&"))
 }
 
-// run waits for a place among the requests of the route's class and calls its handler. The place is taken after the
-// body has arrived, so that slow senders hold none.
+// run has a request handled unless it was refused a moment ago. Its time begins when it need not wait for having come too early.
 func (c *call) run() (reply, error) {
-	defer c.limitTime()()
-	if err := c.knock(); err != nil {
-		return nil, c.tooLate(err)
+	err := c.knock()
+	var rep reply
+	if err == nil {
+		rep, err = c.handle()
 	}
+	c.noteRefusal(err)
+	return rep, err
+}
+
+// handle waits for a place among the requests of the route's class and calls its handler. The place is taken after the
+// body has arrived, so that slow senders hold none.
+func (c *call) handle() (reply, error) {
+	defer c.limitTime()()
 	leave, err := c.h.enter(c.ctx, c.route.cost)
 	if err != nil {
 		return nil, c.tooLate(err)

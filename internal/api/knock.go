@@ -33,7 +33,7 @@ func (c *call) knock() error {
 	if !ok {
 		return nil
 	}
-	err := c.h.node.Knock(c.ctx, name, c.hash())
+	err := c.h.node.Knock(c.r.Context(), name, c.hash())
 	if err != nil {
 		c.namespace = name // for the log
 		c.serveUnder(name) // for the headers: whose found nothing out of the principal's reach
@@ -58,13 +58,15 @@ func (c *call) whose() (string, bool) {
 	return name, sure
 }
 
-// noteRefusal remembers a refused request, and one that took too long: it should not be back before it was told to.
-func (c *call) noteRefusal(kind errs.Kind, p *problem) {
-	if c.route == nil || c.route.scope != oneNamespace || p.retry <= 0 {
+// noteRefusal remembers a refused request, and one that took too long: it should not be back before it is told to. It is called
+// while the body is still there.
+func (c *call) noteRefusal(err error) {
+	if err == nil || c.route.scope != oneNamespace {
 		return
 	}
+	kind := errs.KindOf(err)
 	if kind == errs.RateLimited || kind == errs.DeadlineExceeded || kind == errs.Unavailable && c.reading.Receipt.Closed > 0 {
-		c.h.node.Told(c.hash(), p.retry)
+		c.h.node.Told(c.hash(), problemOf(err, c.id).retry)
 	}
 }
 

@@ -104,6 +104,7 @@ func TestRefusedBeforeItIsDecoded(t *testing.T) {
 	c.ok("GET", "/indexes", "")
 	require.Equal(t, []string{"x", "y", cluster.DefaultNamespace}, n.knocked)
 
+	c.do("POST", "/query", `{"namespace":"somebody else's","vector":[1],"topK":3}`)
 	n.refuse, n.knocked = false, nil
 	c.do("POST", "/query", `{"namespace":"x","vector":[1],"topK":"not a number"}`)
 	c.do("POST", "/query", `{"namespace":"x","vector":[1],"topK":2}`)
