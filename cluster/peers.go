@@ -29,6 +29,8 @@ const (
 	methodLast                         // the last entry that a replica has
 	methodUsage                        // what was counted elsewhere of a shard's tenants
 	methodAudit                        // looks through a node's audit log
+	methodUsed                         // what tenants of a shard have used
+	methodCache                        // what a node keeps of a tenant's results
 )
 
 // handler answers the calls of a method: it appends its answer to dst. request is the handler's until it returns, and from

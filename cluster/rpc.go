@@ -46,6 +46,7 @@ var verbs = map[method]func() verb{
 	methodFetch:      func() verb { return new(fetchVerb) },
 	methodScan:       func() verb { return new(scanVerb) },
 	methodPartitions: func() verb { return new(partitionsVerb) },
+	methodUsed:       func() verb { return new(usedVerb) },
 	methodCreate:     func() verb { return new(createVerb) },
 }
 

@@ -213,6 +213,8 @@ func FuzzVerbs(f *testing.F) {
 	f.Add(byte(methodApply), (&applyVerb{encoded: []byte("xyz")}).appendRequest(nil), true)
 	f.Add(byte(methodUpdate), (&whereVerb{dryRun: true}).appendRequest(nil), true)
 	f.Add(byte(methodPartitions), (&partitionsVerb{found: []Namespace{{Name: "a"}}}).appendAnswer(nil), false)
+	f.Add(byte(methodUsed), (&usedVerb{tenants: make([]engine.TenantID, 2), to: 3}).appendRequest(nil), true)
+	f.Add(byte(methodUsed), (&usedVerb{used: [][]Used{{{Begin: time.Unix(3600, 0).UTC(), ByteHours: 2}}, nil}}).appendAnswer(nil), false)
 	f.Add(byte(methodCreate), (&createVerb{}).appendAnswer(nil), false)
 	f.Fuzz(func(t *testing.T, m byte, b []byte, request bool) {
 		var h head

@@ -25,7 +25,8 @@ type state struct {
 	byName    cowMap[*tenant]  // that are not deleted
 	byID      cowMap[*tenant]
 	tiers     []tier // by name
-	strict    bool   // a write to a namespace that does not exist makes none
+	prices    tenancy.Prices
+	strict    bool // a write to a namespace that does not exist makes none
 	keys      cowMap[tenancy.Key]
 	members   []member    // by id
 	placed    []placement // by shard

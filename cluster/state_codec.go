@@ -48,6 +48,7 @@ func appendState(b []byte, s *state) []byte {
 	b = appendShards(b, s)
 	b = appendRecoveries(b, s.recoveries)
 	b = appendTiers(b, s)
+	b = appendPrices(b, &s.prices)
 	return codec.AppendUint32(b, codec.CRC(b[start:]))
 }
 
@@ -112,6 +113,7 @@ func readState(r *codec.Reader, version int) *state {
 	}
 	if version >= 6 {
 		readTiers(r, s)
+		s.prices = readPrices(r)
 	}
 	return s
 }

@@ -43,6 +43,7 @@ const (
 	metaPurgeTenant                      // makes a deletion final, and then forgets the tenant
 	metaSetStrict                        // says whether a write makes the namespace that it names
 	metaRevokeKey                        // forgets an API key
+	metaSetPrices                        // says what use costs
 )
 
 // metaCommandVersion is the first byte of every command. Those of earlier versions are still in logs.
@@ -59,8 +60,9 @@ type metaCommand struct {
 	indexID   engine.IndexID // metaConfigureIndex, metaDeleteIndex
 	patch     IndexPatch     // metaConfigureIndex
 	tenantID  engine.TenantID
-	pin       int32       // metaPin: a shard or noPin
-	key       tenancy.Key // metaAddKey; metaRevokeKey: its id
+	pin       int32          // metaPin: a shard or noPin
+	key       tenancy.Key    // metaAddKey; metaRevokeKey: its id
+	prices    tenancy.Prices // metaSetPrices
 	memberCommand
 	shardCommand
 	tenantCommand
@@ -93,6 +95,8 @@ func appendMetaCommand(b []byte, c *metaCommand) []byte {
 		b = appendKey(b, c.key)
 	case metaRevokeKey:
 		b = codec.AppendString(b, c.key.ID)
+	case metaSetPrices:
+		b = appendPrices(b, &c.prices)
 	case metaAddShard, metaRemoveShard, metaSetRules:
 		b = appendShardCommand(b, c.op, &c.shardCommand)
 	case metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict:
@@ -136,6 +140,8 @@ func decodeMetaCommand(b []byte) (*metaCommand, error) {
 		c.key = readKey(r, int(version))
 	case metaRevokeKey:
 		c.key.ID = r.String()
+	case metaSetPrices:
+		c.prices = readPrices(r)
 	case metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication, metaRecover:
 		c.memberCommand = readMemberCommand(r, c.op, int(version))
 	case metaAddShard, metaRemoveShard, metaSetRules:
@@ -227,6 +233,8 @@ func (s *state) execute(c *metaCommand) metaResult {
 		return metaResult{err: s.addKey(c.key)}
 	case metaRevokeKey:
 		return metaResult{err: s.revokeKey(c.key.ID)}
+	case metaSetPrices:
+		return metaResult{err: s.setPrices(c.prices)}
 	case metaAddShard:
 		id := s.nextShard
 		return metaResult{shard: id, err: s.addShard(c.name, c.founder)}

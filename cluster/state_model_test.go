@@ -402,7 +402,7 @@ func TestStateGolden(t *testing.T) {
 	s, err := decodeState(golden)
 	require.NoError(t, err)
 	require.Equal(t, golden, appendState(nil, s))
-	require.Equal(t, "metadata at entry 41: 6 shards, 2 indexes, 5 tenants", s.String())
+	require.Equal(t, "metadata at entry 42: 6 shards, 2 indexes, 5 tenants", s.String())
 }
 
 // TestStateVersion1 reads what was written before indexes had a width of codes and a target recall.
@@ -504,6 +504,7 @@ func FuzzMetaApply(f *testing.F) {
 		{op: metaPin, pin: 1},
 		{op: metaAddKey, key: tenancy.Key{ID: "k", CreatedAt: time.Unix(1, 0), TenantID: tenancy.ID{1}, Expires: time.Unix(2, 0)}},
 		{op: metaRevokeKey, key: tenancy.Key{ID: "k"}},
+		goldenPrices(),
 	} {
 		f.Add(appendMetaCommand(nil, c))
 	}
@@ -548,10 +549,10 @@ func FuzzDecodeState(f *testing.F) {
 func TestMetaOpsAreNumbered(t *testing.T) {
 	ops := []metaOp{metaInit, metaCreateTenants, metaCreateIndex, metaConfigureIndex, metaDeleteIndex, metaPin, metaAddKey,
 		metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication, metaAddShard, metaRemoveShard, metaSetRules, metaRecover,
-		metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict, metaRevokeKey}
-	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26]", fmt.Sprint(ops))
-	_, err := decodeMetaCommand([]byte{metaCommandVersion, 27})
-	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 27 is taken: add it here")
+		metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict, metaRevokeKey, metaSetPrices}
+	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27]", fmt.Sprint(ops))
+	_, err := decodeMetaCommand([]byte{metaCommandVersion, 28})
+	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 28 is taken: add it here")
 	require.False(t, errors.Is(err, os.ErrNotExist))
 }
 

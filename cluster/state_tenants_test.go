@@ -287,13 +287,20 @@ func goldenTenants(at time.Time) []*metaCommand {
 		command(metaPurgeTenant, engine.TenantID{21}, tenantCommand{}),
 		{op: metaCreateTenants, tenants: []*tenant{{name: "gone", id: engine.TenantID{22}, pin: 1, tier: "bronze", terms: &terms{own: set}}}},
 		command(metaSetStrict, engine.TenantID{}, tenantCommand{strict: true}),
+		goldenPrices(),
 	}
+}
+
+func goldenPrices() *metaCommand {
+	p := tenancy.Prices{Currency: "EUR"}
+	p.Of[tenancy.PerMillionQueries], p.Of[tenancy.PerComputeHour] = 2.5, 0.125
+	return &metaCommand{op: metaSetPrices, prices: p}
 }
 
 // beforeTenants takes back what came with version 6, and the tenants that were made for it.
 func beforeTenants(s *state) *state {
 	old := *s
-	old.index, old.strict = 26, false
+	old.index, old.strict, old.prices = 26, false, tenancy.Prices{}
 	_ = old.revokeKey("k2")
 	old.tiers, old.byName, old.byID = shippedTiers(), cowMap[*tenant]{}, cowMap[*tenant]{}
 	for t := range s.byID.all() {

@@ -92,18 +92,18 @@ func (l *usageLedger) close() {
 	defer late.Stop()
 	for id := range l.shards {
 		if su := l.shards[id].Load(); su != nil {
-			l.done.Go(func() { l.settle(l.ctx, uint16(id), su) })
+			l.done.Go(func() { l.settle(uint16(id), su) })
 		}
 	}
 	l.done.Wait()
 	l.cancel()
 }
 
-// settle writes down what was counted before the call.
-func (l *usageLedger) settle(ctx context.Context, id uint16, su *shardUsage) {
+// settle writes down what was counted before the call. It is nobody's request: what is given up half way may be lost.
+func (l *usageLedger) settle(id uint16, su *shardUsage) {
 	su.writing.Lock()
 	defer su.writing.Unlock()
-	l.write(ctx, id, su)
+	l.write(l.ctx, id, su)
 }
 
 // write takes what was counted to where the shard is led. The caller holds su.writing.

@@ -94,7 +94,7 @@ func TestUsageIsKeptForAWhile(t *testing.T) {
 	all = append(all, engine.CostateEntry{Tenant: busy, Name: "other", Value: []byte{1}})
 	require.NoError(t, sh.keep(t.Context(), term, all))
 	n.refreshed.Store(true)
-	n.usage.settle(t.Context(), 0, n.usage.shard(0))
+	n.usage.settle(0, n.usage.shard(0))
 	hours := func(t engine.TenantID) (ages []int) {
 		found, _ := sh.engine.ScanCostate(t, "", "")
 		for _, e := range found {

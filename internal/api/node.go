@@ -27,6 +27,7 @@ type Node interface {
 	tiers
 	keyring
 	auditor
+	meter
 }
 
 // gatekeeper knows of refusals.
@@ -107,6 +108,13 @@ type tenants interface {
 	OverrideTenant(ctx context.Context, name string, o tenancy.Override) (cluster.Tenant, error)
 	DeleteTenant(ctx context.Context, name string) (cluster.Tenant, error)
 	UndeleteTenant(ctx context.Context, name, id, as string) (cluster.Tenant, error)
+}
+
+type meter interface {
+	Usage(ctx context.Context, q cluster.UsageReport) (all []cluster.UsedBy, more bool, err error)
+	Prices() tenancy.Prices
+	SetPrices(ctx context.Context, p tenancy.Prices) error
+	TenantCache(ctx context.Context, name string, invalidate bool) (nodes map[string]tenancy.CacheStats, silent []string, err error)
 }
 
 type tiers interface {

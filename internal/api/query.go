@@ -18,6 +18,7 @@ type queryRequest struct {
 	id        string
 	scan      float64
 	limit     int // bytes of the answer
+	units     int // of reading, that it took
 	res       engine.Result
 }
 
@@ -120,6 +121,7 @@ func (c *call) query(q *queryRequest) error {
 		}
 	}
 	_, err = c.h.node.Query(c.ctx, c.ix, ns, &q.Query, &q.res)
+	q.units = int(c.reading.Receipt.ReadUnits)
 	if errors.Is(err, engine.ErrAnswerTooLarge) {
 		return errResultTooLarge(q.limit)
 	}
@@ -177,7 +179,7 @@ func (q *queryRequest) appendJSON(b []byte) (_ []byte, err error) {
 	}
 	b = append(b, `],"namespace":`...)
 	b = appendQuoted(b, q.namespace)
-	return append(appendUsage(b, 1), '}'), nil
+	return append(appendUsage(b, max(1, q.units)), '}'), nil
 }
 
 // appendScore appends a score. Searches keep products negated, and a zero's sign is nobody's affair.

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/croftdb/croft/internal/client"
+)
+
+func (a *app) usageCommand() *cobra.Command {
+	var conn connection
+	var q client.UsageQuery
+	cmd := &cobra.Command{
+		Use:   "usage [TENANT]",
+		Short: "Report what tenants have used, by the hour or the day, and what that costs",
+		Long: `Of the last 24 hours unless --from and --to say otherwise; 30 days are kept. A report of all tenants comes a page at a time. Costs follow
+` + "`croft usage prices`" + `.`,
+		Example: `  croft usage acme --by hour
+  croft usage --from 2026-01-01 --to 2026-01-31 --by day -o json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect(conn, 0)
+			if err != nil {
+				return err
+			}
+			if len(args) > 0 {
+				q.Tenant = args[0]
+			}
+			res, err := c.Usage(cmd.Context(), q)
+			if err != nil {
+				return err
+			}
+			return a.printPage(usageListing(&res), res.Pagination)
+		},
+	}
+	conn.addFlags(cmd)
+	addPageFlags(cmd, &q.Page)
+	cmd.Flags().StringVar(&q.From, "from", "", "beginning, as 2026-01-31 or 2026-01-31T15:00:00Z (default: a day before --to)")
+	cmd.Flags().StringVar(&q.To, "to", "", "end (default: now)")
+	cmd.Flags().StringVar(&q.By, "by", "", "hour or day (default: hour up to two days)")
+	cmd.AddCommand(a.usagePricesCommand())
+	return cmd
+}
+
+func usageListing(r *client.UsageReport) listing {
+	cost := strings.TrimSpace("COST " + r.Currency)
+	l := listing{value: r, items: itemsOf(r.Usage), header: []string{
+		"TENANT", "TIME", "QUERIES", "WRITTEN", "VECTORS", "BYTES", "COMPUTE S", "CACHED", "REFUSED", "ERRORS", "P95 MS", cost,
+	}}
+	for i := range r.Usage {
+		u := &r.Usage[i]
+		count := func(n uint64) string { return strconv.FormatUint(n, 10) }
+		l.rows = append(l.rows, []string{
+			u.Tenant, u.Time.Format("2006-01-02 15:04"), count(u.Queries), count(u.Upserted + u.Deleted), count(u.Vectors), count(u.Bytes),
+			strconv.FormatFloat(u.Compute, 'f', 3, 64), count(u.CacheHits), count(u.Refused), count(u.Errors + u.Violations),
+			strconv.FormatFloat(u.Latency.P95, 'f', 2, 64), strconv.FormatFloat(u.Cost, 'f', -1, 64),
+		})
+	}
+	return l
+}
+
+func (a *app) usagePricesCommand() *cobra.Command {
+	var conn connection
+	var change client.Prices
+	cmd := &cobra.Command{
+		Use:   "prices [NAME=VALUE...]",
+		Short: "Show or change what use costs",
+		Long: `Prices are the operator's own: for a million queries, a GiB stored for a month and so on. They are applied when a report is asked for, to
+the past too. What is not named stays as it is.`,
+		Example: `  croft usage prices
+  croft usage prices million_queries=4 gib_month=0.33 --currency USD`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, text := range args {
+				name, value, _ := strings.Cut(text, "=")
+				price, err := strconv.ParseFloat(value, 64)
+				if err != nil {
+					return usagef("%q is not of the form NAME=VALUE, with a number", text).withHint("`croft usage prices` shows the names")
+				}
+				if change.Prices == nil {
+					change.Prices = map[string]float64{}
+				}
+				change.Prices[name] = price
+			}
+			c, err := a.connect(conn, 0)
+			if err != nil {
+				return err
+			}
+			var res client.Prices
+			if change.Currency == "" && change.Prices == nil {
+				res, err = c.Prices(cmd.Context())
+			} else {
+				res, err = c.SetPrices(cmd.Context(), change)
+			}
+			if err != nil {
+				return err
+			}
+			return a.print(pricesListing(&res))
+		},
+	}
+	conn.addFlags(cmd)
+	cmd.Flags().StringVar(&change.Currency, "currency", "", "what costs are called by")
+	return cmd
+}
+
+func pricesListing(p *client.Prices) listing {
+	l := listing{value: p, header: []string{"PRICE OF", strings.TrimSpace("IS " + p.Currency)}}
+	for _, name := range slices.Sorted(maps.Keys(p.Prices)) {
+		l.rows = append(l.rows, []string{name, strconv.FormatFloat(p.Prices[name], 'f', -1, 64)})
+	}
+	return l
+}
+
+func (a *app) tenantsCacheCommand() *cobra.Command {
+	var conn connection
+	var invalidate bool
+	cmd := &cobra.Command{
+		Use:   "cache TENANT",
+		Short: "Show what is kept of a tenant's results, or drop it",
+		Example: `  croft tenants cache acme
+  croft tenants cache acme --invalidate`,
+		Args: exactly("TENANT"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect(conn, 0)
+			if err != nil {
+				return err
+			}
+			s, err := c.TenantCache(cmd.Context(), args[0], invalidate)
+			if err != nil {
+				return err
+			}
+			return a.print(listing{
+				value: s, header: []string{"ENTRIES", "BYTES", "HITS", "MISSES", "HIT RATE", "EVICTED", "OFF"},
+				rows: [][]string{{
+					strconv.Itoa(s.Entries), strconv.FormatInt(s.Bytes, 10), strconv.FormatUint(s.Hits, 10), strconv.FormatUint(s.Misses, 10),
+					fmt.Sprintf("%.2f", s.HitRate), strconv.FormatUint(s.Evicted, 10), strconv.FormatBool(s.Off),
+				}},
+			})
+		},
+	}
+	conn.addFlags(cmd)
+	cmd.Flags().BoolVar(&invalidate, "invalidate", false, "drop what is kept, on all nodes; results are searched for again")
+	return cmd
+}

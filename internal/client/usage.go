@@ -1,0 +1,104 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// UsageQuery says what is asked of usage; its zero fields are the server's choice.
+type UsageQuery struct {
+	Page
+	Tenant   string
+	From, To string // RFC 3339, or dates of UTC
+	By       string // hour or day
+}
+
+// UsageReport is what tenants have used, a page of tenants at a time.
+type UsageReport struct {
+	From       time.Time   `json:"from"`
+	To         time.Time   `json:"to"`
+	By         string      `json:"by"`
+	Currency   string      `json:"currency,omitempty"`
+	Usage      []Used      `json:"usage"`
+	Pagination *Pagination `json:"pagination,omitempty"`
+}
+
+// Used is what a tenant has used in an hour or a day.
+type Used struct {
+	Tenant       string    `json:"tenant"`
+	Tier         string    `json:"tier"`
+	Time         time.Time `json:"time"`
+	Queries      uint64    `json:"queries"`
+	Reads        uint64    `json:"reads"`
+	Writes       uint64    `json:"writes"`
+	Upserted     uint64    `json:"upserted"`
+	Deleted      uint64    `json:"deleted"`
+	ReadUnits    uint64    `json:"read_units"`
+	WrittenBytes uint64    `json:"written_bytes"`
+	ScannedBytes uint64    `json:"scanned_bytes"`
+	Distances    uint64    `json:"distances"`
+	Compute      float64   `json:"compute_seconds"`
+	CacheHits    uint64    `json:"cache_hits"`
+	Refused      uint64    `json:"refused"`
+	Violations   uint64    `json:"violations"`
+	Errors       uint64    `json:"errors"`
+	Vectors      uint64    `json:"vectors"`
+	VectorsPeak  uint64    `json:"vectors_peak"`
+	Bytes        uint64    `json:"stored_bytes"`
+	BytesPeak    uint64    `json:"stored_bytes_peak"`
+	GiBHours     float64   `json:"gib_hours"`
+	Latency      Latency   `json:"latency_ms"`
+	Cost         float64   `json:"cost"`
+}
+
+// Usage returns a page of a report.
+func (c *Client) Usage(ctx context.Context, q UsageQuery) (out UsageReport, err error) {
+	values := q.values()
+	setNonEmpty(values, "tenant", q.Tenant)
+	setNonEmpty(values, "from", q.From)
+	setNonEmpty(values, "to", q.To)
+	setNonEmpty(values, "by", q.By)
+	err = c.do(ctx, c.root, call{method: http.MethodGet, path: "/v1/usage", query: values}, &out)
+	return out, err
+}
+
+// Prices is the cost model: prices by name.
+type Prices struct {
+	Currency string             `json:"currency,omitempty"`
+	Prices   map[string]float64 `json:"prices,omitempty"`
+}
+
+// Prices returns what use costs.
+func (c *Client) Prices(ctx context.Context) (out Prices, err error) {
+	err = c.do(ctx, c.root, call{method: http.MethodGet, path: "/v1/usage/prices"}, &out)
+	return out, err
+}
+
+// SetPrices changes the prices that are given.
+func (c *Client) SetPrices(ctx context.Context, change Prices) (out Prices, err error) {
+	err = c.do(ctx, c.root, call{method: http.MethodPut, path: "/v1/usage/prices", in: change}, &out)
+	return out, err
+}
+
+// TenantCache is what the nodes keep of a tenant's results.
+type TenantCache struct {
+	Hits    uint64  `json:"hits"`
+	Misses  uint64  `json:"misses"`
+	Skipped uint64  `json:"skipped"`
+	Evicted uint64  `json:"evicted"`
+	Entries int     `json:"entries"`
+	Bytes   int64   `json:"bytes"`
+	Off     bool    `json:"off"`
+	HitRate float64 `json:"hit_rate"`
+}
+
+// TenantCache returns the figures of a tenant's result cache; with invalidate it is emptied first.
+func (c *Client) TenantCache(ctx context.Context, name string, invalidate bool) (out TenantCache, err error) {
+	in := call{method: http.MethodGet, path: tenantPath(name) + "/cache"}
+	if invalidate {
+		in = call{method: http.MethodPost, path: tenantPath(name) + "/cache/invalidate"}
+	}
+	err = c.do(ctx, c.root, in, &out)
+	return out, err
+}
