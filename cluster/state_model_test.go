@@ -279,22 +279,23 @@ func (m *metaModel) check(t *rapid.T) {
 	require.Equal(t, len(m.keys), s.keys.n)
 	for id, k := range m.keys {
 		got, ok := s.key(id)
-		k.Tenant = m.nameOf(engine.TenantID(k.TenantID))
-		require.Equal(t, !k.Bound() || k.Tenant != "", ok, "a deleted tenant's key is not there, and comes back with it")
+		name, alive := m.nameOf(engine.TenantID(k.TenantID))
+		k.Tenant = name
+		require.Equal(t, !k.Bound() || alive, ok, "a deleted tenant's key is not there, and comes back with it")
 		if ok {
 			require.Equal(t, k, got)
 		}
 	}
 }
 
-// nameOf is a tenant's name, empty if it is not alive.
-func (m *metaModel) nameOf(id engine.TenantID) string {
+// nameOf is the name of a tenant that is alive.
+func (m *metaModel) nameOf(id engine.TenantID) (name string, alive bool) {
 	for name, other := range m.tenants {
 		if other == id {
-			return name
+			return name, true
 		}
 	}
-	return ""
+	return "", false
 }
 
 // snapshot replaces the state by what a snapshot makes of it.

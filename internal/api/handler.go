@@ -370,7 +370,7 @@ func (c *call) limitAnswerTime(n int) {
 // fail sends an error; one of ours is logged, since its text is kept from the client.
 func (c *call) fail(err error) int {
 	if k := errs.KindOf(err); k == errs.Internal || k == errs.Corrupt {
-		c.h.opts.Logger.Error("request failed", "op", c.op, "request", c.id, "err", err)
+		c.h.opts.Logger.Error("request failed", "op", c.op, "request", c.id, "tenant", clip(c.namespace), "actor", c.principal.String(), "err", err)
 	}
 	return c.writeError(err)
 }

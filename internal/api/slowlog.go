@@ -26,7 +26,7 @@ func (s *slowLog) note(c *call, status int) {
 		return
 	}
 	s.logger.Warn("slow request", "op", c.op, "code", status, "duration", took, "request", c.id,
-		"index", c.ix.Name, "tenant", clip(c.namespace), "omitted", omitted)
+		"index", c.ix.Name, "tenant", clip(c.namespace), "actor", c.principal.String(), "omitted", omitted)
 }
 
 // admit reports whether a line may be written now, and how many were not since the last.
