@@ -29,6 +29,8 @@ type config struct {
 	shardsGiven   bool   // by flag, environment or file
 	placement     string // "": ring
 	memoryBudget  sizeValue
+	cacheBudget   sizeValue
+	usageEvery    time.Duration
 	diskReserve   sizeValue
 	admission     switchValue
 	drainTimeout  time.Duration
@@ -48,6 +50,8 @@ func defaultConfig() config {
 		listen:       "127.0.0.1:5080",
 		shards:       16,
 		memoryBudget: 1 << 30,
+		cacheBudget:  256 << 20,
+		usageEvery:   5 * time.Second,
 		diskReserve:  256 << 20,
 		admission:    true,
 		peers:        peerConfig{rate: 64 << 20},
@@ -68,6 +72,8 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.IntVar(&c.shards, "shards", c.shards, "shards of a new data directory, 1 to 256")
 	f.StringVar(&c.placement, "placement", c.placement, "how a new cluster places tenants: ring (default) or least-loaded; `croft shards policy` changes it later")
 	f.Var(&c.memoryBudget, "memory-budget", "memory for search structures")
+	f.Var(&c.cacheBudget, "cache-budget", "memory for results of searches, of all tenants together; off: none are kept")
+	f.DurationVar(&c.usageEvery, "usage-every", c.usageEvery, "how often what tenants have used is written down: as much is lost when a node is killed")
 	f.Var(&c.diskReserve, "disk-reserve", "free disk below which writes are refused; off: none")
 	f.Var(&c.admission, "admission", "on, or off: requests of all tenants run at once, whatever their limits, to compare")
 	f.Var(&c.auditSize, "audit-size", "disk for the audit log, a quarter of it for refusals; the oldest goes")

@@ -115,6 +115,8 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 		Engine:      engine.Options{MemoryBudget: int64(cfg.memoryBudget), Logger: log, Registerer: registry},
 		DiskReserve: int64(cfg.diskReserve),
 		Gate:        cfg.gate(),
+		CacheBytes:  int64(cfg.cacheBudget),
+		UsageEvery:  cfg.usageEvery,
 		Logger:      log,
 		Registerer:  registry,
 
