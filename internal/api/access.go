@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/croftdb/croft/cluster"
@@ -42,8 +43,17 @@ func (c *call) authenticate() (err error) {
 // Bounds of the search for keys that were made through another node a moment ago.
 const (
 	seekPause   = 50 * time.Millisecond // between two: made-up keys must not keep the metadata plane busy
-	seekTimeout = 250 * time.Millisecond
+	seekTimeout = time.Second
+	maxSeekers  = 64 // requests that wait for it
 )
+
+// seeker looks for newer metadata on behalf of keys that are not known. Requests that come while one look is on its way share
+// the next.
+type seeker struct {
+	places chan struct{}
+	mu     sync.Mutex // held over a look
+	begun  time.Time  // of the last one that succeeded
+}
 
 // seek looks for newer metadata if a text is of a key's form and not known here, and reports whether it is worth another look.
 func (h *Handler) seek(ctx context.Context, text string, now time.Time) bool {
@@ -54,13 +64,31 @@ func (h *Handler) seek(ctx context.Context, text string, now time.Time) bool {
 	if _, known := h.node.Key(id); known {
 		return false
 	}
-	last := h.sought.Load()
-	if now.UnixNano()-last < int64(seekPause) || !h.sought.CompareAndSwap(last, now.UnixNano()) {
+	s := &h.seeker
+	select {
+	case s.places <- struct{}{}:
+		defer func() { <-s.places }()
+	default:
 		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.begun.After(now) {
+		return true // somebody has looked since this request came
 	}
 	ctx, cancel := context.WithTimeout(ctx, seekTimeout)
 	defer cancel()
-	return h.node.Refresh(ctx) == nil
+	select {
+	case <-time.After(time.Until(s.begun.Add(seekPause))):
+	case <-ctx.Done():
+		return false
+	}
+	begun := time.Now()
+	if h.node.Refresh(ctx) != nil {
+		return false
+	}
+	s.begun = begun
+	return true
 }
 
 // recognise notes who asks where anybody may: a page may have more for some. A wrong key there is as good as none.

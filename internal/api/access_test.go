@@ -9,11 +9,16 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/croftdb/croft/cluster"
@@ -448,4 +453,55 @@ func TestKeysOverHTTP(t *testing.T) {
 	page := w.ok("GET", "/v1/keys?limit=1", "", operator)
 	next := page.get(t, "pagination.next").(string)
 	require.NotEqual(t, page.get(t, "keys.0.id"), w.ok("GET", "/v1/keys?limit=1&paginationToken="+next, "", operator).get(t, "keys.0.id"))
+}
+
+// late is a node that learns of a key when it looks for newer metadata.
+type late struct {
+	*cluster.Node
+	looks atomic.Int32
+	hide  string
+}
+
+func (l *late) Key(id string) (tenancy.Key, bool) {
+	if id == l.hide && l.looks.Load() == 0 {
+		return tenancy.Key{}, false
+	}
+	return l.Node.Key(id)
+}
+
+func (l *late) Refresh(ctx context.Context) error {
+	l.looks.Add(1)
+	return l.Node.Refresh(ctx)
+}
+
+// TestNewKeyIsSought: a key that was made through another node a moment ago is good here, and a flood of made-up ones makes the
+// node look rarely.
+func TestNewKeyIsSought(t *testing.T) {
+	n := &late{Node: openNode(t)}
+	c := &client{t, newHandler(t, n, func(o *Options) { o.Auth.Source = n })}
+	text, k := tenancy.NewKey("test", tenancy.RoleReader, time.Now())
+	require.NoError(t, n.AddKey(context.Background(), k))
+	n.hide = k.ID
+	c.ok("GET", "/indexes", "", "Api-Key: "+text)
+	require.EqualValues(t, 1, n.looks.Load())
+
+	var callers sync.WaitGroup
+	for range 8 {
+		callers.Go(func() {
+			for range 5 {
+				made, _ := tenancy.NewKey("", tenancy.RoleAdmin, time.Now())
+				r := httptest.NewRequest("GET", "/indexes", http.NoBody)
+				r.Header.Set("Api-Key", made)
+				w := httptest.NewRecorder()
+				c.h.ServeHTTP(w, r)
+				assert.Equal(t, 401, w.Code)
+			}
+		})
+	}
+	callers.Wait()
+	require.Less(t, n.looks.Load(), int32(30), "40 requests of 8 callers share looks")
+	before := n.looks.Load()
+	requireError(t, c.do("GET", "/indexes", "", "Api-Key: garbage"), 401)
+	requireError(t, c.do("GET", "/indexes", "", "Api-Key: "+text[:len(text)-1]+"0"), 401)
+	require.Equal(t, before, n.looks.Load(), "what is no key, or a known one, is not looked for")
 }

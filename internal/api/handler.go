@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -127,7 +126,7 @@ type Handler struct {
 	advert  *advertiser
 	places  [3]chan struct{} // by cost
 	slow    slowLog
-	sought  atomic.Int64 // when a key was last looked for in newer metadata, in nanoseconds since 1970
+	seeker  seeker
 }
 
 // New checks opts and returns a Handler. It fails on wrong options and on metrics that are registered already.
@@ -145,6 +144,7 @@ func New(opts Options) (*Handler, error) {
 		tokens: newTokenKey(opts.TokenSecret, opts.Node.ClusterID(), opts.Auth.Admin),
 		advert: newAdvertiser(opts.Advertise), slow: slowLog{threshold: opts.SlowLog, logger: opts.Logger},
 	}
+	h.seeker.places = make(chan struct{}, maxSeekers)
 	for c, l := range h.classes() {
 		h.places[c] = make(chan struct{}, l.InFlight)
 	}
