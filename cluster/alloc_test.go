@@ -12,16 +12,20 @@ import (
 	"github.com/croftdb/croft/engine"
 )
 
-// TestQueryAllocatesNothing is the way from a namespace's name to an answer, which is searched for each time, or is in the cache
-// and then costs the memory of its ids.
+// TestQueryAllocatesNothing is the way from a namespace's name to an answer, which is searched for each time, with a gate to pass
+// or without, or is in the cache and then costs the memory of its ids.
 func TestQueryAllocatesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		cache  int64
+		gate   bool
 		allocs float64
-	}{"searched": {-1, 0}, "cached": {0, 1}} {
+	}{"searched": {-1, false, 0}, "searched behind a gate": {-1, true, 0}, "cached": {0, false, 1}} {
 		t.Run(name, func(t *testing.T) {
 			o := testOptions(t.TempDir())
 			o.CacheBytes = c.cache
+			if c.gate {
+				withGate(&o)
+			}
 			require.Equal(t, c.allocs, queryAllocs(t, openNode(t, o)))
 		})
 	}

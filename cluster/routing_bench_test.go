@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/croftdb/croft/ann"
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/certs"
+	"github.com/croftdb/croft/tenancy"
 )
 
 // tcpLink joins nodes over TCP on loopback.
@@ -72,6 +75,43 @@ func BenchmarkForwardedQuery(b *testing.B) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// BenchmarkAdmission asks 4,000 vectors of 384 dimensions, with a gate and without.
+func BenchmarkAdmission(b *testing.B) {
+	for _, gated := range []bool{false, true} {
+		b.Run(map[bool]string{false: "off", true: "on"}[gated], func(b *testing.B) {
+			opts := testOptions(b.TempDir())
+			opts.CacheBytes = -1
+			if gated {
+				withGate(&opts)
+			}
+			n := openNode(b, opts)
+			ix, err := n.CreateIndex(b.Context(), Index{Name: "i", Dim: 384, Metric: ann.Cosine})
+			require.NoError(b, err)
+			values := make([]float32, 384)
+			for i := range values {
+				values[i] = float32(i%7) - 3
+			}
+			for at := 0; at < 4000; at += 200 {
+				recs := make([]engine.Record, 200)
+				for i := range recs {
+					recs[i] = engine.Record{ID: strconv.Itoa(at + i), Values: slices.Clone(values)}
+					recs[i].Values[i] = float32(at)
+				}
+				_, err := n.Upsert(b.Context(), ix, "ns", recs)
+				require.NoError(b, err)
+			}
+			limit(b, n, "ns", map[tenancy.Limit]int64{tenancy.Rate: 1e9, tenancy.Burst: 1e9})
+			q := engine.Query{Vector: values, K: 10}
+			var res engine.Result
+			for b.Loop() {
+				if _, err := n.Query(b.Context(), ix, "ns", &q, &res); err != nil {
+					b.Fatal(err)
+				}
+			}
 		})
 	}
 }
