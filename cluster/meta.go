@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/errs"
@@ -17,6 +18,7 @@ type metaPlane struct {
 	group   *group
 	fsm     *metaFSM
 	creator *tenantCreator
+	untold  atomic.Uint64 // changes that were committed, and of which followers may not have heard
 }
 
 func metaDir(data string) string { return filepath.Join(data, "meta") }
@@ -45,8 +47,29 @@ func (m *metaPlane) proposeBytes(ctx context.Context, cmd []byte) (metaResult, e
 	if err != nil {
 		return metaResult{}, err
 	}
+	m.spread()
 	res := answer.(metaResult)
 	return res, res.err
+}
+
+// spread has the followers hear at once of what was committed: raft tells them with the next entry, or a commitTimeout later,
+// and a tenant is to be served everywhere before that. The next entry is an empty one, unless another change is on its way anyhow; of
+// several that are due, one does for all.
+func (m *metaPlane) spread() {
+	if m.group.sole.Load() || m.untold.Add(1) > 1 {
+		return
+	}
+	if m.group.begin() != nil {
+		return // it is stopping
+	}
+	go func() {
+		defer m.group.inflight.Done()
+		for done := false; !done; {
+			untold := m.untold.Load()
+			_ = m.group.barrier(m.group.opts.ctx) // who leads no more has nobody to tell
+			done = m.untold.CompareAndSwap(untold, 0)
+		}
+	}()
 }
 
 // init lays out a new cluster; one that is laid out already is left as it is.

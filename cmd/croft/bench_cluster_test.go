@@ -56,6 +56,7 @@ func TestClusterBenchUsage(t *testing.T) {
 		"bench idle --shards 300":           "--shards is 300",
 		"bench idle --warmup -1":            "--warmup is -1",
 		"bench replica --vectors 0":         "--vectors is 0",
+		"bench tenants --rounds 0":          "--rounds is 0",
 		"bench replica --listen 0.0.0.0:80": "is not loopback",
 	} {
 		a := newTestApp("", nil)
