@@ -170,8 +170,6 @@ func TestTenantsOfACluster(t *testing.T) {
 		_, err := c.nodes[2].SetTenant(t.Context(), "acme", "free", tenancy.Change{})
 		require.NoError(t, err)
 		everywhere := func(what string, value int64) {
-			since := time.Now()
-			defer func() { t.Logf("%s is everywhere after %s", what, time.Since(since)) }()
 			c.until(what, func() bool {
 				for _, n := range c.nodes[:3] {
 					if n.Standing("acme").Settings.Get(tenancy.PerHour) != value {

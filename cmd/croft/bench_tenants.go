@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/croftdb/croft/internal/client"
+	"github.com/croftdb/croft/internal/errs"
 )
 
 // tenantsFlags are the flags of `croft bench tenants`.
@@ -97,7 +98,8 @@ func (a *app) measureTenants(ctx context.Context, f tenantsFlags) (_ *tenantsRep
 	if err != nil {
 		return nil, err
 	}
-	if _, err := nodes[0].CreateIndex(ctx, client.CreateIndexRequest{Name: benchTenantsIndex, Dimension: 2}); err != nil {
+	_, err = nodes[0].CreateIndex(ctx, client.CreateIndexRequest{Name: benchTenantsIndex, Dimension: 2})
+	if err != nil && !errs.Is(err, errs.OutcomeUnknown) { // it is there; a shard whose leader was just moved will be told
 		return nil, err
 	}
 	indexes := make([]*client.Index, len(nodes))
