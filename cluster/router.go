@@ -2,27 +2,15 @@ package cluster
 
 import (
 	"context"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
 )
-
-// maxNamespace is the longest name of a tenant in bytes.
-const maxNamespace = 512
 
 // checkNamespace reports whether name may be a tenant's.
 func checkNamespace(name string) error {
-	switch {
-	case name == "" || len(name) > maxNamespace:
-		return errs.New(errs.Invalid, "a namespace name has 1 to %d bytes, got %d", maxNamespace, len(name))
-	case !utf8.ValidString(name):
-		return errs.New(errs.Invalid, "namespace name %q is not valid UTF-8", name)
-	case strings.IndexByte(name, 0) >= 0:
-		return errs.New(errs.Invalid, "namespace name %q contains a NUL byte", name)
-	}
-	return nil
+	return errs.Wrap(errs.Invalid, tenancy.CheckName(name), "namespace name")
 }
 
 // route is where a namespace of an index lives.

@@ -189,7 +189,7 @@ func list(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	prefix, err := c.prefix(maxIDLen)
+	prefix, err := c.prefix()
 	if err != nil {
 		return nil, err
 	}
@@ -209,13 +209,13 @@ func list(c *call) (reply, error) {
 	return l, nil
 }
 
-// prefix is the query parameter of that name; empty means all.
-func (c *call) prefix(limit int) (string, error) {
+// prefix is the query parameter of that name, the begin of an id; empty means all.
+func (c *call) prefix() (string, error) {
 	p := c.params.text("prefix")
 	if p == "" {
 		return "", nil
 	}
-	return p, fieldFault(checkASCII(p, limit), "prefix")
+	return p, fieldFault(checkASCII(p, maxIDLen), "prefix")
 }
 
 // stats is the answer of describe_index_stats.

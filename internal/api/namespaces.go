@@ -5,6 +5,7 @@ import (
 
 	"github.com/croftdb/croft/cluster"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
 )
 
 // namespaceShown is a NamespaceDescription. Its count is a string, as 64-bit numbers are in Pinecone's JSON.
@@ -32,9 +33,9 @@ func listNamespaces(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	prefix, err := c.prefix(maxNamespaceLen)
-	if err != nil {
-		return nil, err
+	prefix := c.params.text("prefix")
+	if err := tenancy.CheckPart(prefix); err != nil {
+		return nil, fieldFault(err, "prefix")
 	}
 	at := c.listing("", prefix)
 	after, err := c.h.tokens.open(at, c.params.text("paginationToken"))
@@ -105,7 +106,7 @@ func createNamespace(c *call) (reply, error) {
 	if err := decodeObject(c.body, &req, namespaceFields); err != nil {
 		return nil, err
 	}
-	if err := checkASCII(req.name, maxNamespaceLen); err != nil {
+	if err := tenancy.CheckName(req.name); err != nil {
 		return nil, fieldFault(err, "name")
 	}
 	c.namespace = req.name

@@ -8,6 +8,7 @@ import (
 	"github.com/croftdb/croft/engine/filter"
 	"github.com/croftdb/croft/engine/metadata"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
 )
 
 // inNamespace maps a request's namespace to the tenant that it means: absent, "" and "__default__" are one. It refuses one
@@ -20,7 +21,7 @@ func (c *call) inNamespace(name string) (string, error) {
 	if err := c.reach(name); err != nil {
 		return "", err
 	}
-	return name, fieldFault(checkASCII(name, maxNamespaceLen), "namespace")
+	return name, fieldFault(tenancy.CheckName(name), "namespace")
 }
 
 type upserted struct{ count int }

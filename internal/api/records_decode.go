@@ -17,16 +17,15 @@ import (
 
 // Limits of Pinecone's API.
 const (
-	maxBatch        = 1000
-	maxIDs          = 1000
-	maxIDLen        = 512
-	maxNamespaceLen = 512
-	maxTopK         = 10_000
-	maxNonZero      = 2048
-	maxListed       = 100
-	maxScanned      = 10_000
-	defaultListed   = 100
-	maxDimension    = 20_000
+	maxBatch      = 1000
+	maxIDs        = 1000
+	maxIDLen      = 512
+	maxTopK       = 10_000
+	maxNonZero    = 2048
+	maxListed     = 100
+	maxScanned    = 10_000
+	defaultListed = 100
+	maxDimension  = 20_000
 )
 
 // maxNormSquared bounds the squared norm of what is stored and asked, so that no distance between two such vectors

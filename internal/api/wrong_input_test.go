@@ -105,8 +105,7 @@ func TestWrongInput(t *testing.T) {
 		{up, rec(`"id":"r7","values":[1,2,3],"sparseValues":{"indices":[1],"values":[3e38]}`), 400, `vectors[1].sparseValues.values: the squared length`},
 		{up, rec(`"id":"r7","values":[1,2,3],"sparseValues":{"indices":[` + many(2049) + `],"values":[1]}`), 400, `vectors[1].sparseValues.indices[2048]: more than 2048`},
 		{up, `{"vectors":[{"id":"a","values":[1,2,3]}],"namespace":"` + strings.Repeat("x", 513) + `"}`, 400, "namespace: has 513 bytes"},
-		{up, `{"vectors":[{"id":"a","values":[1,2,3]}],"namespace":"a\u0000b"}`, 400, "namespace|0x00"},
-		{up, `{"vectors":[{"id":"a","values":[1,2,3]}],"namespace":"naïve"}`, 400, "namespace|0xc3"},
+		{up, `{"vectors":[{"id":"a","values":[1,2,3]}],"namespace":"a\u0000b"}`, 400, "namespace|NUL"},
 		{"POST /i/sp/vectors/upsert", `{"vectors":[{"id":"a","values":[1]}]}`, 400, "vectors[0].values: a sparse index takes no dense values"},
 		{"POST /i/sp/vectors/upsert", `{"vectors":[{"id":"a"}]}`, 400, "vectors[0].sparseValues: a sparse index needs"},
 		{"POST /i/sp/vectors/upsert", `{"vectors":[{"id":"a","sparseValues":{"indices":[],"values":[]}}]}`, 400, "vectors[0].sparseValues: a sparse index needs"},
@@ -190,12 +189,12 @@ func TestWrongInput(t *testing.T) {
 		// Namespaces.
 		{"POST /i/cos/namespaces", `{}`, 400, "name: is missing"},
 		{"POST /i/cos/namespaces", `{"name":""}`, 400, "name: is missing"},
-		{"POST /i/cos/namespaces", `{"name":"x\u0000"}`, 400, "name|0x00"},
+		{"POST /i/cos/namespaces", `{"name":"x\u0000"}`, 400, "name|NUL"},
 		{"POST /i/cos/namespaces", `{"name":"x","schema":{"fields":{"$a":{"filterable":true}}}}`, 400, "schema.fields|begins with $"},
 		{"POST /i/cos/namespaces", `{"name":"x","schema":{"fields":{"a":{"filterable":false}}}}`, 400, "filterable must be true"},
 		{"GET /i/cos/namespaces/gone", ``, 404, `namespace "gone"`},
 		{"DELETE /i/cos/namespaces/gone", ``, 404, `namespace "gone"`},
-		{"GET /i/cos/namespaces/%00", ``, 400, "namespace|0x00"},
+		{"GET /i/cos/namespaces/%00", ``, 400, "namespace|NUL"},
 
 		// Indexes.
 		{"POST /indexes", `{"name":"a"}`, 400, "dimension: is missing"},
@@ -271,7 +270,7 @@ func TestWrongInput(t *testing.T) {
 		{"POST /v1/tenants", `{"tenant":"x","shard":99}`, 404, "no shard 99"},
 		{"POST /v1/tenants", `{"tenant":"x","shard":-1}`, 400, "shard: -1 is not between 0"},
 		{"POST /v1/tenants", `{"tenant":"x\u0000"}`, 400, "NUL"},
-		{"POST /v1/tenants", `{"tenant":"` + strings.Repeat("x", 513) + `"}`, 400, "1 to 512 bytes"},
+		{"POST /v1/tenants", `{"tenant":"` + strings.Repeat("x", 513) + `"}`, 400, "at most 512"},
 		{"GET /v1/tenants?limit=0", ``, 400, "limit: 0 is not between"},
 		{"GET /v1/tenants?paginationToken=x", ``, 400, "paginationToken"},
 		{"GET /v1/tenants/nobody", ``, 404, `no tenant "nobody"`},
