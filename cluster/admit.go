@@ -60,7 +60,7 @@ func (n *Node) admitted(ctx context.Context, sh *shard, key engine.Key, v verb, 
 	pass, err := n.gate.Enter(ctx, &e.request, &e.told)
 	reading.receive(&e.told)
 	if err != nil {
-		n.declined(sh, key)
+		n.declined(sh, key, err)
 		return n.refused(ctx, t.id, err, e.told)
 	}
 	if pass.Degraded() {

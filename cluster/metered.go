@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/errs"
 	"github.com/croftdb/croft/tenancy"
 )
 
@@ -37,9 +39,12 @@ func (n *Node) metered(ctx context.Context, sh *shard, key engine.Key, v verb, r
 	return e.Outcome
 }
 
-// declined counts a request that was not let in.
-func (n *Node) declined(sh *shard, key engine.Key) {
-	n.usage.shard(sh.id).Note(tenancy.ID(key.Tenant), time.Now(), &tenancy.Event{Declined: true})
+// declined counts a request that was not let in, unless it will be tried again where another leads.
+func (n *Node) declined(sh *shard, key engine.Key, err error) {
+	if _, moved := errors.AsType[*bookError](err); moved || errs.Is(err, errs.Canceled) {
+		return
+	}
+	n.usage.shard(sh.id).Note(tenancy.ID(key.Tenant), time.Now(), &tenancy.Event{Declined: true, Outcome: tenancy.Outcome{Err: err}})
 }
 
 // unitBytes is how much of a namespace one read unit searches, and unitRecords how many records it fetches: Pinecone's measure.

@@ -3,6 +3,8 @@ package cluster
 import (
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/croftdb/croft/tenancy"
 )
 
 // metrics is what the node tells Prometheus. raft's own metrics carry no group, so many groups would overwrite each
@@ -12,6 +14,7 @@ type metrics struct {
 	appends    *prometheus.HistogramVec
 	groups     *groupCollector
 	links      *linkCollector
+	tenants    *tenantCollector
 }
 
 func newMetrics(n *Node, r prometheus.Registerer) (*metrics, error) {
@@ -22,8 +25,9 @@ func newMetrics(n *Node, r prometheus.Registerer) (*metrics, error) {
 			Help:    "Time to append a batch of entries to a raft log, sync included.",
 			Buckets: prometheus.ExponentialBuckets(50e-6, 2, 18), // 50 µs to 6.5 s
 		}, []string{"plane"}),
-		groups: &groupCollector{n},
-		links:  &linkCollector{n},
+		groups:  &groupCollector{n},
+		links:   &linkCollector{n},
+		tenants: &tenantCollector{n},
 	}
 	if r == nil {
 		return m, nil
@@ -40,7 +44,7 @@ func newMetrics(n *Node, r prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.appends, m.groups, m.links}
+	return []prometheus.Collector{m.appends, m.groups, m.links, m.tenants}
 }
 
 // appendSeconds is where the log of a group puts the time of its appends.
@@ -106,6 +110,58 @@ func (c *groupCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(tenantsDesc, prometheus.GaugeValue, float64(s.byName.n))
 	ch <- prometheus.MustNewConstMetric(indexesDesc, prometheus.GaugeValue, float64(len(s.indexes)))
 	ch <- prometheus.MustNewConstMetric(diskDesc, prometheus.GaugeValue, float64(c.node.disk.sampled.Load()))
+}
+
+// tenantCollector tells sums over tenants. No series is per tenant.
+type tenantCollector struct{ node *Node }
+
+func tenantDesc(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
+
+var (
+	hotDesc          = tenantDesc("croft_hot_tenants", "Tenants that take over a fifth of a shard that is led here, and that others use too.")
+	usageDesc        = prometheus.NewDesc("croft_usage_total", "What all tenants have used, as it was written down by this node.", []string{"figure"}, nil)
+	usageLostDesc    = tenantDesc("croft_usage_lost_total", "Tenants' hours of which some seconds may not have been written down.")
+	cacheHitsDesc    = tenantDesc("croft_cache_hits_total", "Searches answered from the result cache.")
+	cacheMissesDesc  = tenantDesc("croft_cache_misses_total", "Searches whose result was not in the cache.")
+	cacheEvictedDesc = tenantDesc("croft_cache_evicted_total", "Results that gave way to others of the same tenant, or to those of tenants that use less.")
+	cacheBytesDesc   = tenantDesc("croft_cache_bytes", "Memory of kept results.")
+	cacheLimitDesc   = tenantDesc("croft_cache_limit_bytes", "Memory that kept results may take.")
+	cacheOffDesc     = tenantDesc("croft_cache_tenants_off", "Tenants whose results are not kept for now, since that hardly helped.")
+)
+
+// Describe implements prometheus.Collector.
+func (c *tenantCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		hotDesc, usageDesc, usageLostDesc, cacheHitsDesc, cacheMissesDesc, cacheEvictedDesc, cacheBytesDesc, cacheLimitDesc, cacheOffDesc,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *tenantCollector) Collect(ch chan<- prometheus.Metric) {
+	n := c.node
+	if !n.opened.Load() {
+		return
+	}
+	send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, kind, v)
+	}
+	send(hotDesc, prometheus.GaugeValue, float64(n.hot.Load()))
+	for _, f := range tenancy.Figures() {
+		ch <- prometheus.MustNewConstMetric(usageDesc, prometheus.CounterValue, float64(n.usage.kept[f].Load()), f.String())
+	}
+	send(usageLostDesc, prometheus.CounterValue, float64(n.usage.lost.Load()))
+	if n.cache == nil {
+		return
+	}
+	sum, bytes, _, off := n.cache.Total()
+	send(cacheHitsDesc, prometheus.CounterValue, float64(sum.Hits))
+	send(cacheMissesDesc, prometheus.CounterValue, float64(sum.Misses))
+	send(cacheEvictedDesc, prometheus.CounterValue, float64(sum.Evicted))
+	send(cacheBytesDesc, prometheus.GaugeValue, float64(bytes))
+	send(cacheLimitDesc, prometheus.GaugeValue, float64(n.opts.CacheBytes))
+	send(cacheOffDesc, prometheus.GaugeValue, float64(off))
 }
 
 // linkCollector reads what passed between this node and each of the others.

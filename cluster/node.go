@@ -58,6 +58,7 @@ type Node struct {
 	queries meters
 	usage   *usageLedger
 	cache   *tenancy.Cache // nil: there is none
+	hot     atomic.Int64   // tenants that take a large part of a shard that is led here
 
 	refusals tenancy.Refusals
 

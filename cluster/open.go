@@ -122,6 +122,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 	n.peers.handle(methodUsage, n.whenOpen(n.answerUsage))
 	n.peers.handle(methodAudit, n.whenOpen(n.answerAudit))
 	n.peers.handle(methodCache, n.whenOpen(n.answerCache))
+	n.peers.handle(methodLoads, n.whenOpen(n.answerLoads))
 	n.registerVerbs()
 	switch {
 	case n.id.Joining && n.opts.Join == "":

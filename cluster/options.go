@@ -43,6 +43,7 @@ type Options struct {
 	Replicas       int           // of each shard: 1, 3 or 5; 0: 3 when there are three nodes, else 1. Noted by the first node of a cluster
 	CheckpointRate int64         // bytes per second in which this node hands out shards' files; 0: 64 MiB; negative: no limit
 	CacheBytes     int64         // of all tenants' results that this node keeps; 0: 256 MiB; negative: none
+	ThrottleHot    bool          // the gate holds back tenants that compute more than their share
 	UsageEvery     time.Duration // how often what tenants have used is written down: as much is lost in a crash; 0: 5 s
 	ReplaceAfter   time.Duration // how long a node may be gone before its replicas are made elsewhere; 0: 10 min; negative: for ever
 	Audit          audit.Options // bounds of this node's audit log
@@ -64,6 +65,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.CheckpointRate, 64<<20)
 	setDefault(&o.ReplaceAfter, 10*time.Minute)
 	setDefault(&o.UndeleteFor, 24*time.Hour)
+	setDefault(&o.CacheBytes, 256<<20)
 	setDefault(&o.UsageEvery, 5*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -31,6 +31,7 @@ const (
 	methodAudit                        // looks through a node's audit log
 	methodUsed                         // what tenants of a shard have used
 	methodCache                        // what a node keeps of a tenant's results
+	methodLoads                        // which tenants take most of the shards that a node leads
 )
 
 // handler answers the calls of a method: it appends its answer to dst. request is the handler's until it returns, and from

@@ -28,7 +28,8 @@ type usageLedger struct {
 	node   *Node
 	every  time.Duration
 	shards [maxShardIDs]atomic.Pointer[shardUsage]
-	lost   atomic.Uint64 // tenants' hours of which some was counted and may not have been written down
+	kept   [len(tenancy.Usage{}.Counts)]atomic.Uint64 // written down here, by figure
+	lost   atomic.Uint64                              // tenants' hours of which some was counted and may not have been written down
 
 	ctx    context.Context // of what is being written down; ended when there is no more time for it
 	cancel context.CancelFunc
@@ -41,6 +42,7 @@ type shardUsage struct {
 	tenancy.Meter
 	writing sync.Mutex
 	pruned  tenancy.Hour // under writing: when it was last looked for what is too old
+	heat    tenancy.Heat
 }
 
 func newUsageLedger(n *Node, every time.Duration) *usageLedger {
@@ -64,9 +66,11 @@ func (l *usageLedger) start() { l.done.Go(l.run) }
 func (l *usageLedger) run() {
 	tick := time.NewTicker(l.every)
 	defer tick.Stop()
+	var hot map[tenancy.ID]bool
 	for {
 		select {
 		case <-tick.C:
+			hot = l.node.watchHeat(hot, l.every)
 			for id := range l.shards {
 				if su := l.shards[id].Load(); su != nil && su.writing.TryLock() {
 					l.done.Go(func() {
@@ -148,6 +152,7 @@ func (l *usageLedger) keep(ctx context.Context, sh *shard, taken map[tenancy.Slo
 			return
 		}
 		for _, slot := range slots[:n] {
+			l.note(sh.id, slot, taken[slot])
 			delete(taken, slot)
 		}
 		if err != nil {
@@ -155,6 +160,14 @@ func (l *usageLedger) keep(ctx context.Context, sh *shard, taken map[tenancy.Slo
 			return
 		}
 		slots, entries = slots[n:], entries[n:]
+	}
+}
+
+// note adds what was written down to the figures of this node.
+func (l *usageLedger) note(shard uint16, slot tenancy.Slot, u *tenancy.Usage) {
+	l.shard(shard).heat.Note(slot.Tenant, u, time.Now())
+	for f, n := range u.Counts {
+		l.kept[f].Add(n)
 	}
 }
 

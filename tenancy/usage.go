@@ -34,7 +34,7 @@ const (
 	ComputeNanos
 	// CacheHits are searches answered from the cache.
 	CacheHits
-	// Refused are requests that were not let in.
+	// Refused are requests that were not let in, and writes beyond what may be stored.
 	Refused
 	// Violations are requests that missed their deadline.
 	Violations
@@ -196,7 +196,12 @@ func (e *Event) compute() time.Duration {
 
 // note counts a request. One that was neither refused nor done is none: it will be tried again.
 func (u *Usage) note(e *Event) {
-	if e.Declined {
+	late := errs.Is(e.Outcome.Err, errs.DeadlineExceeded)
+	switch {
+	case e.Declined && late: // while it waited
+		u.Counts[Violations]++
+		return
+	case e.Declined, errs.Is(e.Outcome.Err, errs.QuotaExceeded):
 		u.Counts[Refused]++
 		return
 	}

@@ -71,7 +71,8 @@ func TestEventsAreCounted(t *testing.T) {
 		{Class: Write, Outcome: Outcome{Affected: 4}, Written: 1000, Stored: stored},
 		{Class: Write, Outcome: Outcome{Affected: 1}, Removes: true, Stored: Stored{Vectors: 4, Bytes: 40}},
 		{Class: Write, Outcome: Outcome{Err: errs.New(errs.Unavailable, "not done")}, Written: 1000},
-		{Class: Search, Declined: true},
+		{Class: Search, Declined: true}, {Class: Write, Outcome: Outcome{Err: errs.New(errs.QuotaExceeded, "full")}, Stored: Stored{Vectors: 99}},
+		{Class: Search, Declined: true, Outcome: Outcome{Err: errs.New(errs.DeadlineExceeded, "waited")}},
 	} {
 		u.note(&e)
 	}
@@ -79,7 +80,7 @@ func TestEventsAreCounted(t *testing.T) {
 	require.Equal(t, Stored{4, 40}, u.End)
 	want := map[Figure]uint64{
 		Queries: 5, Reads: 1, Writes: 2, Upserted: 4, Deleted: 1, ReadUnits: 5, WrittenBytes: 1000, ScannedBytes: 6 * 70, Distances: 6 * 7,
-		ComputeNanos: uint64(6*time.Millisecond + 2*200*time.Microsecond + 10*time.Microsecond), CacheHits: 1, Refused: 1, Violations: 1, Errors: 1,
+		ComputeNanos: uint64(6*time.Millisecond + 2*200*time.Microsecond + 10*time.Microsecond), CacheHits: 1, Refused: 2, Violations: 2, Errors: 1,
 	}
 	for _, f := range Figures() {
 		require.Equal(t, want[f], u.Counts[f], f.String())

@@ -31,6 +31,7 @@ type config struct {
 	memoryBudget  sizeValue
 	cacheBudget   sizeValue
 	usageEvery    time.Duration
+	throttleHot   bool
 	diskReserve   sizeValue
 	admission     switchValue
 	drainTimeout  time.Duration
@@ -74,6 +75,7 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.Var(&c.memoryBudget, "memory-budget", "memory for search structures")
 	f.Var(&c.cacheBudget, "cache-budget", "memory for results of searches, of all tenants together; off: none are kept")
 	f.DurationVar(&c.usageEvery, "usage-every", c.usageEvery, "how often what tenants have used is written down: as much is lost when a node is killed")
+	f.BoolVar(&c.throttleHot, "throttle-hot", c.throttleHot, "let a tenant that computes over a fifth of its shard run one request of a kind at a time")
 	f.Var(&c.diskReserve, "disk-reserve", "free disk below which writes are refused; off: none")
 	f.Var(&c.admission, "admission", "on, or off: requests of all tenants run at once, whatever their limits, to compare")
 	f.Var(&c.auditSize, "audit-size", "disk for the audit log, a quarter of it for refusals; the oldest goes")

@@ -117,6 +117,7 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 		Gate:        cfg.gate(),
 		CacheBytes:  int64(cfg.cacheBudget),
 		UsageEvery:  cfg.usageEvery,
+		ThrottleHot: cfg.throttleHot,
 		Logger:      log,
 		Registerer:  registry,
 

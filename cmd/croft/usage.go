@@ -146,3 +146,42 @@ func (a *app) tenantsCacheCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&invalidate, "invalidate", false, "drop what is kept, on all nodes; results are searched for again")
 	return cmd
 }
+
+func (a *app) tenantsTopCommand() *cobra.Command {
+	var conn connection
+	limit := 20
+	cmd := &cobra.Command{
+		Use:   "top",
+		Short: "Show the tenants that take most of their shards, about of the last minute",
+		Long:  "A tenant is hot that takes more than a fifth of its shard's queries, computing or kept results, while others use it too.",
+		Example: `  croft tenants top
+  croft tenants top --limit 5 -o json`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.connect(conn, 0)
+			if err != nil {
+				return err
+			}
+			res, err := c.TenantLoads(cmd.Context(), limit)
+			if err != nil {
+				return err
+			}
+			l := listing{value: res, items: itemsOf(res.Tenants), header: []string{
+				"TENANT", "SHARD", "TIER", "QUERIES/S", "PROCESSORS", "P95 MS", "OF QUERIES", "OF COMPUTING", "OF CACHE", "HOT",
+			}}
+			percent := func(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }
+			for i := range res.Tenants {
+				t := &res.Tenants[i]
+				l.rows = append(l.rows, []string{
+					t.Tenant.Tenant, strconv.Itoa(t.Shard), t.Tier, fmt.Sprintf("%.1f", t.Load.Queries), fmt.Sprintf("%.3f", t.Load.Compute),
+					fmt.Sprintf("%.2f", t.Load.P95), percent(t.Load.QueryShare), percent(t.Load.ComputeShare), percent(t.Load.CacheShare),
+					strconv.FormatBool(t.Load.Hot),
+				})
+			}
+			return a.print(l)
+		},
+	}
+	conn.addFlags(cmd)
+	cmd.Flags().IntVar(&limit, "limit", limit, "how many, 1 to 100")
+	return cmd
+}

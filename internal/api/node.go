@@ -114,6 +114,7 @@ type meter interface {
 	Usage(ctx context.Context, q cluster.UsageReport) (all []cluster.UsedBy, more bool, err error)
 	Prices() tenancy.Prices
 	SetPrices(ctx context.Context, p tenancy.Prices) error
+	TenantLoads(ctx context.Context, limit int) (all []cluster.TenantLoad, silent []string, err error)
 	TenantCache(ctx context.Context, name string, invalidate bool) (nodes map[string]tenancy.CacheStats, silent []string, err error)
 }
 

@@ -93,7 +93,7 @@ func routes() []route {
 		{"DELETE", "/v1/shards/{shard}", "remove_shard", wc, allTenants, write, 200, false, false, nil, removeShard},
 		{"GET", "/v1/placement", "placement", rc, allTenants, light, 200, false, false, nil, getPlacement},
 		{"PUT", "/v1/placement", "set_placement", wc, allTenants, write, 200, false, true, nil, setPlacement},
-		{"GET", "/v1/tenants", "list_tenants", rt, inSight, light, 200, false, false, []string{"prefix", "limit", "paginationToken", "deleted"}, listTenants},
+		{"GET", "/v1/tenants", "list_tenants", rt, inSight, light, 200, false, false, []string{"prefix", "limit", "paginationToken", "deleted", "sort"}, listTenants},
 		{"POST", "/v1/tenants", "create_tenant", wt, allTenants, write, 201, false, true, nil, createTenant},
 		{"POST", "/v1/tenants/{tenant}", "create_tenant", wt, oneTenant, write, 201, false, true, nil, createTenant},
 		{"GET", "/v1/audit", "list_audit", ra, inSight, search, 200, false, false, auditParams, listAudit},

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ type tenantShown struct {
 	Override  *overrideShown `json:"override,omitzero"`
 	Deleted   *time.Time     `json:"deleted_at,omitzero"`
 	KeptUntil *time.Time     `json:"kept_until,omitzero"` // it can be brought back until then
+	Load      *loadShown     `json:"load,omitzero"`
 }
 
 func (c *call) showTenant(t cluster.Tenant) tenantShown {
@@ -158,6 +160,13 @@ func listTenants(c *call) (reply, error) {
 	if deleted {
 		return c.listDeleted()
 	}
+	switch by := c.params.text("sort"); by {
+	case "load":
+		return c.listLoads(limit)
+	case "", "name":
+	default:
+		return nil, invalid("sort", "%q is neither name nor load", clip(by))
+	}
 	prefix := c.params.text("prefix")
 	at := c.listing("", prefix)
 	after, err := c.h.tokens.open(at, c.params.text("paginationToken"))
@@ -175,6 +184,45 @@ func listTenants(c *call) (reply, error) {
 	if more {
 		page.Pagination = &nextPage{c.h.tokens.seal(at, found[len(found)-1].Name)}
 	}
+	return document{page}, nil
+}
+
+// loadShown is what a tenant takes of its shard, about of the last minute.
+type loadShown struct {
+	Queries      float64 `json:"queries_per_second"`
+	Compute      float64 `json:"compute"` // processors
+	P95          float64 `json:"p95_ms"`
+	CacheBytes   int64   `json:"cache_bytes"`
+	QueryShare   float64 `json:"query_share"`
+	ComputeShare float64 `json:"compute_share"`
+	CacheShare   float64 `json:"cache_share"`
+	Hot          bool    `json:"hot"`
+}
+
+// listLoads lists the tenants that take most of their shards.
+func (c *call) listLoads(limit int) (reply, error) {
+	own, all := c.sight()
+	found, silent, err := c.h.node.TenantLoads(c.ctx, maxListed)
+	if err != nil {
+		return nil, err
+	}
+	if len(silent) > 0 {
+		c.warn("these nodes did not tell of their tenants: " + strings.Join(silent, " "))
+	}
+	page := tenantPage{Tenants: []tenantShown{}}
+	for i := range found {
+		l := &found[i]
+		if !all && l.Tenant.Name != own || len(page.Tenants) == limit {
+			continue
+		}
+		shown := c.showTenant(l.Tenant)
+		round := func(f float64) float64 { return math.Round(f*1000) / 1000 }
+		shown.Load = &loadShown{
+			round(l.Queries), round(l.Compute), float64(l.P95.Microseconds()) / 1000, l.Cache, l.QueryShare, l.ComputeShare, l.CacheShare, l.Hot,
+		}
+		page.Tenants = append(page.Tenants, shown)
+	}
+	page.Total = len(page.Tenants)
 	return document{page}, nil
 }
 

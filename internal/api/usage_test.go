@@ -108,3 +108,22 @@ func TestCacheOfATenant(t *testing.T) {
 	require.Equal(t, "miss", query())
 	requireError(t, c.do("GET", "/v1/tenants/nobody/cache", ""), 404, "nobody")
 }
+
+// TestTenantsByLoad lists tenants by what they compute; figures come as usage is written down.
+func TestTenantsByLoad(t *testing.T) {
+	c := newClient(t)
+	c.index("ix", `"dimension":2,"metric":"euclidean"`)
+	for _, ns := range []string{"a", "b"} {
+		c.ok("POST", "/vectors/upsert", fmt.Sprintf(`{"namespace":%q,"vectors":[{"id":"1","values":[1,2]}]}`, ns))
+	}
+	for range 5 {
+		c.ok("POST", "/query", `{"namespace":"b","topK":1,"vector":[1,2]}`)
+	}
+	c.ok("GET", "/v1/usage", "") // has it written down
+	a := c.ok("GET", "/v1/tenants?sort=load", "")
+	require.Equal(t, "b", a.get(t, "tenants.0.tenant"))
+	require.Positive(t, a.get(t, "tenants.0.load.queries_per_second"))
+	require.Positive(t, a.get(t, "tenants.0.load.p95_ms"))
+	require.Equal(t, "a", c.ok("GET", "/v1/tenants?sort=name", "").get(t, "tenants.0.tenant"))
+	requireError(t, c.do("GET", "/v1/tenants?sort=size", ""), 400, "sort")
+}

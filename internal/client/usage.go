@@ -81,6 +81,33 @@ func (c *Client) SetPrices(ctx context.Context, change Prices) (out Prices, err 
 	return out, err
 }
 
+// TenantLoad is a tenant and what it takes of its shard.
+type TenantLoad struct {
+	Tenant
+	Load struct {
+		Queries      float64 `json:"queries_per_second"`
+		Compute      float64 `json:"compute"`
+		P95          float64 `json:"p95_ms"`
+		QueryShare   float64 `json:"query_share"`
+		ComputeShare float64 `json:"compute_share"`
+		CacheShare   float64 `json:"cache_share"`
+		Hot          bool    `json:"hot"`
+	} `json:"load"`
+}
+
+// TenantLoads are the tenants that take most.
+type TenantLoads struct {
+	Tenants []TenantLoad `json:"tenants"`
+}
+
+// TenantLoads returns the tenants that take most of their shards.
+func (c *Client) TenantLoads(ctx context.Context, limit int) (out TenantLoads, err error) {
+	q := Page{Limit: limit}.values()
+	q.Set("sort", "load")
+	err = c.do(ctx, c.root, call{method: http.MethodGet, path: "/v1/tenants", query: q}, &out)
+	return out, err
+}
+
 // TenantCache is what the nodes keep of a tenant's results.
 type TenantCache struct {
 	Hits    uint64  `json:"hits"`
