@@ -82,8 +82,9 @@ what the machine can serve. Then all tenants ask at a steady rate, whether answe
 middle third of the run one asks --spike times as much, which is twice of what can be served, from clients who, when refused, ask again
 at once. Latencies count from when a request was due. Then the same with admission switched off: if that does not hurt the others,
 at least double their P95, the run shows nothing and ends with exit code 8.`,
-		Example: `  croft bench neighbours --tenants 50 --spike 16 --json`,
-		Args:    exactly(),
+		Example: `  croft bench neighbours
+  croft bench neighbours --tenants 50 --spike 16 --json`,
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.validate(); err != nil {
 				return err
