@@ -253,7 +253,7 @@ func createIndex(c *call) (reply, error) {
 	if ix, err = c.h.node.CreateIndex(c.ctx, ix); err != nil {
 		return nil, err
 	}
-	c.ix = ix
+	c.ix, c.object = ix, ix.Name
 	return document{c.showIndex(&ix)}, nil
 }
 

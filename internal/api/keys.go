@@ -100,7 +100,6 @@ func errMayNotGrant(role tenancy.Role, tenant string) error {
 // revokeKey forgets a key. One out of reach is not there, for all that is told.
 func revokeKey(c *call) (reply, error) {
 	id := c.args[0]
-	c.object = clip(id)
 	c.sight()
 	var k tenancy.Key
 	err := c.find(func() error {

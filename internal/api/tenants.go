@@ -74,6 +74,7 @@ func createTenant(c *call) (reply, error) {
 	case asked.name == "":
 		return nil, invalid("tenant", "is missing")
 	}
+	c.namespace = asked.name
 	t, err := c.h.node.CreateTenant(c.ctx, asked.name, asked.shard, cluster.Plan{Tier: asked.tier, Limits: asked.limits.Set})
 	if err != nil {
 		return nil, err
