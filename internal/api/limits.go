@@ -231,6 +231,7 @@ func createTier(c *call) (reply, error) {
 	if t.name == "" {
 		return nil, invalid("tier", "is missing")
 	}
+	c.object = t.name
 	return tierReply(c.h.node.SetTier(c.ctx, t.name, true, t.limits))
 }
 
