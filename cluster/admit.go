@@ -91,19 +91,19 @@ func (n *Node) refused(ctx context.Context, t engine.TenantID, err error, told t
 // noteClosed remembers that nothing of a tenant is let in for a while.
 func (n *Node) noteClosed(t engine.TenantID, told *tenancy.Receipt) {
 	if told.Closed > 0 {
-		n.refusals.Close(tenancy.ID(t), told.Closed)
+		n.refusals.Close(tenancy.ID(t), told)
 	}
 }
 
-// Knock is asked before a request is decoded. It refuses what its tenant's home would refuse, as far as this node has heard,
-// and has one wait that was told to come later and comes at once.
-func (n *Node) Knock(ctx context.Context, namespace string, request uint64) error {
+// Knock is asked before a request is decoded. It refuses what its tenant's home would refuse, as far as this node has heard, and
+// tells what the home has told; one that was told to come later and comes at once has to wait.
+func (n *Node) Knock(ctx context.Context, namespace string, request uint64, told *tenancy.Receipt) error {
 	t, ok := n.meta.state().tenant(namespace)
 	if !ok {
 		return nil
 	}
 	id := tenancy.ID(t.id)
-	wait, err := n.refusals.Check(id, request)
+	wait, err := n.refusals.Check(id, request, told)
 	if err != nil || wait == 0 {
 		return err
 	}

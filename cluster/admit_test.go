@@ -86,8 +86,10 @@ func TestQuotaIsOneForAllGateways(t *testing.T) {
 		require.Greater(t, e.RetryAfter, 59*time.Minute)
 		if n.gate != nil {
 			require.False(t, n.Quiet())
-			require.True(t, errs.Is(n.Knock(t.Context(), "ns", 1), errs.RateLimited))
-			require.NoError(t, n.Knock(t.Context(), "other", 1))
+			var told tenancy.Receipt
+			require.True(t, errs.Is(n.Knock(t.Context(), "ns", 1, &told), errs.RateLimited))
+			require.Equal(t, int64(50), told.Limit)
+			require.NoError(t, n.Knock(t.Context(), "other", 1, &told))
 		}
 	}
 }

@@ -19,11 +19,17 @@ type Refusals struct {
 	last atomic.Int64 // when all that is remembered is over, in ns since 1970
 
 	mu     sync.Mutex
-	closed map[ID]int64 // until when
+	closed map[ID]closedDoor
 	swept  int64
 	told   [toldSlots]toldLater
 	held   map[ID]int // requests that wait
 	all    int
+}
+
+// closedDoor is a tenant that was refused.
+type closedDoor struct {
+	until int64
+	told  Receipt
 }
 
 // toldLater is a request that was refused.
@@ -60,25 +66,26 @@ func (f *Refusals) remember(until int64) {
 	}
 }
 
-// Close notes that a tenant's home lets nothing in for a while.
-func (f *Refusals) Close(t ID, d time.Duration) {
+// Close notes that a tenant's home lets nothing in for a while, and what it told with that.
+func (f *Refusals) Close(t ID, told *Receipt) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.now()
 	if f.closed == nil {
-		f.closed = map[ID]int64{}
+		f.closed = map[ID]closedDoor{}
 	}
 	if len(f.closed) >= closedMost && now >= f.swept+int64(sweepPause) {
 		f.swept = now
-		for id, until := range f.closed {
-			if until <= now {
+		for id, door := range f.closed {
+			if door.until <= now {
 				delete(f.closed, id)
 			}
 		}
 	}
 	if len(f.closed) < closedMost {
-		f.closed[t] = now + int64(d)
-		f.remember(now + int64(d))
+		until := now + int64(told.Closed)
+		f.closed[t] = closedDoor{until, *told}
+		f.remember(until)
 	}
 }
 
@@ -91,9 +98,9 @@ func (f *Refusals) Told(key uint64, d time.Duration) {
 	f.remember(until)
 }
 
-// Check judges a request that has come. It is refused if its tenant's door is closed. If it was told to come later, it is to
-// wait for the time that is returned, and Done must be called then; where too many wait already, it is refused as well.
-func (f *Refusals) Check(t ID, key uint64) (wait time.Duration, err error) {
+// Check judges a request that has come. It is refused if its tenant's door is closed, and told what the home has told. If it was told to
+// come later, it is to wait for the time that is returned, and Done must be called then; where too many wait already, it is refused as well.
+func (f *Refusals) Check(t ID, key uint64, receipt *Receipt) (wait time.Duration, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.now()
@@ -108,8 +115,9 @@ func (f *Refusals) Check(t ID, key uint64) (wait time.Duration, err error) {
 		f.held[t]++
 		return time.Duration(told.until - now), nil
 	}
-	if left := f.closed[t] - now; left > 0 {
-		return 0, f.refuse(left, "the tenant was refused a moment ago")
+	if door := f.closed[t]; door.until > now {
+		*receipt = door.told
+		return 0, f.refuse(door.until-now, "the tenant was refused a moment ago")
 	}
 	return 0, nil
 }

@@ -15,27 +15,29 @@ func TestRefusals(t *testing.T) {
 	one, two := tenantID(1), tenantID(2)
 	require.True(t, f.Quiet())
 
-	f.Close(one, 20*time.Millisecond)
+	f.Close(one, &Receipt{Limit: 7, Closed: 20 * time.Millisecond})
 	require.False(t, f.Quiet())
-	_, err := f.Check(one, 10)
+	var told Receipt
+	_, err := f.Check(one, 10, &told)
 	require.True(t, errs.Is(err, errs.RateLimited), "%v", err)
-	wait, err := f.Check(two, 11)
+	require.Equal(t, int64(7), told.Limit)
+	wait, err := f.Check(two, 11, &told)
 	require.NoError(t, err)
 	require.Zero(t, wait)
 
 	f.Told(10, time.Second)
 	c.add(100 * time.Millisecond)
-	wait, err = f.Check(one, 10)
+	wait, err = f.Check(one, 10, &told)
 	require.NoError(t, err)
 	require.Equal(t, 900*time.Millisecond, wait, "it came too early, and waits")
 	f.Done(one)
-	wait, err = f.Check(one, 12)
+	wait, err = f.Check(one, 12, &told)
 	require.NoError(t, err)
 	require.Zero(t, wait, "another request, and the door is open again")
 
 	c.add(time.Second)
 	require.True(t, f.Quiet())
-	wait, err = f.Check(one, 10)
+	wait, err = f.Check(one, 10, &told)
 	require.NoError(t, err)
 	require.Zero(t, wait, "it came when it was to")
 	require.Empty(t, f.held)
@@ -46,19 +48,19 @@ func TestRefusalsAreBounded(t *testing.T) {
 	c := newClock()
 	f := &Refusals{Now: c.now}
 	for i := range 2 * closedMost {
-		f.Close(tenantID(i), time.Second)
+		f.Close(tenantID(i), &Receipt{Closed: time.Second})
 	}
 	require.Len(t, f.closed, closedMost)
 	c.add(2 * time.Second)
-	f.Close(tenantID(1), time.Second)
+	f.Close(tenantID(1), &Receipt{Closed: time.Second})
 	require.Len(t, f.closed, 1, "what is over makes room")
 
 	f.Told(7, time.Minute)
 	for range heldByTenant {
-		wait, err := f.Check(tenantID(9), 7)
+		wait, err := f.Check(tenantID(9), 7, &Receipt{})
 		require.NoError(t, err)
 		require.Equal(t, heldLongest, wait)
 	}
-	_, err := f.Check(tenantID(9), 7)
+	_, err := f.Check(tenantID(9), 7, &Receipt{})
 	require.True(t, errs.Is(err, errs.RateLimited), "%v", err)
 }

@@ -33,7 +33,7 @@ func (c *call) knock() error {
 	if !ok {
 		return nil
 	}
-	err := c.h.node.Knock(c.r.Context(), name, c.hash())
+	err := c.h.node.Knock(c.r.Context(), name, c.hash(), &c.reading.Receipt)
 	if err != nil {
 		c.namespace = name // for the log
 		c.serveUnder(name) // for the headers: whose found nothing out of the principal's reach

@@ -10,6 +10,7 @@ import (
 
 	"github.com/croftdb/croft/cluster"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/tenancy"
 )
 
 func TestPeekText(t *testing.T) {
@@ -68,9 +69,10 @@ type hushedNode struct {
 
 func (n *hushedNode) Quiet() bool { return !n.refuse && len(n.told) == 0 }
 
-func (n *hushedNode) Knock(_ context.Context, ns string, request uint64) error {
+func (n *hushedNode) Knock(_ context.Context, ns string, request uint64, told *tenancy.Receipt) error {
 	n.knocked = append(n.knocked, ns)
 	if n.refuse {
+		told.Limit = 9
 		return errs.New(errs.RateLimited, "again").WithRetryAfter(3 * time.Second)
 	}
 	for _, told := range n.told {
@@ -98,6 +100,7 @@ func TestRefusedBeforeItIsDecoded(t *testing.T) {
 	a := c.do("POST", "/query", `{"namespace":"x","vector":[1],"topK":"not a number"}`)
 	requireError(t, a, 429, "again")
 	require.NotEmpty(t, a.header.Get("Retry-After"))
+	require.Equal(t, "9", a.header.Get("RateLimit-Limit"))
 	require.Len(t, n.told, 1)
 	c.do("GET", "/vectors/list?namespace=y", "")
 	c.do("POST", "/query", `{"vector":[1],"topK":1}`)

@@ -33,7 +33,7 @@ type Node interface {
 // gatekeeper knows of refusals.
 type gatekeeper interface {
 	Quiet() bool
-	Knock(ctx context.Context, namespace string, request uint64) error
+	Knock(ctx context.Context, namespace string, request uint64, told *tenancy.Receipt) error
 	Told(request uint64, d time.Duration)
 }
 
