@@ -2,6 +2,7 @@ package tenancy
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -138,6 +139,20 @@ func TestCacheLives(t *testing.T) {
 	}
 	clock.advance(801 * time.Second)
 	require.False(t, hit(), "never longer than the TTL")
+}
+
+// TestCacheOfRepetitiveWork asks as people do: some things often, most of them seldom. Four of five are found.
+func TestCacheOfRepetitiveWork(t *testing.T) {
+	c, clock := newTestCache(0)
+	s := cacheSettings(10<<20, 900)
+	rng := rand.New(rand.NewPCG(1, 2))
+	zipf := rand.NewZipf(rng, 1.1, 1, 5000)
+	for range 50_000 {
+		clock.advance(20 * time.Millisecond)
+		ask(c, s, cacheKey(1, zipf.Uint64()), make([]byte, 600))
+	}
+	st := c.Stats(ID{1})
+	require.Greater(t, float64(st.Hits)/float64(st.Hits+st.Misses), 0.8, "%+v", st)
 }
 
 // TestCacheThatDoesNotHelp turns off for who never asks the same again, and is tried again, later each time.
