@@ -22,6 +22,17 @@ func (d Digest) String() string {
 // Digest flushes the shard, reads every record from the disk and sums up what it found, as of the entry of the log that
 // it returns. Corrupt: a record is damaged, or what is there is not what the log has led to. Writes go on meanwhile.
 func (s *Shard) Digest(ctx context.Context) (d Digest, applied uint64, err error) {
+	return s.digest(ctx, true)
+}
+
+// DigestRecords is Digest without what is kept beside the records: a leader goes on writing that, usage for example, when nobody
+// writes records.
+func (s *Shard) DigestRecords(ctx context.Context) (d Digest, err error) {
+	d, _, err = s.digest(ctx, false)
+	return d, err
+}
+
+func (s *Shard) digest(ctx context.Context, beside bool) (d Digest, applied uint64, err error) {
 	if _, err := s.Flush(ctx); err != nil {
 		return d, 0, err
 	}
@@ -37,7 +48,7 @@ func (s *Shard) Digest(ctx context.Context) (d Digest, applied uint64, err error
 		if err := s.digestPartitions(ctx, tx, &d); err != nil {
 			return err
 		}
-		if err := d.addDropped(tx); err != nil {
+		if err := d.addDropped(tx); err != nil || !beside {
 			return err
 		}
 		return d.addCostate(tx)

@@ -20,8 +20,8 @@ func (a *app) shardsDigestCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "digest --data DIR",
 		Short: "Read all records on a stopped node's disk, and sum up each replica",
-		Long: `Replicas that have applied the same entry of their shard's log have the same digest. Damaged records are named, and end the
-command with an error.`,
+		Long: `DIGEST stands for the records, STATE for all, usage and quotas included, which a leader writes until it is stopped. Replicas that
+have applied the same entry of their shard's log have both alike. Damaged records are named, and end the command with an error.`,
 		Example: `  croft shards digest --data ./data
   croft shards digest --data ./data --json`,
 		Args: exactly(),
@@ -33,9 +33,9 @@ command with an error.`,
 			if err != nil {
 				return err
 			}
-			l := listing{value: map[string]any{"shards": all}, items: itemsOf(all), header: []string{"SHARD", "ENTRY", "DIGEST"}}
+			l := listing{value: map[string]any{"shards": all}, items: itemsOf(all), header: []string{"SHARD", "ENTRY", "DIGEST", "STATE"}}
 			for _, d := range all {
-				l.rows = append(l.rows, []string{strconv.Itoa(d.Shard), strconv.FormatUint(d.Entry, 10), d.Digest})
+				l.rows = append(l.rows, []string{strconv.Itoa(d.Shard), strconv.FormatUint(d.Entry, 10), d.Digest, d.State})
 			}
 			return a.print(l)
 		},
@@ -47,8 +47,9 @@ command with an error.`,
 // replicaDigest stands for what a replica holds.
 type replicaDigest struct {
 	Shard  int    `json:"shard"`
-	Entry  uint64 `json:"entry"` // of the shard's log, the last one applied
-	Digest string `json:"digest"`
+	Entry  uint64 `json:"entry"`  // of the shard's log, the last one applied
+	Digest string `json:"digest"` // of the records
+	State  string `json:"state"`  // of the records and what is kept beside them
 }
 
 // digestShards reads the replicas in a data directory that no process uses, in order of their shards.
@@ -94,8 +95,12 @@ func digestShard(ctx context.Context, data string, shard int) (d replicaDigest, 
 	if err != nil {
 		return d, err
 	}
-	sum, entry, err := s.Digest(ctx)
-	return replicaDigest{shard, entry, sum.String()}, err
+	records, err := s.DigestRecords(ctx)
+	if err != nil {
+		return d, err
+	}
+	all, entry, err := s.Digest(ctx)
+	return replicaDigest{shard, entry, records.String(), all.String()}, err
 }
 
 // numbersIn returns the numbers that files of a directory are named by, in order.

@@ -58,7 +58,12 @@ func (c *nodes) equalDigests(t *testing.T) {
 	for _, s := range c.servers {
 		require.NoError(t, s.stop())
 	}
-	type digests struct{ Shards []map[string]any }
+	type digests struct { // of the records: usage is written until the end
+		Shards []struct {
+			Shard  int
+			Digest string
+		}
+	}
 	var first digests
 	for i, how := range c.how {
 		var got digests
