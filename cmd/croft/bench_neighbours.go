@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net/http"
 	"net/url"
 	"os"
 	"runtime"
@@ -28,7 +29,6 @@ type neighboursFlags struct {
 	dim     int
 	seconds int
 	clients int
-	rate    float64
 	seed    uint64
 }
 
@@ -72,7 +72,7 @@ type neighboursPhases struct {
 func (a *app) benchNeighboursCommand() *cobra.Command {
 	f := neighboursFlags{
 		demo:    demo{nodes: 3, shards: 3, replicas: 3, listen: "127.0.0.1:6080"},
-		tenants: 50, spike: 16, vectors: 4000, dim: 384, seconds: 20, clients: 192, seed: 1,
+		tenants: 50, spike: 16, vectors: 4000, dim: 512, seconds: 20, clients: 192, seed: 1,
 	}
 	cmd := &cobra.Command{
 		Use:   "neighbours",
@@ -80,8 +80,8 @@ func (a *app) benchNeighboursCommand() *cobra.Command {
 		Long: `Starts three real server processes in a temporary directory and gives each tenant, all of tier silver, its vectors. First it finds out
 what the machine can serve. Then all tenants ask at a steady rate, whether answered or not, which takes at least 30 % of the machine; in the
 middle third of the run one asks --spike times as much, which is twice of what can be served, from clients who, when refused, ask again
-at once. Latencies count from when a request was due. Then the same with admission switched off: if that does not hurt the others,
-at least double their P95, the run shows nothing and ends with exit code 8.`,
+at once. Latencies count from when a request was due. All this is done twice, first with admission switched off: if that does not hurt the
+others, at least double their P95, the run shows nothing and ends with exit code 8.`,
 		Example: `  croft bench neighbours
   croft bench neighbours --tenants 50 --spike 16 --json`,
 		Args: exactly(),
@@ -103,7 +103,6 @@ at least double their P95, the run shows nothing and ends with exit code 8.`,
 	s.IntVar(&f.dim, "dim", f.dim, "values of a vector")
 	s.IntVar(&f.seconds, "seconds", f.seconds, "length of each phase: calm, spike, calm")
 	s.IntVar(&f.clients, "clients", f.clients, "of the tenant that spikes, each with a connection")
-	s.Float64Var(&f.rate, "capacity", 0, "queries a second that the machine can serve (default: found out)")
 	s.StringVar(&f.demo.listen, "listen", f.demo.listen, "address of the first node's API; node N is 200·(N-1) ports further")
 	s.Uint64Var(&f.seed, "seed", f.seed, "seed of vectors and times")
 	return cmd
@@ -115,8 +114,8 @@ func (f *neighboursFlags) validate() error {
 			return usagef("--%s is too small", name)
 		}
 	}
-	if f.spike < 1 || f.rate < 0 {
-		return usagef("--spike must be at least 1, --capacity not negative")
+	if f.spike < 1 {
+		return usagef("--spike must be at least 1")
 	}
 	return nil
 }
@@ -139,8 +138,10 @@ const neighboursIndex = "neighbours"
 
 // Parts of what the machine can serve: that all others ask for, and that the spiker asks for at its peak.
 const (
-	victimsShare = 0.24
+	victimsShare = 0.26
 	spikerShare  = 2.1
+	silverRate   = 200 // a second
+	spikerMost   = 185 // while all is calm
 )
 
 // neighbours is one measurement: with admission and without, on the same data.
@@ -149,6 +150,8 @@ type neighbours struct {
 	flags  neighboursFlags
 	drawer *bench.Drawer
 	report neighboursReport
+
+	victimRate float64 // of all of them together, per second
 }
 
 func (a *app) neighbours(ctx context.Context, f neighboursFlags) (_ *neighboursReport, err error) {
@@ -159,15 +162,14 @@ func (a *app) neighbours(ctx context.Context, f neighboursFlags) (_ *neighboursR
 		return nil, err
 	}
 	defer func() { err = firstError(err, os.RemoveAll(b.flags.demo.keep)) }()
+	if b.report.Without, err = b.run(ctx, false); err != nil {
+		return nil, err
+	}
 	if b.report.With, err = b.run(ctx, true); err != nil {
 		return nil, err
 	}
-	without, err := b.run(ctx, false)
-	if err != nil {
-		return nil, err
-	}
-	b.report.Without, b.report.P95RatioWithout = without, round3(without.SpikeP95/without.CalmP95)
-	w := &b.report.With
+	without, w := &b.report.Without, &b.report.With
+	b.report.P95RatioWithout = round3(without.SpikeP95 / without.CalmP95)
 	b.report.P95Ratio, b.report.P99Ratio, b.report.Refused = round3(w.SpikeP95/w.CalmP95), round3(w.SpikeP99/w.CalmP99), w.Refused
 	b.report.SpikerAdmitted, b.report.SpikerRefused = w.SpikerServed, w.SpikerRefused
 	return &b.report, nil
@@ -186,7 +188,7 @@ func (b *neighbours) run(ctx context.Context, admission bool) (p neighboursPhase
 		return p, err
 	}
 	defer func() { err = firstError(err, stop()) }()
-	if admission {
+	if !admission {
 		if err := b.load(ctx, c); err != nil {
 			return p, err
 		}
@@ -195,17 +197,32 @@ func (b *neighbours) run(ctx context.Context, admission bool) (p neighboursPhase
 	if err != nil {
 		return p, err
 	}
-	crowd.saturate(ctx, 4, 2*time.Second) // all tenants into memory
-	if b.report.Capacity = max(b.report.Capacity, b.flags.rate); b.report.Capacity == 0 {
-		b.report.Capacity = math.Round(crowd.saturate(ctx, 12, 5*time.Second))
-		b.app.note("the machine can serve %.0f queries a second", b.report.Capacity)
+	crowd.saturate(ctx, crowd.victims, 4, 2*time.Second) // all tenants into memory
+	if !admission {
+		if err := b.calibrate(ctx, c, crowd); err != nil {
+			return p, err
+		}
 	}
-	crowd.victimRate = victimsShare * b.report.Capacity
-	crowd.spikerRate = spikerShare * b.report.Capacity / b.flags.spike
-	b.report.Offered = math.Round(crowd.spikerRate * b.flags.spike)
+	crowd.victimRate, crowd.spikerRate = b.victimRate, b.report.Offered/b.flags.spike
 	b.app.note("%d tenants ask for %.0f, one for %.0f and then %.0f a second, admission %s", b.flags.tenants-1, crowd.victimRate,
 		crowd.spikerRate, b.report.Offered, map[bool]string{true: "on", false: "off"}[admission])
 	return b.phases(ctx, c, crowd)
+}
+
+// calibrate finds out what the machine can serve, without admission: of the victims' queries, and of the spiker's, whose vectors stay
+// in the processor's caches. If the spiker's share is more than silver tenants may have, the tier gets a rate that fits the machine.
+func (b *neighbours) calibrate(ctx context.Context, c *demoCluster, crowd *crowd) error {
+	b.victimRate = victimsShare * crowd.saturate(ctx, crowd.victims, 12, 5*time.Second)
+	b.report.Capacity = math.Round(crowd.saturate(ctx, []tenantShots{crowd.spiker}, 12, 5*time.Second))
+	b.report.Offered = math.Round(spikerShare * b.report.Capacity)
+	calm := b.report.Offered / b.flags.spike
+	b.app.note("the machine can serve %.0f of its queries a second", b.report.Capacity)
+	if calm <= spikerMost {
+		return ctx.Err()
+	}
+	rate := math.Ceil(calm * silverRate / spikerMost)
+	b.app.note("silver tenants may ask for %.0f a second", rate)
+	return send(ctx, http.MethodPatch, c.urls()[0]+"/v1/tiers/silver", c.key, map[string]any{"limits": map[string]any{"rate_per_second": rate, "burst": rate}})
 }
 
 // phases are calm, spike, calm, with a pause between them that counts for none.
@@ -294,7 +311,7 @@ func (b *neighbours) load(ctx context.Context, c *demoCluster) error {
 	for n := range b.flags.tenants {
 		g.Go(func() error {
 			to := all[n%len(all)]
-			if err := post(loading, c.urls()[0]+"/v1/tenants", c.key, map[string]any{"tenant": tenantOf(n), "tier": "silver"}); err != nil {
+			if err := send(loading, http.MethodPost, c.urls()[0]+"/v1/tenants", c.key, map[string]any{"tenant": tenantOf(n), "tier": "silver"}); err != nil {
 				return err
 			}
 			ix, err := to.Index(loading, neighboursIndex)

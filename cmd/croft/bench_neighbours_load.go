@@ -180,9 +180,9 @@ func (c *crowd) askAtRate(ctx context.Context, rate float64) {
 	}
 }
 
-// saturate asks the victims' queries one after the other with some clients for a while, and returns how many were answered
+// saturate asks tenants' queries one after the other with some clients for a while, and returns how many were answered
 // a second: what the machine can serve, with the clients on it.
-func (c *crowd) saturate(ctx context.Context, clients int, d time.Duration) float64 {
+func (c *crowd) saturate(ctx context.Context, of []tenantShots, clients int, d time.Duration) float64 {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -195,7 +195,7 @@ func (c *crowd) saturate(ctx context.Context, clients int, d time.Duration) floa
 			w := &wire{addr: c.addrs[node]}
 			defer w.close()
 			for ctx.Err() == nil {
-				shots := c.victims[rng.IntN(len(c.victims))][node]
+				shots := of[rng.IntN(len(of))][node]
 				if status, err := w.fire(ctx, &shots[rng.IntN(len(shots))], c.number.Add(1), patienceOfVictims); err == nil && status == http.StatusOK {
 					answered.Add(1)
 				}

@@ -115,13 +115,13 @@ func (w *wire) close() {
 	}
 }
 
-// post sends a JSON body to a server's own API.
-func post(ctx context.Context, url, key string, body any) error {
+// send sends a JSON body to a server's own API.
+func send(ctx context.Context, method, url, key string, body any) error {
 	b, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(b))
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(b))
 	if err != nil {
 		return err
 	}
