@@ -28,8 +28,10 @@ type Refusals struct {
 
 // closedDoor is a tenant that was refused.
 type closedDoor struct {
-	until int64
-	told  Receipt
+	until   int64
+	told    Receipt
+	since   int64 // when refused began to count
+	refused int
 }
 
 // toldLater is a request that was refused.
@@ -44,7 +46,13 @@ const (
 	heldMost     = 1024 // requests, of all tenants
 	heldByTenant = 256
 	heldLongest  = 2 * time.Second
-	sweepPause   = 100 * time.Millisecond // between two looks for what is over
+
+	// refusedAtOnce is how many requests of a tenant are refused within a second at a closed door without delay. Of a flood, which
+	// is what comes beyond, each waits a second or two for another try: clients who ask from a number of connections slow down,
+	// where refusals would only make them faster.
+	refusedAtOnce = 50
+
+	sweepPause = 100 * time.Millisecond // between two looks for what is over
 )
 
 func (f *Refusals) now() int64 {
@@ -84,7 +92,9 @@ func (f *Refusals) Close(t ID, told *Receipt) {
 	}
 	if len(f.closed) < closedMost {
 		until := now + int64(told.Closed)
-		f.closed[t] = closedDoor{until, *told}
+		door := f.closed[t]
+		door.until, door.told = until, *told
+		f.closed[t] = door
 		f.remember(until)
 	}
 }
@@ -99,27 +109,54 @@ func (f *Refusals) Told(key uint64, d time.Duration) {
 }
 
 // Check judges a request that has come. It is refused if its tenant's door is closed, and told what the home has told. If it was told to
-// come later, it is to wait for the time that is returned, and Done must be called then; where too many wait already, it is refused as well.
+// come later, or is one of a flood, it is to wait for the time that is returned, and Done must be called then; where too many wait already,
+// it is refused as well.
 func (f *Refusals) Check(t ID, key uint64, receipt *Receipt) (wait time.Duration, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.now()
 	if told := f.told[key%toldSlots]; told.key == key && told.until > now {
-		if f.all >= heldMost || f.held[t] >= heldByTenant {
+		if !f.hold(t) {
 			return 0, f.refuse(told.until-now, "the request has come again before it was to")
 		}
-		if f.held == nil {
-			f.held = map[ID]int{}
-		}
-		f.all++
-		f.held[t]++
 		return time.Duration(told.until - now), nil
 	}
-	if door := f.closed[t]; door.until > now {
-		*receipt = door.told
-		return 0, f.refuse(door.until-now, "the tenant was refused a moment ago")
+	door := f.closed[t]
+	if door.until <= now {
+		return 0, nil
 	}
-	return 0, nil
+	if now-door.since >= int64(time.Second) {
+		door.since, door.refused = now, 0
+	}
+	door.refused++
+	f.closed[t] = door
+	if door.refused > refusedAtOnce && f.hold(t) {
+		return f.spread(time.Second), nil
+	}
+	*receipt = door.told
+	return 0, f.refuse(door.until-now, "the tenant was refused a moment ago")
+}
+
+// hold has one more request wait, if there is room.
+func (f *Refusals) hold(t ID) bool {
+	if f.all >= heldMost || f.held[t] >= heldByTenant {
+		return false
+	}
+	if f.held == nil {
+		f.held = map[ID]int{}
+	}
+	f.all++
+	f.held[t]++
+	return true
+}
+
+// spread lengthens d by a random part of it.
+func (f *Refusals) spread(d time.Duration) time.Duration {
+	chance := f.Chance
+	if chance == nil {
+		chance = rand.Float64
+	}
+	return d + time.Duration(chance()*float64(d))
 }
 
 // Done ends a wait.
@@ -134,11 +171,6 @@ func (f *Refusals) Done(t ID) {
 
 // refuse is a refusal without a look at the tenant's quota. It may be repeated after a second or two.
 func (f *Refusals) refuse(left int64, why string) error {
-	chance := f.Chance
-	if chance == nil {
-		chance = rand.Float64
-	}
-	again := max(time.Duration(left), time.Second)
-	again += time.Duration(chance() * float64(again))
+	again := f.spread(max(time.Duration(left), time.Second))
 	return &errs.Error{Kind: errs.RateLimited, Message: why, Hint: "wait as long as Retry-After says before the next request", RetryAfter: again}
 }

@@ -44,6 +44,27 @@ func TestRefusals(t *testing.T) {
 	require.Zero(t, f.all)
 }
 
+// TestFloodIsSlowedDown: of many requests that were never refused before, the first are told at once.
+func TestFloodIsSlowedDown(t *testing.T) {
+	c := newClock()
+	f := &Refusals{Now: c.now, Chance: func() float64 { return 0.5 }}
+	f.Close(tenantID(1), &Receipt{Closed: 500 * time.Millisecond})
+	refused, held := 0, 0
+	for key := range uint64(1000) {
+		wait, err := f.Check(tenantID(1), 1000+key, &Receipt{})
+		if err != nil {
+			refused++
+			continue
+		}
+		require.Equal(t, 1500*time.Millisecond, wait)
+		held++
+	}
+	require.Equal(t, heldByTenant, held)
+	require.Equal(t, 1000-heldByTenant, refused, "the first fifty, and those that found no room")
+	_, err := f.Check(tenantID(2), 1, &Receipt{})
+	require.NoError(t, err)
+}
+
 func TestRefusalsAreBounded(t *testing.T) {
 	c := newClock()
 	f := &Refusals{Now: c.now}
