@@ -10,8 +10,8 @@ import (
 )
 
 // Refusals is what a node that is asked remembers of refusals, wherever the tenant lives: whose door is closed for a moment,
-// so that it refuses by itself, and which requests were told to come back later, so that those which come at once all the
-// same cost next to nothing: they wait until they may. It bounds itself, and has no goroutine.
+// and which requests were told to come back later, so that it refuses by itself what comes at once all the same. Of a flood, most
+// wait until they may. It bounds itself, and has no goroutine.
 type Refusals struct {
 	Now    func() time.Time // nil: time.Now
 	Chance func() float64   // in [0,1); nil: math/rand/v2
@@ -108,33 +108,44 @@ func (f *Refusals) Told(key uint64, d time.Duration) {
 	f.remember(until)
 }
 
-// Check judges a request that has come. It is refused if its tenant's door is closed, and told what the home has told. If it was told to
-// come later, or is one of a flood, it is to wait for the time that is returned, and Done must be called then; where too many wait already,
-// it is refused as well.
+// Check judges a request that has come. If its tenant's door is closed, or it was told to come later, it is refused, and told what the
+// home has told. If it is one of a flood, it is to wait for the time that is returned, and Done must be called then; where too
+// many wait already, it is refused as well.
 func (f *Refusals) Check(t ID, key uint64, receipt *Receipt) (wait time.Duration, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.now()
-	if told := f.told[key%toldSlots]; told.key == key && told.until > now {
-		if !f.hold(t) {
-			return 0, f.refuse(told.until-now, "the request has come again before it was to")
-		}
-		return time.Duration(told.until - now), nil
-	}
 	door := f.closed[t]
-	if door.until <= now {
+	early := f.told[key%toldSlots]
+	why, left := "the tenant was refused a moment ago", door.until-now
+	wait = f.spread(time.Second)
+	if early.key == key && early.until > now {
+		why, left = "the request has come again before it was to", early.until-now
+		wait = time.Duration(left)
+	}
+	if left <= 0 {
 		return 0, nil
 	}
+	if f.floods(t, door, now) && f.hold(t) {
+		return wait, nil
+	}
+	*receipt = door.told
+	return 0, f.refuse(left, why)
+}
+
+// floods counts a tenant's refusals, and reports whether there were more than refusedAtOnce within a second.
+func (f *Refusals) floods(t ID, door closedDoor, now int64) bool {
 	if now-door.since >= int64(time.Second) {
 		door.since, door.refused = now, 0
 	}
 	door.refused++
-	f.closed[t] = door
-	if door.refused > refusedAtOnce && f.hold(t) {
-		return f.spread(time.Second), nil
+	if _, known := f.closed[t]; known || len(f.closed) < closedMost {
+		if f.closed == nil {
+			f.closed = map[ID]closedDoor{}
+		}
+		f.closed[t] = door
 	}
-	*receipt = door.told
-	return 0, f.refuse(door.until-now, "the tenant was refused a moment ago")
+	return door.refused > refusedAtOnce
 }
 
 // hold has one more request wait, if there is room.
