@@ -89,6 +89,9 @@ func (b *ballot) silence(rpc raft.RPC) (silence time.Duration, ok bool) {
 
 // deliver hands a request to raft and its answer back; false: raft has stopped.
 func (b *ballot) deliver(rpc raft.RPC) bool {
+	if b.group.abstains(&rpc) {
+		return true
+	}
 	if silence, ok := b.silence(rpc); ok && silence >= b.group.opts.tick {
 		switch req := rpc.Command.(type) {
 		case *raft.RequestVoteRequest:
@@ -105,6 +108,7 @@ func (b *ballot) deliver(rpc raft.RPC) bool {
 	}
 	select {
 	case answer := <-b.reply:
+		b.group.noteFilled()
 		rpc.Respond(answer.Response, answer.Error)
 		return true
 	case <-b.stop:

@@ -104,6 +104,7 @@ func readMark(r *codec.Reader) (m checkpointMark) {
 type hardState struct {
 	term, voteTerm uint64
 	candidate      []byte
+	floor          uint64 // entry that it must have before it takes part in elections, see filled.go
 }
 
 // The keys of raft's stable store.
@@ -111,15 +112,17 @@ var (
 	keyTerm      = []byte("CurrentTerm")
 	keyVoteTerm  = []byte("LastVoteTerm")
 	keyCandidate = []byte("LastVoteCand")
+	keyFloor     = []byte("croft/floor") // ours
 )
 
 // hardState reads what raft has stored. The group's raft must have stopped.
 func (l *groupLog) hardState() (h hardState, err error) {
-	var errTerm, errVote, errCandidate error
+	var errTerm, errVote, errCandidate, errFloor error
 	h.term, errTerm = l.GetUint64(keyTerm)
 	h.voteTerm, errVote = l.GetUint64(keyVoteTerm)
 	h.candidate, errCandidate = l.Get(keyCandidate)
-	return h, errors.Join(errTerm, errVote, errCandidate)
+	h.floor, errFloor = l.GetUint64(keyFloor)
+	return h, errors.Join(errTerm, errVote, errCandidate, errFloor)
 }
 
 // noteHardState gives a replica that does not run yet the term and vote of the one that it takes the place of. Those were
@@ -134,14 +137,17 @@ func noteHardState(o groupOptions, h hardState) (err error) {
 	return h.write(log)
 }
 
-// write stores a term and a vote, unless the log has later ones.
+// write stores a term, a vote and a floor, unless the log has later ones.
 func (h *hardState) write(log *groupLog) error {
 	has, err := log.hardState()
 	if err != nil {
 		return err
 	}
+	if h.floor > has.floor { // first: without it the vote would not count
+		err = log.SetUint64(keyFloor, h.floor)
+	}
 	if h.term > has.term {
-		err = log.SetUint64(keyTerm, h.term)
+		err = errors.Join(err, log.SetUint64(keyTerm, h.term))
 	}
 	if h.voteTerm > has.voteTerm {
 		err = errors.Join(err, log.Set(keyCandidate, h.candidate), log.SetUint64(keyVoteTerm, h.voteTerm))

@@ -269,7 +269,7 @@ func TestLaggingFollowerKeepsItsVote(t *testing.T) {
 	require.NoError(t, log.Set(keyCandidate, []byte("z")))
 	h, err := log.hardState()
 	require.NoError(t, err)
-	require.Equal(t, hardState{77, 77, []byte("z")}, h)
+	require.Equal(t, hardState{term: 77, voteTerm: 77, candidate: []byte("z")}, h)
 	require.NoError(t, log.Close())
 	require.NoError(t, staged.install(t.Context(), b.options(false), hardState{term: 5}, shardDir(b.dir, checkpointShard, 2)))
 	o.dir = raftDir(shardDir(b.dir, checkpointShard, 2))

@@ -30,6 +30,7 @@ type group struct {
 	instance    atomic.Pointer[raft.Raft] // replaced by restart
 	reloading   sync.Mutex                // held while raft's settings are changed
 	sole        atomic.Bool               // this node is the only voter; cleared before another gets a vote
+	floor       atomic.Uint64             // entry that is lacking for elections, 0: none, see filled.go
 	transferred atomic.Int64              // when leadership was last handed on, in nanoseconds since 1970; 0: settled since
 	leases      leases
 	standing    atomic.Pointer[standing] // while the leader is silent, see elector
@@ -149,11 +150,18 @@ func openGroup(o groupOptions) (_ *group, err error) {
 
 // run starts a raft instance. A replica that is the only voter elects itself at once.
 func (g *group) run(o *groupOptions) error {
+	if err := g.readFloor(); err != nil {
+		return err
+	}
 	r, err := startRaft(o, g)
 	if err != nil {
 		return err
 	}
 	g.instance.Store(r)
+	g.noteFilled()
+	if g.floor.Load() > 0 {
+		return nil
+	}
 	return g.setSole(soleVoter(g.servers(), o.node))
 }
 
@@ -240,7 +248,11 @@ func startRaft(o *groupOptions, g *group) (r *raft.Raft, err error) {
 			}
 		}()
 		store := raftStore{g.log, g.snaps}
-		r, err = raft.NewRaft(o.config(), o.fsm, store, store, g.snaps, trans)
+		c := o.config()
+		if g.floor.Load() > 0 {
+			c.HeartbeatTimeout, c.ElectionTimeout = never, never
+		}
+		r, err = raft.NewRaft(c, o.fsm, store, store, g.snaps, trans)
 		returned = true
 	}()
 	<-done

@@ -40,10 +40,14 @@ func (g *group) setSole(sole bool) error {
 	return g.look()
 }
 
-// look makes raft look whether it has heard of its leader: it does when its timeout is lowered.
+// look makes raft look whether it has heard of its leader: it does when its timeout is lowered. One that has no part in
+// elections does not look: it has no timeout.
 func (g *group) look() error {
 	timeout := func(d time.Duration) error {
 		return g.reload(func(rc *raft.ReloadableConfig) { rc.HeartbeatTimeout, rc.ElectionTimeout = d, d })
+	}
+	if g.floor.Load() > 0 {
+		return nil
 	}
 	if err := timeout(g.opts.tick + 1); err != nil {
 		return err

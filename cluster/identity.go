@@ -41,10 +41,11 @@ type identity struct {
 type incarnation struct {
 	Number uint64 `json:"number"` // of its directory, never used twice
 	State  string `json:"state"`
-	// Term and Leader are of a replica that takes the place of one that was lost: it begins in that term, with its vote for
-	// that leader.
+	// Term, Leader and Floor are of a replica that follows another one of the same group here: it begins in that term, with its
+	// vote for that leader, and without the entry Floor it has no part in elections.
 	Term   uint64 `json:"term,omitempty"`
 	Leader string `json:"leader,omitempty"`
+	Floor  uint64 `json:"floor,omitempty"`
 }
 
 // as is the incarnation in another state.
@@ -55,7 +56,7 @@ func (i incarnation) begins() hardState {
 	if i.Leader == "" {
 		return hardState{}
 	}
-	return hardState{term: i.Term, voteTerm: i.Term, candidate: []byte(i.Leader)}
+	return hardState{term: i.Term, voteTerm: i.Term, candidate: []byte(i.Leader), floor: i.Floor}
 }
 
 const (

@@ -240,7 +240,7 @@ func (c *reconciler) unstick(ctx context.Context) error {
 
 // openReplica opens a new incarnation of a shard's replica, with an empty log for the leader to fill; or the first of all, of
 // a shard that this node founds. It is noted before its directory is made, so that a start finds what a crash left. In the place
-// of one that was lost it begins only with the group's leave.
+// of an earlier one it begins only with the group's leave.
 func (n *Node) openReplica(ctx context.Context, s *state, id uint16) error {
 	i := n.id.replicas()[id]
 	if i.State != replicaMaking && i.State != replicaFounding {
@@ -269,9 +269,9 @@ func (n *Node) openReplica(ctx context.Context, s *state, id uint16) error {
 // nextIncarnation is what follows a replica that was closed, was lost, or has never been.
 func (n *Node) nextIncarnation(ctx context.Context, s *state, id uint16, last incarnation) (incarnation, error) {
 	next := incarnation{Number: last.Number + 1, State: replicaMaking}
-	if last.State == replicaLost {
+	if last.Number > 0 {
 		leave, err := n.rejoin(ctx, shardName(id), append([]string{n.leaderOf(id)}, s.replicas(id)...))
-		next.Term, next.Leader = leave.Term, leave.Leader
+		next.Term, next.Leader, next.Floor = leave.Term, leave.Leader, leave.Floor
 		return next, err
 	}
 	if d, ok := s.dedicatedShard(id); ok && d.founder == n.id.NodeID && next.Number == 1 {

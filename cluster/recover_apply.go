@@ -131,6 +131,9 @@ func (s *stopped) takeOver(p *RecoveryPlan, g *GroupPlan) error {
 		if err := h.write(sg.log); err != nil {
 			return err
 		}
+		if err := sg.log.SetUint64(keyFloor, 0); err != nil { // nobody has more of the log
+			return err
+		}
 		if err := s.step("entries of " + g.Name()); err != nil {
 			return err
 		}

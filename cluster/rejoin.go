@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -10,28 +11,39 @@ import (
 	"github.com/croftdb/croft/internal/errs"
 )
 
-// A replica whose files are gone has forgotten what it has voted and acknowledged. It must not come back under the same name
-// while its group counts on either: DESIGN.md, "A lost replica". So the node asks the group's leader, which takes it out
-// of the configuration first, and begins anew, as a learner, only with the leader's word for it.
+// A replica whose files are gone has forgotten what it has voted and acknowledged, whether they were lost or removed when its group
+// did without it. It must not come back under the same name while anybody counts on either: DESIGN.md, "A lost replica". So the node
+// asks the group's leader, which takes it out of the configuration first, and begins anew, as a learner, only with the
+// leader's word for it; and it takes no part in elections before it has the configuration without it, see filled.go.
 
-// rejoin asks nodes, one of which should lead the group, for leave to begin a replica in the place of a lost one. The replica
-// begins in the term, with its vote for the leader. Unavailable: not yet.
+// leaveAnswer is how long a leader may take to give leave, for which it asks the voters. A link that loses everything would hold up
+// whoever asks, and so all that is done about this node's replicas, until TCP gives it up.
+const leaveAnswer = 5 * time.Second
+
+// rejoin asks nodes, and whom these name as the group's leader, for leave to begin a replica where there was one before. It begins in
+// the term, with its vote for the leader and with the floor. Unavailable: not yet.
 func (n *Node) rejoin(ctx context.Context, group string, nodes []string) (next incarnation, err error) {
 	err = newNotLeaderError(group, "")
-	for _, node := range nodes {
-		if node == "" || node == n.id.NodeID {
+	asked := map[string]bool{"": true, n.id.NodeID: true}
+	for nodes = slices.Clone(nodes); len(nodes) > 0; {
+		node := nodes[0]
+		if nodes = nodes[1:]; asked[node] {
 			continue
 		}
+		asked[node] = true
 		var answer []byte
-		answer, err = n.peers.call(ctx, node, methodRejoin, codec.AppendString(nil, group), nil)
+		asking, cancel := context.WithTimeout(ctx, leaveAnswer)
+		answer, err = n.peers.call(asking, node, methodRejoin, codec.AppendString(nil, group), nil)
+		cancel()
 		if err == nil {
 			r := codec.NewReader(answer)
-			next = incarnation{State: replicaMaking, Term: r.Uvarint(), Leader: node}
+			next = incarnation{State: replicaMaking, Term: r.Uvarint(), Floor: r.Uvarint(), Leader: node}
 			return next, r.Done()
 		}
-		if leaderHint(err) == "" && !errs.Is(err, errs.Unavailable) {
+		if errs.Is(err, errs.FailedPrecondition) {
 			break
 		}
+		nodes = slices.Insert(nodes, 0, leaderHint(err))
 	}
 	return next, errs.Wrap(errs.KindOf(err), err, "begin another replica of %s", group)
 }
@@ -52,33 +64,33 @@ func (n *Node) answerRejoin(ctx context.Context, from string, request, dst []byt
 	if i < 0 {
 		return dst, newNotLeaderError(name, "")
 	}
-	term, err := groups[i].leaveToRejoin(ctx, from)
+	term, floor, err := groups[i].leaveToRejoin(ctx, from)
 	if err != nil {
 		return dst, err
 	}
-	return codec.AppendUvarint(dst, term), nil
+	return codec.AppendUvarint(codec.AppendUvarint(dst, term), floor), nil
 }
 
-// leaveToRejoin returns this leader's term if node has no vote by a configuration that is committed. Else it is noted, to be
-// taken out.
-func (g *group) leaveToRejoin(ctx context.Context, node string) (term uint64, err error) {
+// leaveToRejoin returns this leader's term, and the entry of the configuration, if that is committed and node has no vote by it. Else
+// the node is noted, to be taken out.
+func (g *group) leaveToRejoin(ctx context.Context, node string) (term, at uint64, err error) {
 	term = g.raft().CurrentTerm()
 	if err := g.confirm(ctx); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	at, err := g.configuredAt()
+	at, err = g.configuredAt()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	voters := ids(g.servers(), raft.Voter)
 	switch {
 	case slices.Contains(voters, node):
 		g.lost.Store(node, true)
-		return 0, errs.New(errs.Unavailable, "node %s has a vote in %s, which is taken back first", node, g.name).WithRetryAfter(retryLeader)
+		return 0, 0, errs.New(errs.Unavailable, "node %s has a vote in %s, which is taken back first", node, g.name).WithRetryAfter(retryLeader)
 	case at > g.raft().CommitIndex() || g.raft().CurrentTerm() != term || !g.leads():
-		return 0, errs.New(errs.Unavailable, "the configuration of %s is being changed", g.name).WithRetryAfter(retryLeader)
+		return 0, 0, errs.New(errs.Unavailable, "the configuration of %s is being changed", g.name).WithRetryAfter(retryLeader)
 	}
-	return term, nil
+	return term, at, nil
 }
 
 // found strikes off the nodes that have no vote any more.

@@ -96,19 +96,20 @@ func TestLeaveToRejoin(t *testing.T) {
 		p := c.nodes[0].meta.state().placed[0]
 		node := c.nodes[c.index(p.replicas[0])]
 		g := node.replica(p.shard).group
-		_, err := g.leaveToRejoin(c.t.Context(), p.replicas[1])
+		_, _, err := g.leaveToRejoin(c.t.Context(), p.replicas[1])
 		require.True(c.t, errs.Is(err, errs.Unavailable), "it votes: %v", err)
 		require.Equal(c.t, []string{p.replicas[1]}, g.status().Lost)
 		c.until("the vote is taken back, and given again", func() bool { return len(g.status().Lost) == 0 })
-		term, err := g.leaveToRejoin(c.t.Context(), "nobody")
+		term, floor, err := g.leaveToRejoin(c.t.Context(), "nobody")
 		require.NoError(c.t, err)
 		require.Equal(c.t, g.raft().CurrentTerm(), term)
+		require.Equal(c.t, g.log.configured.at.Load(), floor)
 
 		c.settle()
 		c.net.isolate(node.id.NodeID)
 		g.raft().RemoveServer("nobody", 0, 0)
 		removal := g.raft().AddNonvoter("newcomer", "newcomer", 0, 0)
-		_, err = g.leaveToRejoin(c.t.Context(), "nobody")
+		_, _, err = g.leaveToRejoin(c.t.Context(), "nobody")
 		require.Error(c.t, err, "it cannot know whether it still leads")
 		require.Error(c.t, removal.Error())
 		c.net.rejoin(node.id.NodeID)

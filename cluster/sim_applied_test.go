@@ -28,13 +28,14 @@ type simEntry struct {
 	term   uint64
 	sum    uint32 // of the command
 	answer string
+	by     *host // the first
 }
 
 func newSimApplied(log *simLog) *simApplied {
 	return &simApplied{log: log, shards: map[string]*appliedLog{}}
 }
 
-func (a *simApplied) note(e appliedEntry) {
+func (a *simApplied) note(by *host, e appliedEntry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.shards[e.group]
@@ -42,21 +43,21 @@ func (a *simApplied) note(e appliedEntry) {
 		s = &appliedLog{entries: map[uint64]simEntry{}}
 		a.shards[e.group] = s
 	}
-	if fault := s.note(e); fault != "" && !a.log.isBroken() { // what follows from a fault tells nothing
-		a.log.violate("apply", "entry %d of %s, by a replica at %d: %s", e.entry.Index, e.group, e.before, fault)
+	if fault := s.note(by, e); fault != "" && !a.log.isBroken() { // what follows from a fault tells nothing
+		a.log.violate("apply", "entry %d of %s, by %v at %d: %s", e.entry.Index, e.group, by, e.before, fault)
 	}
 }
 
 // note returns what is wrong with it.
-func (s *appliedLog) note(e appliedEntry) (fault string) {
-	index, fresh := e.entry.Index, simEntry{term: e.entry.Term, sum: codec.CRC(e.entry.Data), answer: fmt.Sprintf("%+v", e.answer)}
+func (s *appliedLog) note(by *host, e appliedEntry) (fault string) {
+	index, fresh := e.entry.Index, simEntry{term: e.entry.Term, sum: codec.CRC(e.entry.Data), answer: fmt.Sprintf("%+v", e.answer), by: by}
 	known, ok := s.entries[index]
 	at, _ := slices.BinarySearch(s.indexes, index)
 	switch {
 	case index <= e.before && e.answer.Version > 0:
 		return "it is applied again"
 	case ok && (known.term != fresh.term || known.sum != fresh.sum):
-		return fmt.Sprintf("another one is of term %d with sum %08x, this one of %d with %08x", known.term, known.sum, fresh.term, fresh.sum)
+		return fmt.Sprintf("that of %v is of term %d with sum %08x, this one of %d with %08x", known.by, known.term, known.sum, fresh.term, fresh.sum)
 	case index <= e.before:
 		return "" // as after a restart
 	case !ok && at < len(s.indexes):
@@ -64,7 +65,7 @@ func (s *appliedLog) note(e appliedEntry) (fault string) {
 	case at > 0 && s.indexes[at-1] > e.before:
 		return fmt.Sprintf("%d was left out", s.indexes[at-1])
 	case ok && known.answer != fresh.answer:
-		return fmt.Sprintf("its answer is %s, another replica's %s", fresh.answer, known.answer)
+		return fmt.Sprintf("its answer is %s, that of %v is %s", fresh.answer, known.by, known.answer)
 	case !ok:
 		s.indexes, s.entries[index] = append(s.indexes, index), fresh
 	}
