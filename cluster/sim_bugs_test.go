@@ -19,8 +19,8 @@ var plantedBugs = []struct {
 	mix   string // of faults that bring it to light
 	finds string // the kinds of violations that may be told
 }{
-	{"acknowledge-before-quorum", "network", "history"},
-	{"skip-log-sync", "power", "process|history|digest|apply"},
+	{"acknowledge-before-quorum", "network", "history|liveness"},
+	{"skip-log-sync", "power", "process|history|digest|apply|answer"},
 	{"deposed-leader-reads", "network", "history"},
 	{"lease-outlives-transfer", "transfer", "history"},
 	{"apply-twice", "restart", "apply"},
