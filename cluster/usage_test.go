@@ -114,3 +114,27 @@ func TestUsageIsKeptForAWhile(t *testing.T) {
 	require.NoError(t, err)
 	require.NotNil(t, other)
 }
+
+// TestUsageTellsWhatIsStoredNow loses what was counted last, as a home does that is killed: what is stored is told all the same.
+func TestUsageTellsWhatIsStoredNow(t *testing.T) {
+	n := openNode(t, testOptions(t.TempDir()))
+	ix := createIndex(t, n, "ix")
+	report := func() (u Used) {
+		all, _, err := n.Usage(t.Context(), UsageReport{Tenant: "a", From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour), Step: time.Hour})
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		require.NotEmpty(t, all[0].Steps)
+		return all[0].Steps[len(all[0].Steps)-1]
+	}
+	upsert(t, n, ix, "a", 1, 2)
+	require.EqualValues(t, 2, report().End.Vectors)
+	upsert(t, n, ix, "a", 3, 4, 5)
+	lost := 0
+	for id := range n.replicas() {
+		lost += len(n.usage.shard(id).Take())
+	}
+	require.Equal(t, 1, lost)
+	require.EqualValues(t, 5, report().End.Vectors)
+	require.EqualValues(t, 5, report().Peak.Vectors)
+	require.EqualValues(t, 2, report().Counts[tenancy.Upserted], "this is what a kill costs")
+}

@@ -122,11 +122,12 @@ func (v *usedVerb) weight() (tenancy.Class, int64) { return tenancy.Read, 0 }
 func (v *usedVerb) run(ctx context.Context, n *Node, sh *shard, _ engine.Key) error {
 	n.usage.settle(sh.id, n.usage.shard(sh.id))
 	v.used = make([][]Used, len(v.tenants))
-	to := min(v.to, tenancy.HourOf(time.Now())+1)
+	present := tenancy.HourOf(time.Now())
 	for i, t := range v.tenants {
-		found, err := sh.engine.ScanCostate(t, usageName(0), usageName(to))
+		found, err := sh.engine.ScanCostate(t, usageName(0), usageName(present+1))
 		if err == nil {
-			v.used[i], err = v.steps(found, to)
+			records, bytes := sh.engine.Stored(t)
+			v.used[i], err = v.steps(found, present, tenancy.Stored{Vectors: records, Bytes: bytes})
 		}
 		if err != nil {
 			return errs.Wrap(errs.KindOf(err), err, "read the usage of tenant %s", t)
@@ -135,10 +136,11 @@ func (v *usedVerb) run(ctx context.Context, n *Node, sh *shard, _ engine.Key) er
 	return nil
 }
 
-// steps adds up hours. What was stored is so until something else is known.
-func (v *usedVerb) steps(hours []engine.CostateEntry, to tenancy.Hour) (steps []Used, err error) {
+// steps adds up hours. What was stored is so until something else is known; what is stored at present is not taken from what was
+// written down: a home that was killed has not written down its last seconds.
+func (v *usedVerb) steps(hours []engine.CostateEntry, present tenancy.Hour, stored tenancy.Stored) (steps []Used, err error) {
 	var last tenancy.Usage
-	for h := v.from; h < to; h++ {
+	for h := v.from; h < min(v.to, present+1); h++ {
 		now := tenancy.Usage{Peak: last.End, End: last.End}
 		for len(hours) > 0 && hourOf(hours[0].Name) <= h {
 			u, err := decodeUsage(hours[0].Value, nil)
@@ -151,6 +153,9 @@ func (v *usedVerb) steps(hours []engine.CostateEntry, to tenancy.Hour) (steps []
 				now = tenancy.Usage{Peak: u.End, End: u.End}
 			}
 			last, hours = *u, hours[1:]
+		}
+		if h == present {
+			now.Keep(stored)
 		}
 		if now == (tenancy.Usage{}) {
 			continue
