@@ -243,13 +243,13 @@ func TestTenantsAreServedByTheirWeights(t *testing.T) {
 		const tenants, places = 1000, 4
 		a := newAdmission(t, AdmissionOptions{Searches: places, Waiting: 4 * tenants})
 		tiers := []*Settings{settingsOf(map[Limit]int64{Weight: 10}), settingsOf(map[Limit]int64{Weight: 20})}
-		served := make([]float64, tenants) // time at a place
+		served := make([][2]float64, tenants) // time at a place, of each tenant's two clients
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
 		defer cancel()
 		var wg sync.WaitGroup
 		for i := range tenants {
 			cost := time.Duration(1+i/2%5) * 2 * time.Millisecond
-			for range 2 { // so that one always waits
+			for client := range 2 { // so that one always waits
 				wg.Go(func() {
 					for ctx.Err() == nil {
 						p, err := a.Enter(ctx, &Request{Tenant: tenantID(i), Settings: tiers[i%2]}, &Receipt{})
@@ -257,7 +257,7 @@ func TestTenantsAreServedByTheirWeights(t *testing.T) {
 							return
 						}
 						time.Sleep(cost)
-						served[i] += cost.Seconds()
+						served[i][client] += cost.Seconds()
 						p.Leave(Outcome{Took: cost})
 					}
 				})
@@ -265,7 +265,8 @@ func TestTenantsAreServedByTheirWeights(t *testing.T) {
 		}
 		wg.Wait()
 		var byTier [2][]float64
-		for i, s := range served {
+		for i, clients := range served {
+			s := clients[0] + clients[1]
 			byTier[i%2] = append(byTier[i%2], s)
 			require.InEpsilon(t, 100.0*places*float64(1+i%2)/(1.5*tenants), s, 0.1, "tenant %d", i)
 		}
