@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"io"
+	"syscall"
 
 	"github.com/hashicorp/raft"
 
@@ -86,6 +88,33 @@ func (t *guarded) AppendEntries(id raft.ServerID, target raft.ServerAddress, arg
 // (replicateTo). A follower that missed the begin of a term then applied entries that were never committed.
 func vouched(args *raft.AppendEntriesRequest) uint64 {
 	return args.PrevLogEntry + uint64(len(args.Entries))
+}
+
+// RequestVote implements raft.Transport.
+func (t *guarded) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return throughStale(func() error { return t.fullTransport.RequestVote(id, target, args, resp) })
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t *guarded) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return throughStale(func() error { return t.fullTransport.RequestPreVote(id, target, args, resp) })
+}
+
+// throughStale asks again where the connection had ended. raft keeps connections, and followers use theirs in elections alone:
+// all that lead to a node that was restarted since are dead, and each would count as a vote refused, one election timeout
+// after the other. Who is asked twice for the same vote gives the same answer.
+func throughStale(ask func() error) (err error) {
+	for range raftPool + 1 {
+		if err = ask(); !hasEnded(err) {
+			return err
+		}
+	}
+	return err
+}
+
+// hasEnded reports whether an error is that of a connection that the other side has given up.
+func hasEnded(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // SetHeartbeatHandler implements raft.Transport.

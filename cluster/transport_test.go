@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -108,4 +109,52 @@ func TestFollowersKnowTheirMarker(t *testing.T) {
 			require.EqualValues(t, 2, term)
 		}
 	}
+}
+
+// TestVotesAreAskedThroughStaleConnections has a node ask for votes that keeps connections to one that has started anew since: each
+// would count as a refusal.
+func TestVotesAreAskedThroughStaleConnections(t *testing.T) {
+	n := newTCPNetwork(t, nil)
+	asker, voter := started(t, n.peers, "asker", nil), started(t, n.peers, "voter", nil)
+	from := asker.open("group").(fullTransport)
+	defer from.Close()
+	serve := func() (end func()) { // votes, two at a time, so that there are two connections
+		trans, stop := voter.open("group").(fullTransport), make(chan struct{})
+		go func() {
+			var waiting []raft.RPC
+			for {
+				select {
+				case rpc := <-trans.Consumer():
+					if waiting = append(waiting, rpc); len(waiting) == raftPool {
+						for _, w := range waiting {
+							w.Respond(&raft.RequestVoteResponse{Granted: true}, nil)
+						}
+						waiting = nil
+					}
+				case <-stop:
+					return
+				}
+			}
+		}()
+		return func() { close(stop); require.NoError(t, trans.Close()) }
+	}
+	ask := func(t raft.Transport) error {
+		errs := make(chan error, raftPool)
+		for range raftPool {
+			go func() {
+				var resp raft.RequestVoteResponse
+				errs <- t.RequestVote("voter", "voter", &raft.RequestVoteRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, &resp)
+			}()
+		}
+		return errors.Join(<-errs, <-errs)
+	}
+	end := serve()
+	require.NoError(t, ask(from))
+	end()
+	end = serve()
+	require.NoError(t, ask(&guarded{fullTransport: from}))
+	end()
+	end = serve()
+	defer end()
+	require.True(t, hasEnded(ask(from)), "without a second try: look again at throughStale")
 }
