@@ -71,7 +71,7 @@ func (g *group) confirm(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-g.fail.done():
-		return g.fail.cause()
+		return errs.Wrap(errs.Unavailable, g.fail.cause(), "%s is stopping", g.name) // nothing was done
 	}
 }
 
