@@ -123,6 +123,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 	n.peers.handle(methodAudit, n.whenOpen(n.answerAudit))
 	n.peers.handle(methodCache, n.whenOpen(n.answerCache))
 	n.peers.handle(methodLoads, n.whenOpen(n.answerLoads))
+	n.peers.handle(methodRoom, n.whenOpen(n.answerRoom))
 	n.registerVerbs()
 	switch {
 	case n.id.Joining && n.opts.Join == "":

@@ -48,6 +48,9 @@ type Options struct {
 	ReplaceAfter   time.Duration // how long a node may be gone before its replicas are made elsewhere; 0: 10 min; negative: for ever
 	Audit          audit.Options // bounds of this node's audit log
 	UndeleteFor    time.Duration // how long a deleted tenant is kept; 0: 24 h
+	MoveRate       int64         // bytes per second in which this node hands out tenants that are moved; 0: 64 MiB; negative: no limit
+	MovesPerNode   int           // migrations that a node may have under way; 0: 2
+	KeepMoved      time.Duration // how long the copy of a tenant is kept that has moved elsewhere; 0: 7 days
 
 	// What simulations put in the place of the machine. They stay in this package: a directory that was made on another
 	// disk than the real one has other formats of raft's and the engine's metadata, and no other process can open it.
@@ -65,6 +68,9 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.CheckpointRate, 64<<20)
 	setDefault(&o.ReplaceAfter, 10*time.Minute)
 	setDefault(&o.UndeleteFor, 24*time.Hour)
+	setDefault(&o.MoveRate, 64<<20)
+	setDefault(&o.MovesPerNode, 2)
+	setDefault(&o.KeepMoved, 7*24*time.Hour)
 	setDefault(&o.CacheBytes, 256<<20)
 	setDefault(&o.UsageEvery, 5*time.Second)
 	if o.Logger == nil {
@@ -120,6 +126,8 @@ func (o *Options) validate() error {
 	check(o.Shards >= 1 && o.Shards <= maxShards, "%d shards, must be 1 to %d", o.Shards, maxShards)
 	check(o.SegmentSize >= 64<<10 && o.SegmentSize <= 1<<30, "log segments of %d bytes, must be 64 KiB to 1 GiB", o.SegmentSize)
 	check(o.UndeleteFor > 0, "deleted tenants kept for %s, must be positive", o.UndeleteFor)
+	check(o.MovesPerNode > 0, "%d migrations of a node at the same time, must be positive", o.MovesPerNode)
+	check(o.KeepMoved > 0, "copies of tenants that have moved kept for %s, must be positive", o.KeepMoved)
 	check(o.UsageEvery >= 10*time.Millisecond, "usage written down every %s, must be at least 10ms", o.UsageEvery)
 	check(o.LogRetain > 0, "%d bytes of log retained, must be positive", o.LogRetain)
 	check(o.RaftTick == 0 || o.RaftTick >= 5*time.Millisecond, "raft tick of %s, must be at least 5ms", o.RaftTick)

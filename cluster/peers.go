@@ -32,6 +32,8 @@ const (
 	methodUsed                         // what tenants of a shard have used
 	methodCache                        // what a node keeps of a tenant's results
 	methodLoads                        // which tenants take most of the shards that a node leads
+	methodResident                     // how much a tenant stores in a shard
+	methodRoom                         // how much room a node has
 )
 
 // handler answers the calls of a method: it appends its answer to dst. request is the handler's until it returns, and from

@@ -48,6 +48,7 @@ var verbs = map[method]func() verb{
 	methodPartitions: func() verb { return new(partitionsVerb) },
 	methodUsed:       func() verb { return new(usedVerb) },
 	methodCreate:     func() verb { return new(createVerb) },
+	methodResident:   func() verb { return new(residentVerb) },
 }
 
 // registerVerbs answers the other nodes' requests.

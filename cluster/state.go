@@ -31,11 +31,13 @@ type state struct {
 	members   []member    // by id
 	placed    []placement // by shard
 	tokens    []joinToken
-	wanted    int         // replicas of a shard; 0: as the number of nodes allows
-	nextShard uint16      // id of the next shard; grows only
-	dedicated []dedicated // by shard
-	rules     Rules       // of placement, as they were set
-	residents []int       // tenants on each shard, by id, deleted ones included; counted, not stored
+	wanted    int          // replicas of a shard; 0: as the number of nodes allows
+	nextShard uint16       // id of the next shard; grows only
+	dedicated []dedicated  // by shard
+	rules     Rules        // of placement, as they were set
+	residents []int        // tenants on each shard, by id, deleted ones included; counted, not stored
+	moves     []*migration // by id
+	nextMove  uint64       // id of the last migration
 
 	recoveries []recovery // oldest first
 
@@ -54,6 +56,9 @@ type tenant struct {
 	terms     *terms // nil: those of its tier
 	life      tenantLife
 	deletedAt int64 // in nanoseconds since 1970, by the clock of who deleted it
+
+	epoch  uint64 // how often it has moved to another home
+	moving uint64 // migration that is under way or planned; 0: none; follows from migrations, not stored
 }
 
 const noPin int32 = -1

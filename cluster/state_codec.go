@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -14,7 +15,7 @@ import (
 
 const (
 	stateMagic   = 0x534d4c43 // "CLMS": croft metadata snapshot
-	stateVersion = 6          // behind the magic; with the checksum at the end, they keep their places in later versions
+	stateVersion = 7          // behind the magic; with the checksum at the end, they keep their places in later versions
 )
 
 // appendState encodes s, docs/format/meta.md. Equal states have equal bytes.
@@ -49,6 +50,7 @@ func appendState(b []byte, s *state) []byte {
 	b = appendRecoveries(b, s.recoveries)
 	b = appendTiers(b, s)
 	b = appendPrices(b, &s.prices)
+	b = appendMoves(b, s)
 	return codec.AppendUint32(b, codec.CRC(b[start:]))
 }
 
@@ -115,6 +117,9 @@ func readState(r *codec.Reader, version int) *state {
 		readTiers(r, s)
 		s.prices = readPrices(r)
 	}
+	if version >= 7 {
+		readMoves(r, s)
+	}
 	return s
 }
 
@@ -133,10 +138,7 @@ func checkPlacement(s *state) error {
 			return errs.New(errs.Corrupt, "tenant %s is pinned to shard %d, which does not exist", t.id, t.pin)
 		}
 	}
-	if err := checkShards(s); err != nil {
-		return err
-	}
-	return checkMembers(s)
+	return cmp.Or(checkShards(s), checkMoves(s), checkMembers(s))
 }
 
 // checkRing reports a table that is not Slots long or names other shards.

@@ -44,10 +44,12 @@ const (
 	metaSetStrict                        // says whether a write makes the namespace that it names
 	metaRevokeKey                        // forgets an API key
 	metaSetPrices                        // says what use costs
+	metaPlanMoves                        // plans migrations
+	metaStepMove                         // brings a migration to its next phase
 )
 
 // metaCommandVersion is the first byte of every command. Those of earlier versions are still in logs.
-const metaCommandVersion = 6
+const metaCommandVersion = 7
 
 // metaCommand is one entry of the metadata plane's log. Whoever proposes it has put in time and chance.
 type metaCommand struct {
@@ -66,6 +68,7 @@ type metaCommand struct {
 	memberCommand
 	shardCommand
 	tenantCommand
+	moveCommand
 }
 
 func appendMetaCommand(b []byte, c *metaCommand) []byte {
@@ -104,6 +107,8 @@ func appendMetaCommand(b []byte, c *metaCommand) []byte {
 			b = append(b, c.tenantID[:]...)
 		}
 		b = appendTenantCommand(b, c.op, &c.tenantCommand)
+	case metaPlanMoves, metaStepMove:
+		b = appendMoveCommand(b, c.op, &c.moveCommand)
 	default:
 		b = appendMemberCommand(b, c.op, &c.memberCommand)
 	}
@@ -151,6 +156,8 @@ func decodeMetaCommand(b []byte) (*metaCommand, error) {
 			copy(c.tenantID[:], r.Raw(len(c.tenantID)))
 		}
 		c.tenantCommand = readTenantCommand(r, c.op)
+	case metaPlanMoves, metaStepMove:
+		c.moveCommand = readMoveCommand(r, c.op)
 	default:
 		return nil, errs.New(errs.FailedPrecondition, "metadata command %d is unknown to this version", c.op)
 	}
@@ -244,6 +251,8 @@ func (s *state) execute(c *metaCommand) metaResult {
 		return metaResult{err: s.setRules(c.rules)}
 	case metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict:
 		return metaResult{err: s.executeTenant(c.op, c.tenantID, &c.tenantCommand)}
+	case metaPlanMoves, metaStepMove:
+		return metaResult{err: s.executeMove(c.op, &c.moveCommand)}
 	}
 	return metaResult{err: s.executeMember(c.op, &c.memberCommand)}
 }
@@ -359,12 +368,12 @@ func (s *state) pin(id engine.TenantID, shard int32) error {
 	if shard != noPin && !s.hasShard(uint16(shard)) {
 		return errs.New(errs.NotFound, "there is no shard %d", shard)
 	}
+	if t.moving != 0 {
+		return errs.New(errs.FailedPrecondition, "tenant %s is being moved, by migration %d", id, t.moving)
+	}
 	moved := *t
 	moved.pin = shard
-	s.putTenant(&moved)
-	s.residents = slices.Clone(s.residents)
-	s.residents[s.home(t)]--
-	s.residents[s.home(&moved)]++
+	s.rehome(t, &moved)
 	return nil
 }
 

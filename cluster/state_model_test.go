@@ -40,6 +40,8 @@ type metaModel struct {
 	off     []uint16 // dedicated
 	next    int
 	rules   Rules
+	moves   map[uint64]*moveModel
+	epochs  map[engine.TenantID]uint64
 }
 
 func newMetaModel(shards int) *metaModel {
@@ -47,6 +49,7 @@ func newMetaModel(shards int) *metaModel {
 		state: newState(), tenants: map[string]engine.TenantID{}, indexes: map[string]Index{},
 		pins: map[engine.TenantID]int32{}, plans: map[engine.TenantID]*tenantModel{}, tiers: map[string]map[tenancy.Limit]int64{},
 		dropped: map[engine.IndexID]bool{}, nextID: 1, keys: map[string]tenancy.Key{}, shards: shards, next: shards,
+		moves: map[uint64]*moveModel{}, epochs: map[engine.TenantID]uint64{},
 	}
 	for _, tier := range tenancy.ShippedTiers() {
 		m.tiers[tier.Name] = map[tenancy.Limit]int64{}
@@ -186,6 +189,10 @@ func (m *metaModel) pin(t *rapid.T) {
 		require.Equal(t, errs.NotFound, errs.KindOf(err))
 		return
 	}
+	if m.movingModel(m.tenants[name]) != nil {
+		require.Equal(t, errs.FailedPrecondition, errs.KindOf(err))
+		return
+	}
 	require.NoError(t, err)
 	m.pins[m.tenants[name]] = shard
 }
@@ -276,6 +283,7 @@ func (m *metaModel) check(t *rapid.T) {
 		require.True(t, s.isDropped(id))
 	}
 	m.checkPlans(t)
+	m.checkMoves(t)
 	require.Equal(t, len(m.keys), s.keys.n)
 	for id, k := range m.keys {
 		got, ok := s.key(id)
@@ -318,6 +326,7 @@ func TestMetaModel(t *testing.T) {
 			"add shard": m.addShard, "remove shard": m.removeShard, "rules": m.setRules,
 			"set tier": m.setTier, "delete tier": m.deleteTier, "set tenant": m.setTenant, "override": m.override, "strict": m.setStrict,
 			"delete tenant": m.deleteTenant, "undelete tenant": m.undeleteTenant, "purge tenant": m.purgeTenant,
+			"plan moves": m.planMoves, "step move": m.stepMove,
 		})
 	})
 }
@@ -344,7 +353,7 @@ func goldenState() *state {
 	for _, c := range goldenShards() {
 		m.apply(c)
 	}
-	for _, c := range slices.Concat(goldenRecovery(at), goldenTenants(at), goldenKeys(at)) {
+	for _, c := range slices.Concat(goldenRecovery(at), goldenTenants(at), goldenKeys(at), goldenMoves(at)) {
 		if res := m.apply(c); res.err != nil {
 			panic(res.err)
 		}
@@ -392,7 +401,7 @@ func goldenMembers(at time.Time) []*metaCommand {
 
 // TestStateGolden keeps the snapshot's format.
 func TestStateGolden(t *testing.T) {
-	const path = "testdata/state_v6.bin"
+	const path = "testdata/state_v7.bin"
 	b := appendState(nil, goldenState())
 	if *update {
 		require.NoError(t, os.WriteFile(path, b, 0o644))
@@ -403,7 +412,7 @@ func TestStateGolden(t *testing.T) {
 	s, err := decodeState(golden)
 	require.NoError(t, err)
 	require.Equal(t, golden, appendState(nil, s))
-	require.Equal(t, "metadata at entry 42: 6 shards, 2 indexes, 5 tenants", s.String())
+	require.Equal(t, "metadata at entry 57: 6 shards, 2 indexes, 8 tenants", s.String())
 }
 
 // TestStateVersion1 reads what was written before indexes had a width of codes and a target recall.
@@ -509,7 +518,7 @@ func FuzzMetaApply(f *testing.F) {
 	} {
 		f.Add(appendMetaCommand(nil, c))
 	}
-	for _, c := range slices.Concat(goldenMembers(time.Unix(1, 0)), goldenShards(), goldenTenants(time.Unix(1, 0))) {
+	for _, c := range slices.Concat(goldenMembers(time.Unix(1, 0)), goldenShards(), goldenTenants(time.Unix(1, 0)), goldenMoves(time.Unix(1, 0))) {
 		f.Add(appendMetaCommand(nil, c))
 	}
 	bases := []*state{newState(), newMetaModel(2).state, goldenState()}
@@ -550,10 +559,11 @@ func FuzzDecodeState(f *testing.F) {
 func TestMetaOpsAreNumbered(t *testing.T) {
 	ops := []metaOp{metaInit, metaCreateTenants, metaCreateIndex, metaConfigureIndex, metaDeleteIndex, metaPin, metaAddKey,
 		metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication, metaAddShard, metaRemoveShard, metaSetRules, metaRecover,
-		metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict, metaRevokeKey, metaSetPrices}
-	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27]", fmt.Sprint(ops))
-	_, err := decodeMetaCommand([]byte{metaCommandVersion, 28})
-	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 28 is taken: add it here")
+		metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict, metaRevokeKey, metaSetPrices,
+		metaPlanMoves, metaStepMove}
+	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29]", fmt.Sprint(ops))
+	_, err := decodeMetaCommand([]byte{metaCommandVersion, 30})
+	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 30 is taken: add it here")
 	require.False(t, errors.Is(err, os.ErrNotExist))
 }
 

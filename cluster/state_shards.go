@@ -75,6 +75,9 @@ func (s *state) removeShard(id uint16) error {
 	if tenants := s.tenantsOn(id); tenants > 0 {
 		return errs.New(errs.FailedPrecondition, "shard %d holds %d tenants", id, tenants).WithHint("move them first")
 	}
+	if moves := s.movesOn(id); moves > 0 {
+		return errs.New(errs.FailedPrecondition, "shard %d is the target of %d migrations", id, moves).WithHint("cancel them first")
+	}
 	s.epoch++
 	s.shards = slices.DeleteFunc(slices.Clone(s.shards), func(o uint16) bool { return o == id })
 	s.dedicated = slices.DeleteFunc(slices.Clone(s.dedicated), func(o dedicated) bool { return o.shard == id })

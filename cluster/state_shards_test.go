@@ -47,6 +47,9 @@ func (m *metaModel) addShard(t *rapid.T) {
 func (m *metaModel) removeShard(t *rapid.T) {
 	shard := rapid.IntRange(0, m.next).Draw(t, "shard")
 	used := m.state.tenantsOn(uint16(shard)) > 0
+	for _, mv := range m.moves {
+		used = used || mv.phase.running() && (int(mv.from) == shard || int(mv.to) == shard)
+	}
 	err := m.apply(&metaCommand{op: metaRemoveShard, shardCommand: shardCommand{shard: uint16(shard)}}).err
 	switch {
 	case !m.there(int32(shard)):

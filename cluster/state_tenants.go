@@ -262,6 +262,7 @@ func (s *state) deleteTenant(id engine.TenantID, now time.Time) error {
 	next.life, next.deletedAt = tenantDeleted, now.UnixNano()
 	s.dropName(t)
 	s.putTenant(&next)
+	s.abortMove(&next, now)
 	return nil
 }
 
@@ -296,6 +297,8 @@ func (s *state) purgeTenant(id engine.TenantID, done bool) error {
 		return nil // somebody was faster
 	case t.life == tenantLive || done && t.life != tenantPurged:
 		return errs.New(errs.FailedPrecondition, "tenant %s is not to be dropped", id)
+	case t.moving != 0:
+		return errs.New(errs.FailedPrecondition, "tenant %s is being moved, by migration %d: its data is dropped afterwards", id, t.moving)
 	case !done:
 		next := *t
 		next.life = tenantPurged
@@ -306,6 +309,7 @@ func (s *state) purgeTenant(id engine.TenantID, done bool) error {
 	s.residents = slices.Clone(s.residents)
 	s.residents[s.home(t)]--
 	s.dropKeysOf(id)
+	s.endMoves(id)
 	return nil
 }
 

@@ -151,19 +151,23 @@ const (
 	keptTerms   = 1 << iota // of a tenant in a snapshot: it has terms
 	keptDeleted             // it is deleted
 	keptPurged              // and its data is being dropped
+	keptMoved               // it has moved
 )
 
 // appendKeptTenant encodes a tenant as a snapshot has it.
 func appendKeptTenant(b []byte, t *tenant) []byte {
 	b = codec.AppendUvarint(appendTenant(b, t), uint64(t.pin+1))
 	b = codec.AppendString(b, t.tier)
-	b = append(b, bits(t.terms != nil, t.life != tenantLive, t.life == tenantPurged))
+	b = append(b, bits(t.terms != nil, t.life != tenantLive, t.life == tenantPurged, t.epoch != 0))
 	if t.life != tenantLive {
 		b = codec.AppendUint64(b, uint64(t.deletedAt))
 	}
 	if t.terms != nil {
 		b = appendOverride(appendLimits(b, &t.terms.own), &t.terms.override)
 		b = codec.AppendUvarint(b, t.terms.changed)
+	}
+	if t.epoch != 0 {
+		b = codec.AppendUvarint(b, t.epoch)
 	}
 	return b
 }
@@ -184,6 +188,9 @@ func readKeptTenant(r *codec.Reader, version int) *tenant {
 	}
 	if flags&keptTerms != 0 {
 		t.terms = &terms{own: readLimits(r), override: readOverride(r), changed: r.Uvarint()}
+	}
+	if flags&keptMoved != 0 {
+		t.epoch = r.Uvarint()
 	}
 	return t
 }

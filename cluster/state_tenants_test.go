@@ -181,6 +181,7 @@ func (m *metaModel) deleteTenant(t *rapid.T) {
 	require.NoError(t, err)
 	tm.life = tenantDeleted
 	delete(m.tenants, tm.name)
+	m.abortModel(id)
 }
 
 func (m *metaModel) undeleteTenant(t *rapid.T) {
@@ -215,8 +216,15 @@ func (m *metaModel) purgeTenant(t *rapid.T) {
 		require.NoError(t, err)
 	case tm.life == tenantLive || done && tm.life == tenantDeleted:
 		require.Equal(t, errs.FailedPrecondition, errs.KindOf(err))
+	case m.movingModel(id) != nil:
+		require.Equal(t, errs.FailedPrecondition, errs.KindOf(err))
 	case done:
 		require.NoError(t, err)
+		for _, mv := range m.moves {
+			if mv.tenant == id && mv.phase == moveSettled {
+				mv.phase = moveCollected
+			}
+		}
 		delete(m.plans, id)
 		delete(m.pins, id)
 		maps.DeleteFunc(m.keys, func(_ string, k tenancy.Key) bool { return engine.TenantID(k.TenantID) == id })
@@ -299,6 +307,7 @@ func goldenPrices() *metaCommand {
 
 // beforeTenants takes back what came with version 6, and the tenants that were made for it.
 func beforeTenants(s *state) *state {
+	s = beforeMoves(s)
 	old := *s
 	old.index, old.strict, old.prices = 26, false, tenancy.Prices{}
 	_ = old.revokeKey("k2")

@@ -19,6 +19,9 @@ type Tenant struct {
 	Pinned    bool   // that is where it was put, though the ring may say otherwise
 	RingShard int    // where the ring says it should live
 
+	Epoch     uint64 // how often it has moved to another home
+	Migration uint64 // that is under way, or planned; 0: none
+
 	Tier     string
 	Limits   tenancy.Limits   // of its own
 	Override tenancy.Override // the last one, which may have ended; factor 0: none
@@ -37,6 +40,7 @@ type Plan struct {
 func (n *Node) describeTenant(s *state, t *tenant) Tenant {
 	shown := Tenant{
 		Name: t.name, ID: t.id.String(), Shard: int(s.home(t)), Pinned: t.pin != noPin, RingShard: int(s.ring[t.slot]),
+		Epoch: t.epoch, Migration: t.moving,
 		Tier: t.tierName(), Limits: t.ownLimits(), Override: t.override(), Purging: t.life == tenantPurged,
 	}
 	if t.life != tenantLive {

@@ -237,3 +237,6 @@ func (sp *space) drop() bool {
 	}
 	return sp.part.space.CompareAndSwap(sp, nil)
 }
+
+// MemoryBudget is how many bytes of search structures are kept in memory at most.
+func (e *Engine) MemoryBudget() int64 { return e.opts.MemoryBudget }
