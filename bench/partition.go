@@ -105,7 +105,10 @@ func (p *partition) settle(ctx context.Context, progress Progress) error {
 		if _, err := p.query(ctx, &engine.Query{Vector: probe, K: 1}); err != nil {
 			return err
 		}
-		stats, _ := p.shard.Partition(p.key)
+		stats, _, err := p.shard.Partition(p.key)
+		if err != nil {
+			return err
+		}
 		if flat := p.result.Plan == engine.PlanFlat; stats.Records <= uint64(p.above) || !flat && stats.Indexed == stats.Records {
 			return nil
 		} else if !flat {

@@ -30,7 +30,10 @@ func (w *labels) read(r *codec.Reader) { w.index, w.namespace = r.String(), r.St
 // partition looks for what a request is about at a leader. ok is false for the default namespace without a partition, which
 // exists all the same; any other is NotFound.
 func (w *labels) partition(sh *shard, key engine.Key) (p engine.PartitionStats, ok bool, err error) {
-	p, ok = sh.engine.Partition(key)
+	p, ok, err = sh.engine.Partition(key)
+	if err != nil {
+		return p, false, err
+	}
 	if !ok && w.namespace != DefaultNamespace {
 		return p, false, w.notFound()
 	}
@@ -381,14 +384,20 @@ func (v *createVerb) run(ctx context.Context, n *Node, sh *shard, key engine.Key
 	if err := sh.readable(ctx); err != nil {
 		return err
 	}
-	if _, ok := sh.engine.Partition(key); ok {
+	switch _, ok, err := sh.engine.Partition(key); {
+	case err != nil:
+		return err
+	case ok:
 		return errNamespaceExists(v.index, v.namespace)
 	}
 	c := &engine.Command{Op: engine.OpCreatePartition, Key: key}
 	if _, err := n.commit(ctx, sh, &Index{ID: key.Index, Name: v.index}, true, engine.AppendCommand(nil, c)); err != nil {
 		return err
 	}
-	v.stats, _ = sh.engine.Partition(key)
+	var err error
+	if v.stats, _, err = sh.engine.Partition(key); err != nil {
+		v.stats = engine.PartitionStats{Key: key} // it was made, and its tenant has left since
+	}
 	return nil
 }
 

@@ -73,7 +73,8 @@ func TestDeletedTenant(t *testing.T) {
 	require.Equal(t, []string{"id0003"}, scanIDs(t, n, ix, "acme"))
 
 	sh := n.replica(uint16(gone.Shard))
-	_, there := sh.engine.Partition(engine.Key{Tenant: old.id, Index: ix.ID})
+	_, there, err := sh.engine.Partition(engine.Key{Tenant: old.id, Index: ix.ID})
+	require.NoError(t, err)
 	require.False(t, there)
 	late := &engine.Command{Op: engine.OpUpsert, Key: engine.Key{Tenant: old.id, Index: ix.ID}, Records: []engine.Record{record(t, 9)}}
 	_, err = sh.propose(t.Context(), late)

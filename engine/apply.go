@@ -74,6 +74,18 @@ func (a *applier) run(c *Command) (err error) {
 }
 
 func (a *applier) command(c *Command) error {
+	if c.Op.moves() {
+		return a.move(c)
+	}
+	if err := a.shard.barredBy(c); err != nil {
+		a.out.Err = err
+		return nil
+	}
+	return a.obey(c)
+}
+
+// obey executes a command that is not about where a tenant lives, and that where it lives does not bar.
+func (a *applier) obey(c *Command) error {
 	s := a.shard
 	switch c.Op {
 	case OpDefineIndex:
@@ -83,7 +95,7 @@ func (a *applier) command(c *Command) error {
 		a.dropIndex(c.Key.Index)
 		return nil
 	case OpCostate:
-		a.costate(c)
+		a.costate(c, &s.costateTerm)
 		return nil
 	case OpDropTenant:
 		a.dropTenant(c.Key.Tenant)
@@ -174,17 +186,22 @@ func (a *applier) dropAll(doomed func(Key) bool) {
 		return true
 	})
 	for _, p := range parts {
-		a.out.Affected += int(p.head.Records)
-		a.part = p
-		a.dropPartition()
+		a.drop(p)
 	}
 }
 
-// costate keeps all entries or none.
-func (a *applier) costate(c *Command) {
+// drop drops a partition.
+func (a *applier) drop(p *partition) {
+	a.out.Affected += int(p.head.Records)
+	a.part = p
+	a.dropPartition()
+}
+
+// costate keeps all entries or none. term is the latest that has written any.
+func (a *applier) costate(c *Command, term *uint64) {
 	s := a.shard
-	if c.Term < s.costateTerm {
-		a.refuse(errs.FailedPrecondition, "co-state of term %d comes after some of term %d", c.Term, s.costateTerm)
+	if c.Term < *term {
+		a.refuse(errs.FailedPrecondition, "co-state of term %d comes after some of term %d", c.Term, *term)
 		return
 	}
 	if len(c.Costate) > MaxCostateEntries {
@@ -196,7 +213,7 @@ func (a *applier) costate(c *Command) {
 			return
 		}
 	}
-	s.costateTerm = c.Term
+	*term = c.Term
 	for i := range c.Costate {
 		s.active.keep(&c.Costate[i])
 	}
@@ -219,23 +236,34 @@ func (a *applier) enter(k Key, op Op) (ok bool, err error) {
 		if dropped, err := s.tenantDropped(k.Tenant); err != nil || dropped {
 			return a.refuse(errs.NotFound, "tenant %s was dropped", k.Tenant), err
 		}
-		a.part = s.newPartition(k, schema, head{Number: s.nextNumber})
-		s.nextNumber++
+		a.addPartition(k, schema)
 		if op == OpUpsert {
 			a.part.space.Store(newSpace(s, a.part)) // empty, so there is nothing to load
 		}
-		s.registry.add(a.part)
 	}
 	a.space = a.part.space.Load()
 	s.active.touch(k)
 	return true, nil
 }
 
-// leave counts the entry and shows its changes to readers, all at once.
+// addPartition makes a partition, with nothing in it.
+func (a *applier) addPartition(k Key, schema *Schema) {
+	s := a.shard
+	a.part = s.newPartition(k, schema, head{Number: s.nextNumber})
+	s.nextNumber++
+	s.registry.add(a.part)
+}
+
+// leave counts the entry and shows its changes to readers.
 func (a *applier) leave() {
+	a.part.head.Version++
+	a.out.Version = a.part.head.Version
+	a.show()
+}
+
+// show shows changes to readers, all at once.
+func (a *applier) show() {
 	p := a.part
-	p.head.Version++
-	a.out.Version = p.head.Version
 	if p.loading != nil {
 		p.loading.missed = append(p.loading.missed, a.changes...)
 	}
@@ -269,29 +297,41 @@ func (a *applier) upsert(recs []Record) error {
 
 // store makes rec the newest version of its id, with its values copied into the growing buffer.
 func (a *applier) store(rec *Record, old found, existed bool) error {
-	n := found{sparse: rec.Sparse, scale: 1}
+	n := found{sparse: rec.Sparse}
 	if rec.Metadata != nil {
 		n.meta = metadata.AppendBinary(nil, rec.Metadata)
 	}
-	if len(rec.Values) > 0 {
-		var row []float32
-		n.place, row = a.shard.active.arena.alloc(len(rec.Values))
-		copy(row, rec.Values)
-		n.scale = ann.Scale(a.part.schema.Metric, row)
-		a.shard.active.bytes += int64(4 * len(row))
-	}
+	a.copyValues(&n, rec.Values)
 	return a.replace(rec.ID, n, rec.Metadata, rec.Values, old, existed)
+}
+
+// copyValues copies a record's values into the growing buffer.
+func (a *applier) copyValues(n *found, values []float32) {
+	n.scale = 1
+	if len(values) == 0 {
+		return
+	}
+	var row []float32
+	n.place, row = a.shard.active.arena.alloc(len(values))
+	copy(row, values)
+	n.scale = ann.Scale(a.part.schema.Metric, row)
+	a.shard.active.bytes += int64(4 * len(row))
 }
 
 // replace enters the next version of a record, whose values are at n.place already.
 func (a *applier) replace(id string, n found, meta metadata.Map, values []float32, old found, existed bool) error {
+	a.part.head.Seq++
+	n.version = a.part.head.Seq
+	return a.enterRecord(id, n, meta, values, old, existed)
+}
+
+// enterRecord enters a version of a record.
+func (a *applier) enterRecord(id string, n found, meta metadata.Map, values []float32, old found, existed bool) error {
 	oldMeta, err := old.metadata()
 	if err != nil {
 		return err
 	}
 	p := a.part
-	p.head.Seq++
-	n.version = p.head.Seq
 	n.digest = digestRecord(id, n.version, values, n.sparse, n.meta)
 	if existed {
 		a.uncount(id, old)

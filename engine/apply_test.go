@@ -243,7 +243,11 @@ func FuzzApply(f *testing.F) {
 	f.Add(AppendCommand(nil, &Command{Op: OpDefineIndex, Schema: Schema{ID: 2, Metric: ann.DotProduct}}))
 	f.Add(AppendCommand(nil, &Command{Op: OpDeleteAll, Key: testKey(1, 1), Once: &Once{Key: [16]byte{1}, At: 99, Before: 3}}))
 	f.Add(AppendCommand(nil, &Command{Op: OpCostate, Term: 7, Costate: []CostateEntry{keep(1, "a", ""), {TenantID{1}, "b", nil}, {Tenant: TenantID{2}}}}))
+	for _, c := range moveCommands(TenantID{1}) {
+		f.Add(AppendCommand(nil, c))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		_, _ = TailCommand(b, TenantID{1})
 		if c, err := DecodeCommand(b); err == nil {
 			again, err := DecodeCommand(AppendCommand(nil, c))
 			require.NoError(t, err)

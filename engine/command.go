@@ -27,6 +27,30 @@ const (
 	// OpDropTenant drops every partition of Key.Tenant and refuses late writes to it for ever. Co-state stays: it may be the
 	// tenant's last bill.
 	OpDropTenant
+
+	// Those that follow bring a tenant, Key.Tenant, from one shard to another, by the attempt that Move names. Each is refused if
+	// a later attempt has begun here, or the attempt has ended; repeating one is harmless. See DESIGN.md, "A tenant that moves".
+
+	// OpStageTenant begins a copy of a tenant that does not live here. What is left of an earlier copy is dropped.
+	OpStageTenant
+	// OpStageRecords takes a batch of records into the copy, as they are stored at the source: Batch.
+	OpStageRecords
+	// OpStageBeside takes a batch of what is kept beside records into the copy: Batch.
+	OpStageBeside
+	// OpStageTail does to the copy what entries of the source's log have done to the tenant: Tail.
+	OpStageTail
+	// OpStageReady compares the copy with the source behind its fence: Digest. It is refused if they differ.
+	OpStageReady
+	// OpSettleTenant makes the copy the tenant itself, which lives here from then on, in Epoch.
+	OpSettleTenant
+	// OpFenceTenant refuses the tenant's writes from then on.
+	OpFenceTenant
+	// OpUnfenceTenant lets writes through again, and ends the attempt at the source.
+	OpUnfenceTenant
+	// OpLeaveTenant gives a fenced tenant up: from Epoch on it lives elsewhere. Its data stay as a copy.
+	OpLeaveTenant
+	// OpForgetTenant drops the copy of a tenant that has left or was staged, and ends the attempt. Late writes stay refused.
+	OpForgetTenant
 )
 
 // Removes reports whether an encoded command takes records away.
@@ -67,6 +91,11 @@ type Command struct {
 	Update  Update         // OpUpdate
 	Costate []CostateEntry // OpCostate
 	Term    uint64         // OpCostate: in which the proposer leads; refused once there is an entry of a later one
+	Move    Move           // those that bring a tenant to another shard
+	Epoch   uint64         // OpSettleTenant, OpLeaveTenant
+	Batch   *Batch         // OpStageRecords, OpStageBeside
+	Tail    *Tail          // OpStageTail
+	Digest  *TenantDigest  // OpStageReady
 	Once    *Once          // nil: takes effect as often as it is proposed; not for those that name no partition, which change nothing the second time
 }
 

@@ -21,9 +21,12 @@ func AppendCommand(b []byte, c *Command) []byte {
 	case OpDropIndex:
 		return codec.AppendUint64(append(b, byte(c.Op)), uint64(c.Key.Index))
 	case OpCostate:
-		return appendCostate(append(b, byte(c.Op)), c)
+		return appendCostate(codec.AppendUvarint(append(b, byte(c.Op)), c.Term), c.Costate)
 	case OpDropTenant:
 		return append(append(b, byte(c.Op)), c.Key.Tenant[:]...)
+	}
+	if c.Op.moves() {
+		return appendMoveCommand(b, c)
 	}
 	if c.Once == nil {
 		b = append(b, byte(c.Op))
@@ -62,7 +65,7 @@ func EncodedSize(c *Command) int {
 	for i := range c.Update.Targets {
 		n += 12 + len(c.Update.Targets[i].ID)
 	}
-	return n + 4*len(c.Update.Values) + c.Update.SetMetadata.Size()
+	return n + 4*len(c.Update.Values) + c.Update.SetMetadata.Size() + moveSize(c)
 }
 
 // DecodeCommand reads what AppendCommand wrote. Values may alias b. Damaged input gives an error of kind Corrupt.
@@ -97,11 +100,14 @@ func DecodeCommand(b []byte) (*Command, error) {
 		c.Key = readKey(r)
 		c.Targets = readTargets(r)
 	case OpCostate:
-		readCostate(r, c)
+		c.Term, c.Costate = r.Uvarint(), readCostate(r)
 	case OpDropTenant:
 		copy(c.Key.Tenant[:], r.Raw(len(c.Key.Tenant)))
 	default:
-		return nil, errs.New(errs.Corrupt, "decode command: unknown operation %d", c.Op)
+		if !c.Op.moves() {
+			return nil, errs.New(errs.Corrupt, "decode command: unknown operation %d", c.Op)
+		}
+		readMoveCommand(r, c)
 	}
 	if err := r.Done(); err != nil {
 		return nil, err
@@ -111,7 +117,7 @@ func DecodeCommand(b []byte) (*Command, error) {
 
 // wide reports whether commands of an operation are about more than one partition.
 func (op Op) wide() bool {
-	return op == OpDefineIndex || op == OpDropIndex || op == OpCostate || op == OpDropTenant
+	return op == OpDefineIndex || op == OpDropIndex || op == OpCostate || op == OpDropTenant || op.moves()
 }
 
 // onceFlag is set in the first byte of commands that have a Once.
@@ -133,11 +139,10 @@ func readOnce(r *codec.Reader) *Once {
 }
 
 // A value of co-state may be empty, which is something else than none.
-func appendCostate(b []byte, c *Command) []byte {
-	b = codec.AppendUvarint(b, c.Term)
-	b = codec.AppendUvarint(b, uint64(len(c.Costate)))
-	for i := range c.Costate {
-		e := &c.Costate[i]
+func appendCostate(b []byte, entries []CostateEntry) []byte {
+	b = codec.AppendUvarint(b, uint64(len(entries)))
+	for i := range entries {
+		e := &entries[i]
 		b = codec.AppendString(append(b, e.Tenant[:]...), e.Name)
 		if e.Value == nil {
 			b = append(b, 0)
@@ -149,11 +154,10 @@ func appendCostate(b []byte, c *Command) []byte {
 }
 
 // readCostate leaves values where they are in the input.
-func readCostate(r *codec.Reader, c *Command) {
-	c.Term = r.Uvarint()
-	c.Costate = make([]CostateEntry, r.Count(len(TenantID{})+2))
-	for i := range c.Costate {
-		e := &c.Costate[i]
+func readCostate(r *codec.Reader) []CostateEntry {
+	entries := make([]CostateEntry, r.Count(len(TenantID{})+2))
+	for i := range entries {
+		e := &entries[i]
 		copy(e.Tenant[:], r.Raw(len(e.Tenant)))
 		e.Name = r.String()
 		if r.Byte() == 0 {
@@ -163,6 +167,7 @@ func readCostate(r *codec.Reader, c *Command) {
 			e.Value = []byte{}
 		}
 	}
+	return entries
 }
 
 func appendKey(b []byte, k Key) []byte {

@@ -80,10 +80,13 @@ func (m *memtable) kept(tenant TenantID, name string) (value []byte, sure bool) 
 	return value, ok || p.cleared
 }
 
-// Costate returns what is kept of a tenant under a name, nil if there is nothing.
+// Costate returns what is kept of a tenant under a name, nil if there is nothing. ErrStaged, ErrLeft: the tenant lives elsewhere.
 func (s *Shard) Costate(tenant TenantID, name string) (value []byte, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if err := s.away(tenant); err != nil {
+		return nil, err
+	}
 	for _, m := range [...]*memtable{s.active, s.frozen} {
 		if v, sure := m.kept(tenant, name); sure {
 			return bytes.Clone(v), nil
@@ -98,24 +101,35 @@ func (s *Shard) Costate(tenant TenantID, name string) (value []byte, err error) 
 }
 
 // ScanCostate returns what is kept of a tenant under names from the first to before the last (empty: to the end), by name.
-func (s *Shard) ScanCostate(tenant TenantID, first, last string) ([]CostateEntry, error) {
+// ErrStaged, ErrLeft: the tenant lives elsewhere.
+func (s *Shard) ScanCostate(tenant TenantID, first, last string) (found []CostateEntry, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if err := s.away(tenant); err != nil {
+		return nil, err
+	}
+	err = s.kv.View(func(tx store.Tx) error {
+		found, err = scanCostate(tx, tenant, first, last, s.frozen, s.active)
+		return err
+	})
+	return found, err
+}
+
+// scanCostate is ScanCostate in a view, and in memtables that are newer, the oldest first.
+func scanCostate(tx store.Tx, tenant TenantID, first, last string, mems ...*memtable) ([]CostateEntry, error) {
 	values := map[string][]byte{}
-	err := s.kv.View(func(tx store.Tx) error {
-		return tx.Ascend(bucketCostate, costateKey(tenant, first), func(k, v []byte) (bool, error) {
-			t, name := splitCostateKey(k)
-			if t != tenant || last != "" && name >= last {
-				return false, nil
-			}
-			values[name] = bytes.Clone(v)
-			return true, nil
-		})
+	err := tx.Ascend(bucketCostate, costateKey(tenant, first), func(k, v []byte) (bool, error) {
+		t, name := splitCostateKey(k)
+		if t != tenant || last != "" && name >= last {
+			return false, nil
+		}
+		values[name] = bytes.Clone(v)
+		return true, nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range [...]*memtable{s.frozen, s.active} {
+	for _, m := range mems {
 		if m == nil || m.costate[tenant] == nil {
 			continue
 		}
@@ -137,7 +151,8 @@ func (s *Shard) ScanCostate(tenant TenantID, first, last string) ([]CostateEntry
 	return found, nil
 }
 
-// CostateTenants returns up to limit tenants of which something is kept, or was until lately, in order, after the given one.
+// CostateTenants returns up to limit tenants of which something is kept, or was until lately, in order, after the given one,
+// but for those that live elsewhere.
 func (s *Shard) CostateTenants(after TenantID, limit int) (tenants []TenantID, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -146,16 +161,17 @@ func (s *Shard) CostateTenants(after TenantID, limit int) (tenants []TenantID, e
 			continue
 		}
 		for t := range m.costate { // any order: sorted below
-			if compareTenants(t, after) > 0 {
+			if compareTenants(t, after) > 0 && s.away(t) == nil {
 				tenants = append(tenants, t)
 			}
 		}
 	}
 	err = s.kv.View(func(tx store.Tx) error {
 		next, found := after, true
-		for n := 0; n < limit && found && err == nil; n++ {
-			if next, found, err = tenantAfter(tx, next); found {
+		for n := 0; n < limit && found && err == nil; {
+			if next, found, err = tenantAfter(tx, next); found && s.away(next) == nil {
 				tenants = append(tenants, next)
+				n++
 			}
 		}
 		return err

@@ -48,7 +48,10 @@ func (s *Shard) digest(ctx context.Context, beside bool) (d Digest, applied uint
 		if err := s.digestPartitions(ctx, tx, &d); err != nil {
 			return err
 		}
-		if err := d.addDropped(tx); err != nil || !beside {
+		if err := d.addDropped(tx); err != nil {
+			return err
+		}
+		if err := d.addResidents(tx); err != nil || !beside {
 			return err
 		}
 		return d.addCostate(tx)

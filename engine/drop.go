@@ -12,13 +12,20 @@ import (
 // dropTenant drops every partition of a tenant and notes that it was dropped. The note stays for ever: ids are not used again,
 // and an entry of a writer that has not heard of the drop may come at any time.
 func (a *applier) dropTenant(t TenantID) {
-	m := a.shard.active
+	s, m := a.shard, a.shard.active
+	if s.away(t) != nil { // a copy: what is kept beside it is kept at the tenant's home
+		m.keep(&CostateEntry{Tenant: t})
+	}
 	a.dropAll(func(k Key) bool { return k.Tenant == t })
+	m.once.clear(t)
+	if s.residents.find(t) != nil {
+		s.setResidence(t, nil) // the note says it all
+	}
 	if _, ok := m.dropped[t]; !ok {
 		m.dropped[t] = struct{}{}
 		m.bytes += droppedBytes
 	}
-	a.shard.countBuffer()
+	s.countBuffer()
 }
 
 // droppedBytes is about what a note costs in memory.
@@ -43,17 +50,11 @@ func (s *Shard) tenantDropped(t TenantID) (dropped bool, err error) {
 	return dropped, err
 }
 
-// commitDropped writes the notes, and removes the answers of the tenants' writes. It comes after commitOnce, which may have
-// written some of them.
+// commitDropped writes the notes.
 func (f *flushing) commitDropped(tx store.RW) error {
 	for _, t := range slices.SortedFunc(maps.Keys(f.mem.dropped), compareTenants) {
 		if err := tx.Put(bucketDropped, t[:], []byte{1}); err != nil {
 			return err
-		}
-		for _, kind := range []byte{onceUsedBy, onceAnswerOf, onceOrder} {
-			if err := deletePrefix(tx, bucketOnce, append([]byte{kind}, t[:]...)); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

@@ -45,9 +45,11 @@ func TestDropTenant(t *testing.T) {
 			require.Equal(t, errs.NotFound, errs.KindOf(a.Err), "%s: %+v", name, late)
 			require.False(t, a.Repeated)
 		}
-		_, there := s.shard.Partition(gone)
+		_, there, err := s.shard.Partition(gone)
+		require.NoError(t, err)
 		require.False(t, there)
-		p, _ := s.shard.Partition(other)
+		p, _, err := s.shard.Partition(other)
+		require.NoError(t, err)
 		require.EqualValues(t, 2, p.Records)
 		require.True(t, s.apply(upsertOnce(2, 1, onceOf(10, 1, 3000))).Repeated, name)
 	}

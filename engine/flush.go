@@ -98,7 +98,7 @@ func (s *Shard) freeze() (f *flushing, again bool) {
 			return nil, false
 		}
 		s.frozen, s.active = s.active, newMemtable(s.blocks)
-		s.frozenState = shardState{Ident: s.ident.Shard, Applied: s.applied.Load(), NextNumber: s.nextNumber, OnceNow: s.onceNow, CostateTerm: s.costateTerm}
+		s.frozenState = shardState{Ident: s.ident.Shard, Applied: s.applied.Load(), NextNumber: s.nextNumber, CostateTerm: s.costateTerm}
 		s.frozenHeads = s.headsOf(s.frozen)
 	}
 	return &flushing{
@@ -263,6 +263,9 @@ func (f *flushing) commit(tx store.RW) error {
 		return err
 	}
 	if err := f.commitDropped(tx); err != nil {
+		return err
+	}
+	if err := f.commitResidents(tx); err != nil {
 		return err
 	}
 	f.state.NextSegment = f.shard.nextSegment

@@ -294,7 +294,8 @@ func TestSearchesAreSampled(t *testing.T) {
 	}, 5*time.Minute, time.Millisecond)
 	query()
 
-	st, ok := s.shard.Partition(testKey(1, 1))
+	st, ok, err := s.shard.Partition(testKey(1, 1))
+	require.NoError(t, err)
 	require.True(t, ok)
 	require.GreaterOrEqual(t, st.SampledRecall, 0.95)
 	require.LessOrEqual(t, st.SampledRecall, 1.0)

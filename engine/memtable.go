@@ -19,6 +19,8 @@ type memtable struct {
 	dropped map[TenantID]struct{} // tenants
 	bytes   int64
 	dirty   bool // anything at all
+
+	residents map[TenantID]*Residence // changed; nil: zero
 }
 
 func newMemtable(b *blocks) *memtable {
@@ -30,6 +32,8 @@ func newMemtable(b *blocks) *memtable {
 		once:    newOnceTable(),
 		costate: map[TenantID]*costatePart{},
 		dropped: map[TenantID]struct{}{},
+
+		residents: map[TenantID]*Residence{},
 	}
 }
 

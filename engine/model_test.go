@@ -383,7 +383,8 @@ func (h *history) list(k Key) {
 }
 
 func (h *history) stats(k Key) {
-	st, ok := h.shard.Partition(k)
+	st, ok, err := h.shard.Partition(k)
+	require.NoError(h.t, err)
 	_, want := h.model.parts[k]
 	require.Equal(h.t, want, ok)
 	require.EqualValues(h.t, len(h.model.parts[k]), st.Records)

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"encoding/binary"
+	"maps"
 	"slices"
 
 	"github.com/croftdb/croft/engine/internal/store"
@@ -13,8 +14,9 @@ import (
 // Once makes a command take effect once, however often it is proposed: the first success is remembered under the tenant
 // and Key, and every later command with that key is answered with it and changes nothing. With another Body it is refused.
 //
-// What is remembered is part of the shard's state, so whether a command is a repetition follows from the log alone. A key is
-// forgotten 24 hours of proposers' clocks later, or when its tenant has used OnceLimit newer ones.
+// What is remembered is part of the shard's state, so whether a command is a repetition follows from the log alone, and from the
+// tenant's own commands in it: it is the same when they come through another shard's log. A key is forgotten when its tenant's
+// clock, the highest that came with a key of his, is 24 hours further, or when the tenant has used OnceLimit newer ones.
 type Once struct {
 	Key    [16]byte // digest of what the client calls the request
 	Body   [16]byte // digest of the request
@@ -41,29 +43,45 @@ type onceKey struct {
 // onceAnswer is what a command with a key has done.
 type onceAnswer struct {
 	body     [16]byte
-	at       int64  // by the shard's clock
+	at       int64  // by the tenant's clock
 	seq      uint64 // how many keys the tenant had used, this one included
 	index    uint64 // of the entry
 	affected int
 	version  uint64
 }
 
+// onceUse sums up a tenant's keys.
+type onceUse struct {
+	keys uint64 // that were used in all
+	now  int64  // the tenant's clock, 0: not known
+}
+
+// remembers tells whether an answer is to be remembered.
+func (u onceUse) remembers(o *onceAnswer) bool {
+	return o.at > u.now-onceKept && o.seq+OnceLimit > u.keys
+}
+
 // onceTable is the part of it that is not yet in records.db.
 type onceTable struct {
 	answers map[onceKey]onceAnswer
-	used    map[TenantID]uint64 // keys that a tenant has used in all
+	used    map[TenantID]onceUse
+	cleared map[TenantID]struct{} // of what is older, nothing is left
 }
 
 func newOnceTable() onceTable {
-	return onceTable{map[onceKey]onceAnswer{}, map[TenantID]uint64{}}
+	return onceTable{map[onceKey]onceAnswer{}, map[TenantID]onceUse{}, map[TenantID]struct{}{}}
+}
+
+// clear forgets all of a tenant.
+func (o *onceTable) clear(t TenantID) {
+	maps.DeleteFunc(o.answers, func(k onceKey, _ onceAnswer) bool { return k.tenant == t })
+	delete(o.used, t)
+	o.cleared[t] = struct{}{}
 }
 
 // repeated answers a command that has been applied before, and refuses one that takes another's key.
 func (a *applier) repeated(c *Command) (bool, error) {
 	s := a.shard
-	if dropped, err := s.tenantDropped(c.Key.Tenant); err != nil || dropped {
-		return false, err // what it has answered may be there until the next flush
-	}
 	found, ok, err := s.onceAnswer(onceKey{c.Key.Tenant, c.Once.Key})
 	if err != nil || !ok {
 		return false, err
@@ -79,6 +97,9 @@ func (a *applier) repeated(c *Command) (bool, error) {
 func (s *Shard) Answered(tenant TenantID, o *Once) (a Applied, ok bool, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if err := s.away(tenant); err != nil {
+		return Applied{}, false, err
+	}
 	found, ok, err := s.onceAnswer(onceKey{tenant, o.Key})
 	if err != nil || !ok {
 		return Applied{}, false, err
@@ -98,15 +119,15 @@ func (o *onceAnswer) applied(again *Once) Applied {
 // remember notes what a command with a key has done.
 func (a *applier) remember(c *Command) error {
 	s, tenant := a.shard, c.Key.Tenant
-	used, err := s.onceUsed(tenant)
+	use, err := s.onceUsed(tenant)
 	if err != nil {
 		return err
 	}
-	s.onceNow = advance(s.onceNow, c.Once.At)
+	use = onceUse{keys: use.keys + 1, now: advance(use.now, c.Once.At)}
 	a.out.Affected += c.Once.Before
-	s.active.once.used[tenant] = used + 1
+	s.active.once.used[tenant] = use
 	s.active.once.answers[onceKey{tenant, c.Once.Key}] = onceAnswer{
-		body: c.Once.Body, at: s.onceNow, seq: used + 1, index: a.out.Index, affected: a.out.Affected, version: a.out.Version,
+		body: c.Once.Body, at: use.now, seq: use.keys, index: a.out.Index, affected: a.out.Affected, version: a.out.Version,
 	}
 	s.active.bytes += onceBytes
 	return nil
@@ -125,45 +146,51 @@ func advance(now, at int64) int64 {
 
 // onceAnswer returns what was done under a key, if that is to be remembered still.
 func (s *Shard) onceAnswer(k onceKey) (found onceAnswer, ok bool, err error) {
-	used, err := s.onceUsed(k.tenant)
-	if err != nil || used == 0 {
+	use, err := s.onceUsed(k.tenant)
+	if err != nil || use.keys == 0 {
 		return found, false, err
 	}
-	for _, m := range [...]*memtable{s.active, s.frozen} {
-		if m != nil && !ok {
-			found, ok = m.once.answers[k]
-		}
-	}
-	if !ok {
-		err = s.kv.View(func(tx store.Tx) (err error) {
-			found, ok, err = readOnceAnswer(tx, k)
-			return err
-		})
-	}
-	remembered := found.at > s.onceNow-onceKept && found.seq+OnceLimit > used
-	return found, ok && remembered, err
-}
-
-// onceUsed returns how many keys a tenant has used.
-func (s *Shard) onceUsed(tenant TenantID) (used uint64, err error) {
 	for _, m := range [...]*memtable{s.active, s.frozen} {
 		if m == nil {
 			continue
 		}
-		if used := m.once.used[tenant]; used > 0 {
-			return used, nil
+		if found, ok = m.once.answers[k]; ok {
+			return found, use.remembers(&found), nil
+		}
+		if _, cleared := m.once.cleared[k.tenant]; cleared {
+			return found, false, nil
+		}
+	}
+	err = s.kv.View(func(tx store.Tx) (err error) {
+		found, ok, err = readOnceAnswer(tx, k)
+		return err
+	})
+	return found, ok && use.remembers(&found), err
+}
+
+// onceUsed sums up the keys that a tenant has used.
+func (s *Shard) onceUsed(tenant TenantID) (use onceUse, err error) {
+	for _, m := range [...]*memtable{s.active, s.frozen} {
+		if m == nil {
+			continue
+		}
+		if use, ok := m.once.used[tenant]; ok {
+			return use, nil
+		}
+		if _, cleared := m.once.cleared[tenant]; cleared {
+			return use, nil
 		}
 	}
 	err = s.kv.View(func(tx store.Tx) error {
-		used, err = readOnceUsed(tx, tenant)
+		use, err = readOnceUsed(tx, tenant)
 		return err
 	})
-	return used, err
+	return use, err
 }
 
 // Keys of bucketOnce begin with what they are of.
 const (
-	onceUsedBy   = 'T' // tenant → keys used
+	onceUsedBy   = 'T' // tenant → onceUse
 	onceAnswerOf = 'K' // tenant, key → answer
 	onceOrder    = 'S' // tenant, sequence number → key
 )
@@ -206,20 +233,33 @@ func readOnceAnswer(tx store.Tx, k onceKey) (o onceAnswer, ok bool, err error) {
 	return o, err == nil, err
 }
 
-func readOnceUsed(tx store.Tx, t TenantID) (uint64, error) {
+func (u onceUse) encode() []byte {
+	return codec.AppendUint64(codec.AppendUvarint(nil, u.keys), uint64(u.now))
+}
+
+// readOnceUsed finds no clock where it was written before tenants had one of their own: it begins with the next key.
+func readOnceUsed(tx store.Tx, t TenantID) (u onceUse, err error) {
 	v, err := tx.Get(bucketOnce, onceUsedKey(t))
 	if err != nil || v == nil {
-		return 0, err
+		return u, err
 	}
 	r := codec.NewReader(v)
-	used := r.Uvarint()
-	return used, r.Done()
+	u.keys = r.Uvarint()
+	if r.Err() == nil && r.Len() > 0 {
+		u.now = int64(r.Uint64())
+	}
+	return u, r.Done()
 }
 
 // commitOnce writes a memtable's answers and removes those that are forgotten since. What is left of them longer, as of
 // tenants that use no keys any more, changes no outcome: remembering is decided by clock and number alone.
 func (f *flushing) commitOnce(tx store.RW) error {
 	t := &f.mem.once
+	for _, tenant := range slices.SortedFunc(maps.Keys(t.cleared), compareTenants) {
+		if err := clearOnce(tx, tenant); err != nil {
+			return err
+		}
+	}
 	keys := make([]onceKey, 0, len(t.answers))
 	for k := range t.answers {
 		keys = append(keys, k)
@@ -228,12 +268,22 @@ func (f *flushing) commitOnce(tx store.RW) error {
 		return cmp.Or(slices.Compare(a.tenant[:], b.tenant[:]), cmp.Compare(t.answers[a].seq, t.answers[b].seq))
 	})
 	for _, k := range keys {
-		if err := f.commitAnswer(tx, k, t.answers[k]); err != nil {
+		if err := t.commitAnswer(tx, k, t.answers[k]); err != nil {
 			return err
 		}
 	}
-	for tenant, used := range t.used {
-		if err := tx.Put(bucketOnce, onceUsedKey(tenant), codec.AppendUvarint(nil, used)); err != nil {
+	for tenant, use := range t.used {
+		if err := tx.Put(bucketOnce, onceUsedKey(tenant), use.encode()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clearOnce removes all of a tenant.
+func clearOnce(tx store.RW, t TenantID) error {
+	for _, kind := range []byte{onceUsedBy, onceAnswerOf, onceOrder} {
+		if err := deletePrefix(tx, bucketOnce, append([]byte{kind}, t[:]...)); err != nil {
 			return err
 		}
 	}
@@ -241,7 +291,7 @@ func (f *flushing) commitOnce(tx store.RW) error {
 }
 
 // commitAnswer writes one answer, and makes room by up to two that are forgotten.
-func (f *flushing) commitAnswer(tx store.RW, k onceKey, o onceAnswer) error {
+func (t *onceTable) commitAnswer(tx store.RW, k onceKey, o onceAnswer) error {
 	if err := tx.Put(bucketOnce, k.answerKey(), o.encode()); err != nil {
 		return err
 	}
@@ -249,7 +299,7 @@ func (f *flushing) commitAnswer(tx store.RW, k onceKey, o onceAnswer) error {
 		return err
 	}
 	for range 2 {
-		gone, err := f.forgetOldest(tx, k.tenant, o.seq)
+		gone, err := forgetOldest(tx, k.tenant, onceUse{keys: o.seq, now: t.used[k.tenant].now})
 		if err != nil || !gone {
 			return err
 		}
@@ -258,7 +308,7 @@ func (f *flushing) commitAnswer(tx store.RW, k onceKey, o onceAnswer) error {
 }
 
 // forgetOldest removes a tenant's oldest answer if it is not to be remembered.
-func (f *flushing) forgetOldest(tx store.RW, tenant TenantID, used uint64) (gone bool, err error) {
+func forgetOldest(tx store.RW, tenant TenantID, use onceUse) (gone bool, err error) {
 	var seq uint64
 	k := onceKey{tenant: tenant}
 	first := onceOrderKey(tenant, 0)
@@ -277,7 +327,7 @@ func (f *flushing) forgetOldest(tx store.RW, tenant TenantID, used uint64) (gone
 		return false, err
 	}
 	current := ok && o.seq == seq // else the key was used again since
-	if current && seq+OnceLimit > used && o.at > f.state.OnceNow-onceKept {
+	if current && use.remembers(&o) {
 		return false, nil
 	}
 	if current {

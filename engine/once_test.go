@@ -48,7 +48,8 @@ func TestOnce(t *testing.T) {
 	}
 	other := s.apply(upsertOnce(1, 2, onceOf(1, 2, 3000)))
 	require.Equal(t, errs.AlreadyExists, errs.KindOf(other.Err), "another request under the same key")
-	stats, _ := s.shard.Partition(testKey(1, 1))
+	stats, _, err := s.shard.Partition(testKey(1, 1))
+	require.NoError(t, err)
 	require.EqualValues(t, 3, stats.Records)
 
 	require.False(t, s.apply(upsertOnce(2, 1, onceOf(1, 2, 3000))).Repeated, "keys are a tenant's own")

@@ -68,10 +68,14 @@ func (s *Shard) stored(t TenantID) (sum StorageLimit) {
 	return sum
 }
 
-// Fits tells in advance whether a command would be refused for its tenant's StorageLimit: QuotaExceeded. Apply decides anew.
+// Fits tells in advance whether a command would be refused for its tenant's StorageLimit: QuotaExceeded. ErrFenced, ErrStaged,
+// ErrLeft: it would be refused for where the tenant lives. Apply decides anew.
 func (s *Shard) Fits(c *Command) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if err := s.barred(c.Key.Tenant); err != nil {
+		return err
+	}
 	schema := s.schemas[c.Key.Index]
 	if schema == nil {
 		return nil

@@ -196,11 +196,19 @@ func (s *Shard) record(p *partition, id string, f *found) (Record, error) {
 	return r, nil
 }
 
+// find returns the partition that a read is about, nil if there is none. ErrStaged, ErrLeft: its tenant lives elsewhere.
+func (s *Shard) find(key Key) (*partition, error) {
+	if err := s.away(key.Tenant); err != nil {
+		return nil, err
+	}
+	return s.registry.find(key), nil
+}
+
 // Fetch returns the records of ids that exist, in the order of ids.
 func (s *Shard) Fetch(ctx context.Context, key Key, ids []string) (recs []Record, err error) {
-	p := s.registry.find(key)
+	p, err := s.find(key)
 	if p == nil {
-		return nil, nil
+		return nil, err
 	}
 	defer catchFault(&err)
 	debug.SetPanicOnFault(true)
@@ -227,9 +235,9 @@ func (s *Shard) Fetch(ctx context.Context, key Key, ids []string) (recs []Record
 // Scan visits records in order of id, from after (exclusive) on, whose id has prefix and that match f (nil: all),
 // until limit records were found. more tells whether another one follows.
 func (s *Shard) Scan(ctx context.Context, key Key, prefix, after string, f *filter.Expr, limit int) (recs []Record, more bool, err error) {
-	p := s.registry.find(key)
+	p, err := s.find(key)
 	if p == nil {
-		return nil, false, nil
+		return nil, false, err
 	}
 	defer catchFault(&err)
 	debug.SetPanicOnFault(true)
@@ -251,9 +259,9 @@ func (s *Shard) Scan(ctx context.Context, key Key, prefix, after string, f *filt
 
 // ScanIDs is Scan for ids alone.
 func (s *Shard) ScanIDs(ctx context.Context, key Key, prefix, after string, limit int) (ids []string, more bool, err error) {
-	p := s.registry.find(key)
+	p, err := s.find(key)
 	if p == nil {
-		return nil, false, nil
+		return nil, false, err
 	}
 	pin := s.epochs.pin()
 	defer s.epochs.unpin(pin)
@@ -381,9 +389,9 @@ func (w *walk) take(id string, f *found) error {
 
 // Resolve returns the records that match f, to be named in an update or delete by filter, in order of slot.
 func (s *Shard) Resolve(ctx context.Context, key Key, f *filter.Expr) (ts []Target, err error) {
-	p := s.registry.find(key)
+	p, err := s.find(key)
 	if p == nil {
-		return nil, nil
+		return nil, err
 	}
 	defer catchFault(&err)
 	pin := s.epochs.pin()

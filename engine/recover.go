@@ -33,6 +33,9 @@ func (s *Shard) recover() error {
 		if err := s.recoverPartitions(tx); err != nil {
 			return err
 		}
+		if err := s.recoverResidents(tx); err != nil {
+			return err
+		}
 		if segments, err = keysOf(tx, bucketSegments); err != nil {
 			return err
 		}
@@ -102,7 +105,7 @@ func (s *Shard) create() error {
 func (s *Shard) setState(st shardState) {
 	s.ident = segment.Ident{Shard: st.Ident}
 	s.nextNumber, s.nextSegment = st.NextNumber, st.NextSegment
-	s.onceNow, s.costateTerm = st.OnceNow, st.CostateTerm
+	s.costateTerm = st.CostateTerm
 	s.applied.Store(st.Applied)
 	s.flushed.Store(st.Applied)
 }

@@ -16,13 +16,13 @@ import (
 	"github.com/croftdb/croft/internal/errs"
 )
 
-// Query searches a partition into res; a missing partition is an empty one. Without metadata and values it takes no
+// Query searches a partition into res; a missing partition is an empty one. ErrStaged, ErrLeft: its tenant lives elsewhere. Without metadata and values it takes no
 // lock and, once res and the pooled scratch have grown, allocates nothing.
 func (s *Shard) Query(ctx context.Context, key Key, q *Query, res *Result) (err error) {
 	res.reset()
-	p := s.registry.find(key)
+	p, err := s.find(key)
 	if p == nil {
-		return nil
+		return err
 	}
 	if err := q.check(p.schema); err != nil {
 		return err

@@ -29,16 +29,16 @@ type Shard struct {
 	kv     store.KV
 	ident  segment.Ident
 
-	registry *registry
-	blocks   *blocks
-	epochs   *epochs
-	applied  atomic.Uint64 // last entry applied
-	flushed  atomic.Uint64 // last entry that records.db holds
+	registry  *registry
+	residents residents
+	blocks    *blocks
+	epochs    *epochs
+	applied   atomic.Uint64 // last entry applied
+	flushed   atomic.Uint64 // last entry that records.db holds
 
 	mu          sync.RWMutex
 	schemas     map[IndexID]*Schema
 	nextNumber  uint64
-	onceNow     int64  // see shardState
 	costateTerm uint64 // the latest that has written co-state
 	active      *memtable
 	frozen      *memtable // being flushed, or waiting for space on the disk

@@ -1,21 +1,21 @@
 package engine
 
-// Partition returns the figures of one partition.
-func (s *Shard) Partition(key Key) (PartitionStats, bool) {
+// Partition returns the figures of one partition, if there is one. ErrStaged, ErrLeft: its tenant lives elsewhere.
+func (s *Shard) Partition(key Key) (st PartitionStats, ok bool, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	p := s.registry.find(key)
+	p, err := s.find(key)
 	if p == nil {
-		return PartitionStats{}, false
+		return PartitionStats{}, false, err
 	}
-	return p.stats(), true
+	return p.stats(), true, nil
 }
 
 // Seen returns what searches of a partition see now: the number of its incarnation, which none has had before, and its version.
-// It takes no lock. ok is false while the partition is not in memory.
+// It takes no lock. ok is false while the partition is not in memory, or its tenant lives elsewhere.
 func (s *Shard) Seen(key Key) (number, version uint64, ok bool) {
-	p := s.registry.find(key)
-	if p == nil {
+	p, err := s.find(key)
+	if p == nil || err != nil {
 		return 0, 0, false
 	}
 	sp := p.space.Load()
@@ -26,12 +26,12 @@ func (s *Shard) Seen(key Key) (number, version uint64, ok bool) {
 	return v.number, v.version, true
 }
 
-// Partitions returns the figures of all partitions of an index (0: of all), in no order.
+// Partitions returns the figures of all partitions of an index (0: of all), in no order, without those of tenants that live elsewhere.
 func (s *Shard) Partitions(index IndexID) (all []PartitionStats) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	s.registry.all(func(p *partition) bool {
-		if index == 0 || p.key.Index == index {
+		if (index == 0 || p.key.Index == index) && s.away(p.key.Tenant) == nil {
 			all = append(all, p.stats())
 		}
 		return true

@@ -20,9 +20,10 @@ const (
 	bucketOnce                           // what commands with a key have done, see once.go
 	bucketCostate                        // tenant id, name → what is kept there
 	bucketDropped                        // id of a dropped tenant → nothing
+	bucketResidents                      // tenant id → residence
 )
 
-var bucketNames = []string{"meta", "schemas", "partitions", "records", "segments", "garbage", "once", "costate", "dropped"}
+var bucketNames = []string{"meta", "schemas", "partitions", "records", "segments", "garbage", "once", "costate", "dropped", "residents"}
 
 const recordsFormat = 1
 
@@ -34,7 +35,6 @@ type shardState struct {
 	Applied     uint64   // index of the last log entry whose effects are stored
 	NextNumber  uint64   // of the next partition
 	NextSegment uint64
-	OnceNow     int64  // the clock by which keys are forgotten, 0: none was used yet
 	CostateTerm uint64 // the latest that has written co-state, 0: none has yet
 }
 
@@ -44,14 +44,10 @@ func (s *shardState) encode() []byte {
 	b = codec.AppendUint64(b, s.Applied)
 	b = codec.AppendUint64(b, s.NextNumber)
 	b = codec.AppendUint64(b, s.NextSegment)
-	if s.OnceNow == 0 && s.CostateTerm == 0 {
-		return b
-	}
-	b = codec.AppendUint64(b, uint64(s.OnceNow))
 	if s.CostateTerm == 0 {
 		return b
 	}
-	return codec.AppendUint64(b, s.CostateTerm)
+	return codec.AppendUint64(codec.AppendUint64(b, 0), s.CostateTerm) // 0: once a clock of the shard's
 }
 
 // storedShardState reads the state that the last flush stored.
@@ -72,7 +68,7 @@ func decodeShardState(p []byte) (s shardState, err error) {
 	copy(s.Ident[:], r.Raw(16))
 	s.Applied, s.NextNumber, s.NextSegment = r.Uint64(), r.Uint64(), r.Uint64()
 	if r.Err() == nil && r.Len() > 0 {
-		s.OnceNow = int64(r.Uint64())
+		r.Uint64()
 	}
 	if r.Err() == nil && r.Len() > 0 {
 		s.CostateTerm = r.Uint64()

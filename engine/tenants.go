@@ -1,17 +1,10 @@
 package engine
 
-// Stored returns what a tenant keeps in the shard, over all indexes: records, and bytes of ids, values and metadata.
+// Stored returns what a tenant keeps in the shard, over all indexes: records, and bytes of ids, values and metadata. Nothing
+// of a tenant that lives elsewhere: a copy is not the tenant's to pay.
 func (s *Shard) Stored(t TenantID) (records, bytes uint64) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for id, sc := range s.schemas { // any order: a sum
-		if sc.ID == 0 {
-			continue
-		}
-		if p := s.registry.find(Key{t, id}); p != nil {
-			records += p.head.Records
-			bytes += p.head.Bytes
-		}
+	if s.away(t) != nil {
+		return 0, 0
 	}
-	return records, bytes
+	return s.TenantFigures(t)
 }
