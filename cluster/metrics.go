@@ -4,6 +4,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/croftdb/croft/cluster/balance"
 	"github.com/croftdb/croft/tenancy"
 )
 
@@ -76,12 +77,14 @@ var (
 	bytesDesc   = prometheus.NewDesc("croft_cluster_log_bytes", "Bytes of entries kept in the log, about.", groupLabels, nil)
 	tenantsDesc = prometheus.NewDesc("croft_cluster_tenants", "Tenants in the metadata plane.", nil, nil)
 	diskDesc    = prometheus.NewDesc("croft_cluster_disk_free_bytes", "Free disk space when last looked, at most a second before the last write.", nil, nil)
+	warningDesc = prometheus.NewDesc("croft_cluster_health_warnings", "Warnings of the cluster's health, told by the metadata plane's leader.", []string{"type"}, nil)
+	straysDesc  = prometheus.NewDesc("croft_cluster_routing_strays", "Tenants whose data is not where routing leads, as of the last comparison, told by the metadata plane's leader.", nil, nil)
 	indexesDesc = prometheus.NewDesc("croft_cluster_indexes", "Indexes in the metadata plane.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c *groupCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, termDesc, commitDesc, appliedDesc, markedDesc, bytesDesc, tenantsDesc, indexesDesc, diskDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, termDesc, commitDesc, appliedDesc, markedDesc, bytesDesc, tenantsDesc, indexesDesc, diskDesc, warningDesc, straysDesc} {
 		ch <- d
 	}
 }
@@ -110,6 +113,19 @@ func (c *groupCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(tenantsDesc, prometheus.GaugeValue, float64(s.byName.n))
 	ch <- prometheus.MustNewConstMetric(indexesDesc, prometheus.GaugeValue, float64(len(s.indexes)))
 	ch <- prometheus.MustNewConstMetric(diskDesc, prometheus.GaugeValue, float64(c.node.disk.sampled.Load()))
+	c.health(ch)
+}
+
+// health tells what the metadata plane's leader has found; other nodes tell nothing.
+func (c *groupCollector) health(ch chan<- prometheus.Metric) {
+	for _, kind := range balance.Kinds() {
+		if n, ok := c.node.healthWatch.warnings(kind); ok {
+			ch <- prometheus.MustNewConstMetric(warningDesc, prometheus.GaugeValue, float64(n), kind)
+		}
+	}
+	if r := c.node.verifier.report(); r != nil {
+		ch <- prometheus.MustNewConstMetric(straysDesc, prometheus.GaugeValue, float64(len(r.astray())))
+	}
 }
 
 // tenantCollector tells sums over tenants. No series is per tenant.

@@ -55,6 +55,10 @@ type Node struct {
 	trimmer *trimmer
 	aligner *aligner
 	loads   *shardLoads
+
+	verifier    *verifier
+	healthWatch *healthWatch
+
 	queries meters
 	usage   *usageLedger
 	cache   *tenancy.Cache // nil: there is none

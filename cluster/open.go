@@ -124,6 +124,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 	n.peers.handle(methodCache, n.whenOpen(n.answerCache))
 	n.peers.handle(methodLoads, n.whenOpen(n.answerLoads))
 	n.peers.handle(methodRoom, n.whenOpen(n.answerRoom))
+	n.peers.handle(methodRouting, n.whenOpen(n.answerRouting))
 	n.registerVerbs()
 	switch {
 	case n.id.Joining && n.opts.Join == "":
@@ -262,6 +263,8 @@ func (n *Node) groupOptions(name string) groupOptions {
 func (n *Node) link(ctx context.Context, started time.Time) error {
 	n.loads = newShardLoads(n)
 	n.meta.creator = newTenantCreator(n.ctx, n.loads.place, n.changeMeta)
+	n.verifier = &verifier{node: n, logger: n.logger}
+	n.healthWatch = &healthWatch{node: n, logger: n.logger}
 	n.aligner = newAligner(n.meta.state, n.replicas, n.logger)
 	n.taker = newCheckpointTaker(n)
 	n.checkpoints = newCheckpointServer(n.id.ClusterID, n.replica, n.taker.note, n.opts.CheckpointRate, n.logger)
@@ -298,6 +301,8 @@ func (n *Node) awaitReady(ctx context.Context) error {
 	n.background.Go(n.meta.creator.run)
 	n.background.Go(func() { n.loads.run(n.ctx) })
 	n.background.Go(func() { newPurger(n).run(n.ctx) })
+	n.background.Go(func() { n.verifier.run(n.ctx) })
+	n.background.Go(func() { n.healthWatch.run(n.ctx) })
 	n.background.Go(func() { n.trimmer.run(n.ctx) })
 	n.usage.start()
 	dog := &watchdog{groups: n.groups, alone: func() bool { return n.meta.state().alone() }, fail: n.fail, logger: n.logger}

@@ -34,6 +34,8 @@ const (
 	methodLoads                        // which tenants take most of the shards that a node leads
 	methodResident                     // how much a tenant stores in a shard
 	methodRoom                         // how much room a node has
+	methodHoldings                     // what tenants have in a shard
+	methodRouting                      // where tenants are against routing, by the metadata plane's leader
 )
 
 // handler answers the calls of a method: it appends its answer to dst. request is the handler's until it returns, and from

@@ -49,6 +49,7 @@ var verbs = map[method]func() verb{
 	methodUsed:       func() verb { return new(usedVerb) },
 	methodCreate:     func() verb { return new(createVerb) },
 	methodResident:   func() verb { return new(residentVerb) },
+	methodHoldings:   func() verb { return new(holdingsVerb) },
 }
 
 // registerVerbs answers the other nodes' requests.

@@ -83,7 +83,7 @@ func anyVerb(t *rapid.T) (full, empty verb) {
 	written := Written{Affected: count.Draw(t, "affected"), LSN: rapid.Uint64().Draw(t, "lsn"), Shard: rapid.IntRange(-1, 300).Draw(t, "shard")}
 	recs := rapid.SliceOfN(rapid.Custom(drawRecord), 0, 3)
 	flag := rapid.Bool()
-	switch rapid.IntRange(0, 6).Draw(t, "verb") {
+	switch rapid.IntRange(0, 7).Draw(t, "verb") {
 	case 0:
 		return &applyVerb{labels: who, grows: flag.Draw(t, "grows"), exists: flag.Draw(t, "exists"), written: written,
 			encoded: append([]byte("command"), rapid.SliceOf(rapid.Byte()).Draw(t, "command")...)}, new(applyVerb)
@@ -109,6 +109,13 @@ func anyVerb(t *rapid.T) (full, empty verb) {
 		return v, new(scanVerb)
 	case 5:
 		return &createVerb{labels: who, stats: drawStats(t)}, new(createVerb)
+	case 6:
+		v := &holdingsVerb{after: drawKey(t).Tenant, limit: rapid.IntRange(0, maxHeld).Draw(t, "limit"), more: flag.Draw(t, "more")}
+		for range rapid.IntRange(0, 3).Draw(t, "held") {
+			v.held = append(v.held, holding{drawKey(t).Tenant, rapid.Uint64().Draw(t, "records"), rapid.Uint64().Draw(t, "bytes"),
+				rapid.Float64().Draw(t, "queries"), rapid.Float64().Draw(t, "compute"), flag.Draw(t, "hidden")})
+		}
+		return v, new(holdingsVerb)
 	}
 	v := &partitionsVerb{labels: who, one: flag.Draw(t, "one"), recorded: flag.Draw(t, "recorded"), prefix: text.Draw(t, "prefix"),
 		after: text.Draw(t, "after"), limit: rapid.IntRange(0, math.MaxInt32).Draw(t, "limit"), shard: rapid.IntRange(0, 300).Draw(t, "shard"),
@@ -143,6 +150,9 @@ func TestVerbsTravel(t *testing.T) {
 		require.NoError(t, r.Done())
 		require.Equal(t, answer, empty.appendAnswer(nil))
 		require.Equal(t, full.method(), empty.method())
+		if h, ok := full.(*holdingsVerb); ok && len(h.held) > 0 {
+			require.Equal(t, full, empty)
+		}
 		if p, ok := full.(*partitionsVerb); ok {
 			require.Equal(t, full, empty)
 			require.Equal(t, p.found, empty.(*partitionsVerb).found)
@@ -216,6 +226,7 @@ func FuzzVerbs(f *testing.F) {
 	f.Add(byte(methodUsed), (&usedVerb{tenants: make([]engine.TenantID, 2), to: 3}).appendRequest(nil), true)
 	f.Add(byte(methodUsed), (&usedVerb{used: [][]Used{{{Begin: time.Unix(3600, 0).UTC(), ByteHours: 2}}, nil}}).appendAnswer(nil), false)
 	f.Add(byte(methodCreate), (&createVerb{}).appendAnswer(nil), false)
+	f.Add(byte(methodHoldings), (&holdingsVerb{held: []holding{{records: 3, queries: 1}, {hidden: true}}, more: true}).appendAnswer(nil), false)
 	f.Fuzz(func(t *testing.T, m byte, b []byte, request bool) {
 		var h head
 		h.read(codec.NewReader(b))

@@ -67,12 +67,13 @@ func (e *usageError) withHint(format string, args ...any) *usageError {
 func exitCode(err error) int {
 	var usage *usageError
 	var unshown *unshownError
+	var unwell *unwellError
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.As(err, &unshown):
+	case errors.As(err, &unshown), errors.As(err, &unwell):
 		return exitUnshown
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted

@@ -74,6 +74,8 @@ var accessRows = map[string]accessRow{
 	"GET /metrics": {who: everybody, path: "/metrics", everyTenant: true},
 
 	"GET /v1/cluster":                            {who: keepers, path: "/v1/cluster", everyTenant: true},
+	"GET /v1/cluster/health":                     {who: keepers, path: "/v1/cluster/health", everyTenant: true},
+	"POST /v1/cluster/health/verify":             {who: keepers, path: "/v1/cluster/health/verify", everyTenant: true},
 	"POST /v1/cluster/nodes":                     {who: keepers, path: "/v1/cluster/nodes", everyTenant: true},
 	"POST /v1/cluster/nodes/{node}/drain":        {who: keepers, path: "/v1/cluster/nodes/none/drain", everyTenant: true},
 	"DELETE /v1/cluster/nodes/{node}":            {who: keepers, path: "/v1/cluster/nodes/none", everyTenant: true},

@@ -82,6 +82,7 @@ type status interface {
 	ClusterID() string
 	PeerAddress() string
 	Info(ctx context.Context) cluster.Info
+	Health(ctx context.Context, verify bool) (cluster.Health, error)
 	Ready() []cluster.Check
 }
 

@@ -84,6 +84,8 @@ func routes() []route {
 		{"GET", "/readyz", "readyz", tenancy.Open, noTenant, light, 200, false, false, []string{"verbose", "noleader"}, ready},
 		{"GET", "/metrics", "metrics", tenancy.Open, noTenant, light, 200, false, false, nil, metrics},
 		{"GET", "/v1/cluster", "cluster", rc, allTenants, light, 200, false, false, nil, clusterInfo},
+		{"GET", "/v1/cluster/health", "cluster_health", rc, allTenants, search, 200, false, false, nil, clusterHealth},
+		{"POST", "/v1/cluster/health/verify", "verify_routing", wc, allTenants, write, 200, false, false, nil, verifyRouting},
 		{"POST", "/v1/cluster/nodes", "add_node", wc, allTenants, write, 201, false, false, []string{"ttl"}, addNode},
 		{"POST", "/v1/cluster/nodes/{node}/drain", "drain_node", wc, allTenants, write, 200, false, false, nil, drainNode},
 		{"DELETE", "/v1/cluster/nodes/{node}", "remove_node", wc, allTenants, write, 200, false, false, []string{"force"}, removeNode},
