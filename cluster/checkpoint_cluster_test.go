@@ -84,7 +84,7 @@ func TestNewReplicasGetCheckpoints(t *testing.T) {
 		c.settle()
 		c.equalDigests(records)
 		for i := range 2 {
-			for id, inc := range c.nodes[1+i].id.replicas() {
+			for id, inc := range c.incarnations(1+i) {
 				require.EqualValues(c.t, 2, inc.Number, "shard %d came by its log: the test shows nothing", id)
 			}
 		}
@@ -103,7 +103,7 @@ func TestLaggingReplicasGetCheckpoints(t *testing.T) {
 			c.start(2)
 			c.settle()
 			c.equalDigests(records)
-			for id, inc := range c.nodes[2].id.replicas() {
+			for id, inc := range c.incarnations(2) {
 				require.EqualValues(c.t, 2+round, inc.Number, "shard %d", id)
 			}
 			for _, sh := range c.nodes[2].replicas() {

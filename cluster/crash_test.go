@@ -193,7 +193,7 @@ func TestCrashDuringCheckpointTransfer(t *testing.T) {
 		c.start(2)
 		c.settle()
 		c.equalDigests(records)
-		for id, i := range c.nodes[2].id.replicas() {
+		for id, i := range c.incarnations(2) {
 			require.Greater(c.t, i.Number, uint64(1), "shard %d came by its log: the test shows nothing", id)
 		}
 	})

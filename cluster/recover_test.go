@@ -249,9 +249,9 @@ func TestGivenUpReplicasBeginAnew(t *testing.T) {
 		c.caughtUp(6)
 		c.kill(2)
 		require.NoError(c.t, os.RemoveAll(shardDir(c.dirs[2], 0, 1)))
-		require.NoError(c.t, os.RemoveAll(raftDir(shardDir(c.dirs[2], 1, c.number(2, 1)))))
+		require.NoError(c.t, os.RemoveAll(raftDir(shardDir(c.dirs[2], 1, c.incarnations(2)[1].Number))))
 		require.NoError(c.t, os.WriteFile(logMetaPath(vfs.OS(), metaDir(c.dirs[2])), make([]byte, 8192), 0o600))
-		require.NoError(c.t, os.RemoveAll(shardDir(c.dirs[2], 0, c.number(2, 0))))
+		require.NoError(c.t, os.RemoveAll(shardDir(c.dirs[2], 0, c.incarnations(2)[0].Number)))
 		_, err := Open(c.t.Context(), c.options(2))
 		require.Error(c.t, err)
 		for n := 0; ; n++ {
@@ -276,11 +276,11 @@ func TestGivenUpReplicasBeginAnew(t *testing.T) {
 	})
 }
 
-// number is the incarnation of a stopped node's replica.
-func (c *simCluster) number(i int, shard uint16) uint64 {
-	id, err := loadIdentity(vfs.OS(), c.dirs[i], 3, false)
+// incarnations are a node's replicas as its disk names them, which can be asked while the node opens and closes some.
+func (c *simCluster) incarnations(i int) map[uint16]incarnation {
+	id, err := loadIdentity(c.options(i).disk, c.dirs[i], 3, false)
 	require.NoError(c.t, err)
-	return id.replicas()[shard].Number
+	return id.replicas()
 }
 
 func TestNodeAloneGivesNothingUp(t *testing.T) {

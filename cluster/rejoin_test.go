@@ -33,7 +33,7 @@ func (c *simCluster) lose(i int, meta bool, shards ...uint16) {
 func TestMissingReplicaIsRefused(t *testing.T) {
 	inCluster(t, 3, func(c *simCluster) {
 		p := c.nodes[0].meta.state().placed[0]
-		in := c.nodes[2].id.replicas()[p.shard]
+		in := c.incarnations(2)[p.shard]
 		c.stop(2)
 		require.NoError(c.t, os.RemoveAll(shardDir(c.dirs[2], p.shard, in.Number)))
 		_, err := Open(c.t.Context(), c.options(2))
@@ -51,14 +51,14 @@ func TestLostReplicaBeginsAnew(t *testing.T) {
 			c.write(ix, fmt.Sprint("ns", i), 1, 2, 3)
 		}
 		c.settle()
-		before := c.nodes[2].id.replicas()[1].Number
+		before := c.incarnations(2)[1].Number
 		c.kill(2)
 		c.lose(2, true, 1)
 		c.write(ix, "ns1", 4)
 		c.start(2)
 		c.settle()
 		c.caughtUp(19)
-		now := c.nodes[2].id.replicas()[1]
+		now := c.incarnations(2)[1]
 		require.Equal(c.t, before+1, now.Number, "a number is used once")
 		require.Equal(c.t, replicaOpen, now.State)
 		require.Equal(c.t, incarnation{}, c.nodes[2].id.Meta)

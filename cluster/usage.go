@@ -10,6 +10,7 @@ import (
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/longlock"
 	"github.com/croftdb/croft/tenancy"
 )
 
@@ -40,8 +41,8 @@ type usageLedger struct {
 // shardUsage is what was counted for a shard.
 type shardUsage struct {
 	tenancy.Meter
-	writing sync.Mutex
-	pruned  tenancy.Hour // under writing: when it was last looked for what is too old
+	writing longlock.Mutex // held while a commit is waited for
+	pruned  tenancy.Hour   // under writing: when it was last looked for what is too old
 	heat    tenancy.Heat
 }
 
