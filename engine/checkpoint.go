@@ -15,6 +15,9 @@ const (
 	graphMagic  = "croftgph"
 	graphFormat = 1
 	graphSuffix = ".graph"
+	// Of the header, up to the versions.
+	graphIdentAt   = len(graphMagic) + 1
+	graphHeadBytes = graphIdentAt + 16 + keySize + 8
 	// saveQuiet is how long, in seconds, a graph must have been left alone before few changes are saved.
 	saveQuiet = 5
 	// savePause is how long, in seconds, a graph that keeps up with its writers is not saved again. It has caught up
@@ -135,16 +138,23 @@ func (ld *loader) readGraph(path string) (err error) {
 	return nil
 }
 
-func (ld *loader) readGraphHeader(b []byte) (versions []uint64, rest []byte, err error) {
-	r := codec.NewReader(b)
+// readGraphHead reads whose graph it is, and the number of slots whose versions follow.
+func readGraphHead(r *codec.Reader) (ident []byte, key Key, slots uint64, err error) {
 	if string(r.Raw(len(graphMagic))) != graphMagic {
-		return nil, nil, errs.New(errs.Corrupt, "not a graph checkpoint")
+		return nil, key, 0, errs.New(errs.Corrupt, "not a graph checkpoint")
 	}
 	if v := r.Byte(); v != graphFormat {
-		return nil, nil, errs.New(errs.Corrupt, "graph checkpoint has format %d, this croft knows %d", v, graphFormat)
+		return nil, key, 0, errs.New(errs.Corrupt, "graph checkpoint has format %d, this croft knows %d", v, graphFormat)
 	}
-	ident, key := r.Raw(16), readKey(r)
-	n := r.Uint64()
+	return r.Raw(16), readKey(r), r.Uint64(), r.Err()
+}
+
+func (ld *loader) readGraphHeader(b []byte) (versions []uint64, rest []byte, err error) {
+	r := codec.NewReader(b)
+	ident, key, n, err := readGraphHead(r)
+	if err != nil {
+		return nil, nil, err
+	}
 	if n > uint64(r.Len()/8) {
 		return nil, nil, errs.New(errs.Corrupt, "graph checkpoint is cut short")
 	}

@@ -135,16 +135,25 @@ func (x *export) copyRecords(ctx context.Context, tx store.Tx) error {
 	if size := s.kv.Size(); free < uint64(size) {
 		return errs.New(errs.StorageFull, "a copy of %s takes %d bytes, %d are free", recordsFile, size, free)
 	}
-	at := s.path(fmt.Sprintf("%s%d%s", exportPrefix, s.exports.Add(1), exportSuffix))
-	f, err := s.fs.Create(at)
+	f, err := s.createUnnamed()
 	if err != nil {
 		return err
 	}
 	x.files[recordsFile] = f
-	if err := s.fs.Remove(at); err != nil {
-		return err
-	}
 	return tx.Copy(contextWriter{ctx, f})
+}
+
+// createUnnamed makes a file that ends when it is closed, or with the process.
+func (s *Shard) createUnnamed() (vfs.File, error) {
+	at := s.path(fmt.Sprintf("%s%d%s", exportPrefix, s.exports.Add(1), exportSuffix))
+	f, err := s.fs.Create(at)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.fs.Remove(at); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // contextWriter is a writer that gives up.
@@ -160,7 +169,7 @@ func (c contextWriter) Write(p []byte) (int, error) {
 	return c.w.Write(p)
 }
 
-// removeExports removes copies of records.db whose name a crash has left.
+// removeExports removes files without a name whose name a crash has left.
 func (s *Shard) removeExports() error {
 	names, err := s.fs.ReadDir(s.dir)
 	if err != nil {

@@ -136,4 +136,9 @@ type Stats struct {
 	BufferBytes   uint64 // not yet flushed
 	AppliedIndex  uint64
 	FlushedIndex  uint64 // durable: the log is not needed up to here
+	// Copies of tenants that live elsewhere: staged, or left behind. They count in what is on disk and in memory, and in none of
+	// the first figures.
+	AwayPartitions int
+	AwayRecords    uint64
+	AwayBytes      uint64
 }

@@ -58,7 +58,7 @@ type Shard struct {
 	full     atomic.Bool   // the last flush found no space
 	room     chan struct{} // closed and replaced when a flush made room; under mu
 
-	exports   atomic.Uint64 // checkpoints begun, for the names of their files
+	exports   atomic.Uint64 // files without a name, for the names that they have for a moment
 	fault     atomic.Pointer[error]
 	janitor   chan struct{} // wakes the janitor
 	closing   chan struct{}

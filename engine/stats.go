@@ -63,10 +63,16 @@ func (s *Shard) Stats() Stats {
 	var loaded []*space
 	s.registry.all(func(p *partition) bool {
 		ps := p.stats()
-		st.Partitions++
-		st.Records += ps.Records
-		st.Indexed += ps.Indexed
-		st.Bytes += ps.Bytes
+		if s.away(p.key.Tenant) == nil {
+			st.Partitions++
+			st.Records += ps.Records
+			st.Indexed += ps.Indexed
+			st.Bytes += ps.Bytes
+		} else {
+			st.AwayPartitions++
+			st.AwayRecords += ps.Records
+			st.AwayBytes += ps.Bytes
+		}
 		if sp := p.space.Load(); sp != nil {
 			loaded = append(loaded, sp)
 		}

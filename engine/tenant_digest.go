@@ -192,7 +192,7 @@ func (k *kept) digest() (d Digest) {
 	return d
 }
 
-// Figures of a tenant in a shard.
+// TenantFigures is what of a tenant is in a shard, and where it lives.
 type TenantFigures struct {
 	Tenant     TenantID
 	Residence  Residence
