@@ -41,9 +41,11 @@ var gateCalls = sync.Pool{New: func() any { return new(gateCall) }}
 
 // admitted runs v when the gate lets it in, with what is in force for its tenant.
 func (n *Node) admitted(ctx context.Context, sh *shard, key engine.Key, v verb, reading *Reading) error {
-	s := n.meta.state()
-	t, ok := s.tenantByID(key.Tenant)
-	if !ok { // the whole shard is meant, or this node is behind
+	s, t, err := n.tenantOf(ctx, key, reading)
+	if err != nil {
+		return err
+	}
+	if t == nil {
 		return n.metered(ctx, sh, key, v, reading).Err
 	}
 	settings := s.settings(t)
@@ -69,6 +71,26 @@ func (n *Node) admitted(ctx context.Context, sh *shard, key engine.Key, v verb, 
 	o := n.metered(ctx, sh, key, v, reading)
 	pass.Leave(o)
 	return o.Err
+}
+
+// tenantOf finds whom a request is about. One that was made elsewhere a moment ago is looked up in newer metadata: without its limits
+// it would be let in as one that has none. nil: the whole shard is meant, or the tenant is gone.
+func (n *Node) tenantOf(ctx context.Context, key engine.Key, reading *Reading) (*state, *tenant, error) {
+	s := n.meta.state()
+	t, ok := s.tenantByID(key.Tenant)
+	if ok || key.Tenant == (engine.TenantID{}) {
+		return s, t, nil
+	}
+	newer := n.Refresh
+	if reading.level() == Any {
+		newer = n.CatchUp
+	}
+	if err := newer(ctx); err != nil {
+		return nil, nil, err
+	}
+	s = n.meta.state()
+	t, _ = s.tenantByID(key.Tenant)
+	return s, t, nil
 }
 
 type degradedKey struct{}

@@ -140,6 +140,41 @@ func TestHourlyQuotaOutlivesItsHome(t *testing.T) {
 	})
 }
 
+// TestHomeThatIsBehindKnowsLimits: a request that arrives before the word of its tenant is held to the tenant's limits.
+func TestHomeThatIsBehindKnowsLimits(t *testing.T) {
+	inClusterWith(t, 3, withGate, func(c *simCluster) {
+		ix := createIndex(c.t, c.nodes[0], "i")
+		upsert(c.t, c.nodes[0], ix, "other", 1)
+		c.settle()
+		maker := c.metaLeader()
+		var home, door *Node
+		var shard uint16
+		for _, n := range c.nodes[:3] {
+			for _, sh := range n.replicas() {
+				if n != maker && sh.group.leads() {
+					home, shard = n, sh.id
+				}
+			}
+		}
+		require.NotNil(c.t, home, "another node leads a shard")
+		for _, n := range c.nodes[:3] {
+			if n != maker && n != home {
+				door = n
+			}
+		}
+		c.net.delay(maker.id.NodeID, home.id.NodeID, 100*time.Millisecond)
+		var none tenancy.Limits
+		none.Set(tenancy.PerHour, 0)
+		tn, err := maker.CreateTenant(c.t.Context(), "new", int(shard), Plan{Limits: none})
+		require.NoError(c.t, err)
+		require.NoError(c.t, door.Refresh(c.t.Context()))
+		_, known := home.meta.state().tenant(tn.Name)
+		require.False(c.t, known, "the home has heard: the test shows nothing")
+		_, err = ask(c.t, door, ix, "new", Leader)
+		require.True(c.t, errs.Is(err, errs.RateLimited), "%v", err)
+	})
+}
+
 // TestFullQueueIsNotTriedAgain: what a gate refuses is final, though it is Unavailable.
 func TestFullQueueIsNotTriedAgain(t *testing.T) {
 	opts := testOptions(t.TempDir())

@@ -84,7 +84,7 @@ func TestNewReplicasGetCheckpoints(t *testing.T) {
 		c.settle()
 		c.equalDigests(records)
 		for i := range 2 {
-			for id, inc := range c.incarnations(1+i) {
+			for id, inc := range c.incarnations(1 + i) {
 				require.EqualValues(c.t, 2, inc.Number, "shard %d came by its log: the test shows nothing", id)
 			}
 		}

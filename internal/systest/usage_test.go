@@ -111,6 +111,7 @@ type usedShown struct {
 	Usage []struct {
 		Queries, Upserted, Vectors uint64
 		VectorsPeak                uint64 `json:"vectors_peak"`
+		Bytes                      uint64 `json:"stored_bytes"`
 	}
 }
 
@@ -149,16 +150,19 @@ func TestUsageOverKills(t *testing.T) {
 		eventually(t, "all was written down", func() error { return dial(c.server(0)).call(t.Context(), http.MethodGet, path, nil, &got) })
 		ids, err := dial(c.server(0)).index(indexes[0].name).list(t.Context(), l.ns)
 		require.NoError(t, err)
+		size := 0
 		for _, id := range ids {
 			require.True(t, l.stored[id] || l.unsure[id], "%s was never written", id)
+			size += len(id) + 4*indexes[0].dim
 		}
 		require.GreaterOrEqual(t, len(ids), len(l.stored))
-		var queries, upserted, vectors uint64
+		var queries, upserted, vectors, bytes uint64
 		for _, day := range got.Usage { // two, if it was midnight
-			queries, upserted, vectors = queries+day.Queries, upserted+day.Upserted, day.Vectors
+			queries, upserted, vectors, bytes = queries+day.Queries, upserted+day.Upserted, day.Vectors, day.Bytes
 			require.GreaterOrEqual(t, day.VectorsPeak, day.Vectors)
 		}
 		require.EqualValues(t, len(ids), vectors, "what %s stores", l.ns)
+		require.EqualValues(t, size, bytes, "bytes that %s stores", l.ns)
 		for _, k := range []struct {
 			what    string
 			tried   *tried
