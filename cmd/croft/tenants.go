@@ -21,7 +21,7 @@ func (a *app) tenantsCommand() *cobra.Command {
   croft tenants settings acme`,
 	}
 	cmd.AddCommand(a.tenantsListCommand(), a.tenantsGetCommand(), a.tenantsCreateCommand(), a.tenantsSetCommand(),
-		a.tenantsSettingsCommand(), a.tenantsCacheCommand(), a.tenantsTopCommand(), a.tenantsOverrideCommand(), a.tenantsDeleteCommand(), a.tenantsUndeleteCommand())
+		a.tenantsSettingsCommand(), a.tenantsCacheCommand(), a.tenantsTopCommand(), a.tenantsOverrideCommand(), a.tenantsMoveCommand(), a.tenantsDeleteCommand(), a.tenantsUndeleteCommand())
 	return group(cmd)
 }
 

@@ -22,6 +22,7 @@ type Node interface {
 	status
 	membership
 	placement
+	mover
 	gatekeeper
 	tenants
 	tiers
@@ -97,6 +98,14 @@ type placement interface {
 	SetRules(ctx context.Context, r cluster.Rules) error
 	AddShard(ctx context.Context, name string) (int, error)
 	RemoveShard(ctx context.Context, id int) error
+}
+
+type mover interface {
+	MoveTenant(ctx context.Context, tenant string, to int, o cluster.MoveOptions) (cluster.Migration, error)
+	Migrations(ctx context.Context, f cluster.MigrationFilter) ([]cluster.Migration, error)
+	Migration(ctx context.Context, id uint64) (cluster.Migration, error)
+	CancelMigration(ctx context.Context, id uint64) (cluster.Migration, error)
+	RollbackMigration(ctx context.Context, id uint64) (cluster.Migration, error)
 }
 
 type tenants interface {

@@ -17,7 +17,7 @@ import (
 var openPaths = []string{"/healthz", "/livez", "/readyz", "/metrics"}
 
 func concrete(pattern string) string {
-	return strings.NewReplacer("{index}", "demo", "{namespace}", "ns", "{shard}", "0", "{node}", "none", "{tenant}", "acme", "{key}", "none").Replace(pattern)
+	return strings.NewReplacer("{index}", "demo", "{namespace}", "ns", "{shard}", "0", "{node}", "none", "{tenant}", "acme", "{key}", "none", "{migration}", "1").Replace(pattern)
 }
 
 func TestRouteInventory(t *testing.T) {
