@@ -230,7 +230,7 @@ func (a *Admission) estimate(acc *account, r *Request) time.Duration {
 }
 
 // What requests are taken to cost before anything is known.
-var firstCosts = [classCount]time.Duration{Search: time.Millisecond, Read: 200 * time.Microsecond, Build: 100 * time.Millisecond, Hit: 10 * time.Microsecond}
+var firstCosts = [classCount]time.Duration{Search: time.Millisecond, Read: 200 * time.Microsecond, Build: 100 * time.Millisecond, Hit: 10 * time.Microsecond, Part: time.Millisecond}
 
 // What a write is taken to cost: an upsert of one record, and each byte of a large one, on 2 shared cores.
 const (

@@ -28,14 +28,14 @@ type account struct {
 	throttled int64 // until then it runs one at a time; 0: not
 	costs     [classCount]average
 
-	bucket  bucket
+	buckets [rates]bucket
 	window  window
 	breaker breaker
 	leasing chan struct{} // closed when the lease under way is there; nil: none is
 }
 
-// accountKey names an account. What is built for a tenant in the background has one of its own, so that its searches do not
-// come after the graph that they are to be helped by.
+// accountKey names an account. What counts against no quota has one of its own: a tenant's searches are not to come after the graph
+// that they are to be helped by.
 type accountKey struct {
 	tenant     ID
 	background bool
@@ -46,7 +46,7 @@ const forgetAfter = int64(time.Minute)
 
 // account finds or makes a tenant's, and forgets up to two others that were not used for long.
 func (a *Admission) account(r *Request, now int64) *account {
-	key := accountKey{r.Tenant, r.Class == Build}
+	key := accountKey{r.Tenant, r.Class.free()}
 	acc := a.accounts[key]
 	if acc == nil {
 		acc = &account{key: key}
@@ -81,7 +81,7 @@ func (a *Admission) forget(now int64) {
 
 // idle reports whether the account says nothing that a new one would not.
 func (acc *account) idle(now int64) bool {
-	return acc.waiting == 0 && acc.running == 0 && acc.leasing == nil && acc.bucket.full(now) && acc.window.over(now) &&
+	return acc.waiting == 0 && acc.running == 0 && acc.leasing == nil && acc.buckets[0].full(now) && acc.buckets[1].full(now) && acc.window.over(now) &&
 		acc.breaker.clean(now) && acc.throttled <= now
 }
 
@@ -100,7 +100,7 @@ const degradedShare = 16
 // judge looks whether a tenant may have one more request at all. enough is false if that takes a new lease.
 func (a *Admission) judge(acc *account, r *Request, now int64, told *Receipt) (degraded, enough bool, err error) {
 	s := r.Settings
-	if r.Class == Build { // nobody asked for it
+	if r.Class.free() {
 		return false, true, nil
 	}
 	if left := acc.breaker.shut(now); left > 0 {
@@ -135,10 +135,10 @@ const (
 	closedAtMost = 500 * time.Millisecond
 )
 
-// quotas looks at rate and hour, and tells of the one that is nearer to its end. over is the refusal if there is no room, left
+// quotas looks at rates and hour, and tells of the one that is nearest to its end. over is the refusal if there is no room, left
 // how long that lasts.
 func (a *Admission) quotas(acc *account, r *Request, now int64, told *Receipt) (left time.Duration, over error) {
-	rate, burst, hourly := r.Settings.Get(Rate), r.Settings.Get(Burst), r.Settings.Get(PerHour)
+	hourly := r.Settings.Get(PerHour)
 	if hourly != Unlimited {
 		remaining := acc.window.remaining(hourly, now)
 		told.tell(hourly, remaining-1, acc.window.left(now))
@@ -147,14 +147,18 @@ func (a *Admission) quotas(acc *account, r *Request, now int64, told *Receipt) (
 			return left, a.later(errs.RateLimited, left, "tenant %q has had its %d requests of the hour", r.Name, hourly)
 		}
 	}
-	if rate != Unlimited {
-		tokens := acc.bucket.tokens(rate, burst, now)
-		if tokens < 1 {
-			left = acc.bucket.untilNext(rate, burst, now)
-			told.tell(min(rate, burst), 0, acc.bucket.left(now))
-			return left, a.later(errs.RateLimited, max(left, comeBack), "tenant %q is over its %d requests a second", r.Name, rate)
+	for i := range acc.buckets {
+		p, limited := paceOf(i, r.Settings)
+		if !limited {
+			continue
 		}
-		told.tell(min(rate, burst), tokens-1, acc.bucket.left(now))
+		b := &acc.buckets[i]
+		tokens := b.tokens(p, now)
+		told.tell(p.rate, tokens-1, b.left(now))
+		if tokens < 1 {
+			left = b.untilNext(p, now)
+			return left, a.later(errs.RateLimited, max(left, comeBack), "tenant %q is over its %d requests %s", r.Name, p.rate, rateWords[i])
+		}
 	}
 	return 0, nil
 }
@@ -173,18 +177,20 @@ func (a *Admission) draw(t *ticket, s *Settings, now int64) {
 	acc := t.account
 	acc.bytes += t.bytes
 	t.faults = s.Get(BreakerFaults)
-	if acc.breaker.tripped() && t.class != Build {
+	if acc.breaker.tripped() && !t.class.free() {
 		t.probe, acc.breaker.probing = true, true
 	}
-	if t.degraded || t.class == Build {
+	if t.degraded || t.class.free() {
 		return
 	}
 	if s.Get(PerHour) != Unlimited {
 		acc.window.drawn++
 		t.hour = acc.window.begin
 	}
-	if rate := s.Get(Rate); rate != Unlimited {
-		t.interval = acc.bucket.draw(rate, s.Get(Burst), now)
+	for i := range acc.buckets {
+		if p, limited := paceOf(i, s); limited {
+			t.intervals[i] = acc.buckets[i].draw(p, now)
+		}
 	}
 }
 
@@ -192,7 +198,9 @@ func (a *Admission) draw(t *ticket, s *Settings, now int64) {
 func (a *Admission) giveBack(t *ticket) {
 	acc := t.account
 	acc.bytes -= t.bytes
-	acc.bucket.fullAt -= t.interval
+	for i := range acc.buckets {
+		acc.buckets[i].fullAt -= t.intervals[i]
+	}
 	if t.hour != 0 && t.hour == acc.window.begin {
 		acc.window.drawn--
 	}

@@ -97,8 +97,9 @@ type ticket struct {
 	probe    bool  // of a breaker
 	faults   int64 // that open it
 	hour     int64 // begin of the window that it was drawn from; 0: none
-	interval int64 // by which it has set the bucket forward, in ns; 0: not
 	number   uint64
+
+	intervals [rates]int64 // by which it has set the buckets forward, in ns; 0: not
 
 	before, behind *ticket
 	turn           chan error // gets one value when it need not wait any more
@@ -133,7 +134,7 @@ func (a *Admission) run(t *ticket) {
 // enqueue has a request wait. Where there is no room, it takes that of the newest request of whoever has most waiting, in
 // the lowest tier, if that is not its own tenant.
 func (a *Admission) enqueue(t *ticket, r *Request, told *Receipt) error {
-	if t.class != Build { // of which there is one at a time, without a client who could come again
+	if !t.class.free() { // of which there are few at a time, without a client who could come again
 		if err := a.makeRoom(t, r, told); err != nil {
 			return err
 		}

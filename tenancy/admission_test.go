@@ -56,14 +56,10 @@ type plainRate struct {
 	at                  time.Time
 }
 
-func (p *plainRate) take(now time.Time) bool {
+func (p *plainRate) room(now time.Time) bool {
 	p.tokens = min(p.burst, p.tokens+p.rate*now.Sub(p.at).Seconds())
 	p.at = now
-	if p.tokens < 1-1e-6 {
-		return false
-	}
-	p.tokens--
-	return true
+	return p.tokens >= 1-1e-6
 }
 
 // plainHour counts a fixed window.
@@ -94,13 +90,17 @@ func TestQuotasAgainstAPlainModel(t *testing.T) {
 		burst = min(rate, burst)
 		hourly := rapid.SampledFrom([]int64{1, 50, 1000, Unlimited}).Draw(t, "hourly")
 		model := plainRate{rate: float64(rate), burst: float64(burst), tokens: float64(burst), at: c.at}
+		perMinute := rapid.SampledFrom([]int64{1, 10, 600, Unlimited}).Draw(t, "per minute")
+		minute := plainRate{rate: float64(perMinute) / 60, burst: float64(perMinute), tokens: float64(perMinute), at: c.at}
 		hour := plainHour{limit: hourly}
-		r := &Request{Tenant: tenantID(1), Settings: settingsOf(map[Limit]int64{Rate: rate, Burst: burst, PerHour: hourly})}
+		r := &Request{Tenant: tenantID(1), Settings: settingsOf(map[Limit]int64{Rate: rate, Burst: burst, PerHour: hourly, PerMinute: perMinute})}
 		for range 300 {
-			c.add(rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 250 * time.Millisecond, 2 * time.Second, 20 * time.Minute}).Draw(t, "pause"))
+			c.add(rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 250 * time.Millisecond, 2 * time.Second, 6 * time.Second, 20 * time.Minute}).Draw(t, "pause"))
 			p, told, err := enter(a, r)
-			want := hour.room(c.at) && model.take(c.at)
-			if want {
+			bySecond, byMinute := model.room(c.at), minute.room(c.at)
+			if hour.room(c.at) && bySecond && byMinute {
+				model.tokens--
+				minute.tokens--
 				hour.take(c.at)
 				require.NoError(t, err)
 				p.Leave(Outcome{Took: time.Millisecond})

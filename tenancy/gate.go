@@ -22,9 +22,15 @@ const (
 	Build
 	// Hit is a query that is answered from the cache: it counts against quotas, and waits for nobody.
 	Hit
+	// Part is one partition's part of a search over many tenants: it takes turns like a search, on the account of who searches,
+	// and was let in by the whole.
+	Part
 
 	classCount
 )
+
+// free reports whether a class counts against no quota: no client waits for the one request.
+func (c Class) free() bool { return c == Build || c == Part }
 
 // Request is a request as it is seen at its tenant's home, before it does anything.
 type Request struct {

@@ -42,8 +42,10 @@ const (
 	RequestBytes
 	// BreakerFaults is how many deadlines missed or errors within five minutes close a tenant's door for a while.
 	BreakerFaults
-	// Overage says what happens beyond Rate and PerHour: OverageReject or OverageDegrade.
+	// Overage says what happens beyond Rate, PerMinute and PerHour: OverageReject or OverageDegrade.
 	Overage
+	// PerMinute is how many requests are let in within a minute, which may come at once.
+	PerMinute
 
 	limitCount
 )
@@ -83,6 +85,7 @@ var limitTable = [limitCount]limitRow{
 	RequestBytes:  {"request_bytes", "bytes", 256 << 20, 1 << 20, true, true},
 	BreakerFaults: {"breaker_faults", "in 5 min", 100, 1, false, true},
 	Overage:       {"overage", "reject|degrade", OverageReject, 0, false, true},
+	PerMinute:     {"requests_per_minute", "requests", Unlimited, 0, true, false},
 }
 
 func (l Limit) String() string {

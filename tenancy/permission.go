@@ -49,13 +49,15 @@ const (
 	ReadAudit
 	// Profile is to look into the running process.
 	Profile
+	// SearchTenants is to search the records of many tenants at once.
+	SearchTenants
 
 	permissionCount
 )
 
 var permissionNames = [permissionCount]string{
 	"open", "read records", "write records", "read namespaces", "read indexes", "write indexes", "read cluster", "change nodes and shards",
-	"read tenants", "run tenants", "write tenants", "manage keys", "read the audit log", "profile the process",
+	"read tenants", "run tenants", "write tenants", "manage keys", "read the audit log", "profile the process", "search across tenants",
 }
 
 func (p Permission) String() string {

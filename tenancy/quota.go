@@ -6,41 +6,60 @@ import "time"
 // bucket is full, and a change of the rate needs no care.
 type bucket struct{ fullAt int64 } // ns since 1970
 
-// interval is between two requests at a rate.
-func interval(rate int64) int64 { return max(int64(time.Second)/max(rate, 1), 1) }
+// pace is a rate as a bucket counts it. The zero pace lets nothing in.
+type pace struct {
+	rate     int64 // requests that come at once and are told as the limit
+	interval int64 // ns between two requests
+	depth    int64 // ns that an empty bucket is from full
+}
+
+// rates are the limits that a bucket counts: Rate and PerMinute.
+const rates = 2
+
+var rateWords = [rates]string{"a second", "a minute"}
+
+// paceOf is the pace of the i-th rate. ok is false where there is no such limit.
+func paceOf(i int, s *Settings) (p pace, ok bool) {
+	if i == 0 {
+		rate := s.Get(Rate)
+		return newPace(rate, s.Get(Burst), time.Second), rate != Unlimited
+	}
+	rate := s.Get(PerMinute)
+	return newPace(rate, rate, time.Minute), rate != Unlimited
+}
+
+// newPace is that of a rate. Where nothing is said of bursts, the requests of the whole time may come at once.
+func newPace(rate, burst int64, in time.Duration) pace {
+	if rate == 0 {
+		return pace{}
+	}
+	p := pace{rate: min(rate, burst), interval: max(int64(in)/max(rate, 1), 1)}
+	p.depth = p.rate * p.interval
+	return p
+}
 
 // behind is how far from full the bucket is, as limits stand now.
-func (b *bucket) behind(rate, burst, now int64) int64 {
-	return min(max(b.fullAt-now, 0), depth(rate, burst))
-}
+func (b *bucket) behind(p pace, now int64) int64 { return min(max(b.fullAt-now, 0), p.depth) }
 
-// depth is how far an empty bucket is from full. Where nothing is said of bursts, a second's requests may come at once.
-func depth(rate, burst int64) int64 {
-	if rate == 0 {
+func (b *bucket) tokens(p pace, now int64) int64 {
+	if p.depth == 0 {
 		return 0
 	}
-	return min(burst, max(rate, 1)) * interval(rate)
-}
-
-func (b *bucket) tokens(rate, burst, now int64) int64 {
-	if rate == 0 {
-		return 0
-	}
-	return (depth(rate, burst) - b.behind(rate, burst, now)) / interval(rate)
+	return (p.depth - b.behind(p, now)) / p.interval
 }
 
 // draw takes a token and returns what that has set the bucket forward by.
-func (b *bucket) draw(rate, burst, now int64) int64 {
-	b.fullAt = now + b.behind(rate, burst, now) + interval(rate)
-	return interval(rate)
+func (b *bucket) draw(p pace, now int64) int64 {
+	b.fullAt = now + b.behind(p, now) + p.interval
+	return p.interval
 }
 
 // untilNext is when there is a token again.
-func (b *bucket) untilNext(rate, burst, now int64) time.Duration {
-	if rate == 0 {
+func (b *bucket) untilNext(p pace, now int64) time.Duration {
+	if p.depth == 0 {
 		return time.Hour // only a change of settings helps
 	}
-	return time.Duration(max(0, b.behind(rate, burst, now)+interval(rate)-depth(rate, burst)))
+	return time.Duration(max(0, b.behind(p, now)+p.interval-p.depth))
 }
 
 func (b *bucket) left(now int64) time.Duration { return time.Duration(max(b.fullAt-now, 0)) }

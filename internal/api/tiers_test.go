@@ -10,7 +10,7 @@ func TestTenantsAndTiers(t *testing.T) {
 	c := newClient(t)
 	c.index("demo", `"dimension":1`)
 	a := c.ok("GET", "/v1/tiers", "")
-	require.Len(t, a.get(t, "tiers"), 5)
+	require.Len(t, a.get(t, "tiers"), 6)
 	a = c.ok("POST", "/v1/tiers", `{"tier":"bronze","limits":{"rate_per_second":50,"overage":"degrade","top_k":"unlimited"}}`)
 	require.Equal(t, map[string]any{"rate_per_second": 50.0, "overage": "degrade", "top_k": "unlimited"}, a.get(t, "limits"))
 	require.Equal(t, "system", a.get(t, "settings.deadline_ms.from"))
