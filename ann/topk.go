@@ -8,8 +8,9 @@ import (
 // TopK keeps the k nearest candidates of those offered to it, in the order of Compare. It is reused: once grown to
 // its k it allocates nothing. The zero TopK keeps none; Reset sets k.
 type TopK struct {
-	k    int
-	heap []uint64 // keys, the farthest on top
+	k     int
+	limit uint64   // keys from here on do not enter
+	heap  []uint64 // keys, the farthest on top
 }
 
 // Key packs a candidate into a number whose order is that of Compare, so that heaps compare one word. The distance
@@ -37,8 +38,13 @@ func FromKey(key uint64) Candidate {
 
 // Reset empties the heap and sets how many it keeps.
 func (t *TopK) Reset(k int) {
-	t.k = max(k, 0)
+	t.k, t.limit = max(k, 0), math.MaxUint64
 	t.heap = t.heap[:0]
+}
+
+// Within keeps out, until the next Reset, what is farther than a distance. It comes before any offer.
+func (t *TopK) Within(distance float32) {
+	t.limit = Key(Candidate{Slot: math.MaxUint32, Distance: distance}) + 1
 }
 
 // Len returns how many candidates are kept now.
@@ -55,13 +61,13 @@ func (t *TopK) Worst() (c Candidate, ok bool) {
 	return FromKey(t.heap[0]), true
 }
 
-// Bound returns a key that a candidate's must stay below to enter: the largest of all while there is room.
+// Bound returns a key that a candidate's must stay below to enter.
 func (t *TopK) Bound() uint64 {
 	switch {
 	case t.k == 0:
 		return 0
 	case len(t.heap) < t.k:
-		return math.MaxUint64
+		return t.limit
 	}
 	return t.heap[0]
 }
@@ -76,6 +82,9 @@ func (t *TopK) Offer(c Candidate) bool {
 
 // OfferKey is Offer for a key made by Key.
 func (t *TopK) OfferKey(key uint64) bool {
+	if key >= t.limit {
+		return false
+	}
 	if len(t.heap) < t.k {
 		t.heap = append(t.heap, key)
 		siftUp(t.heap)

@@ -266,6 +266,21 @@ func (h *history) evict(k Key) {
 	}
 }
 
+// bounded asks again, with a bound: all that it admits is answered as before, and nothing else.
+func (h *history) bounded(k Key, q *Query, all *Result) {
+	if len(all.Matches) == 0 {
+		return
+	}
+	bound := NewBound(h.model.metric)
+	bound.Tighten(all.Matches[h.rng.IntN(len(all.Matches))].Score)
+	want := slices.DeleteFunc(slices.Clone(all.Matches), func(m Match) bool { return !bound.Admits(m.Score) })
+	less := *q
+	less.Bound = bound
+	var res Result
+	require.NoError(h.t, h.shard.Query(context.Background(), k, &less, &res))
+	require.Equal(h.t, want, res.Matches, "%+v", q)
+}
+
 func (h *history) query(k Key) {
 	q := &Query{Vector: h.vector(), K: 1 + h.rng.IntN(20), IncludeValues: h.rng.IntN(2) == 0, IncludeMetadata: h.rng.IntN(2) == 0}
 	if h.rng.IntN(2) == 0 {
@@ -279,6 +294,7 @@ func (h *history) query(k Key) {
 	h.checks++
 	if h.exact {
 		h.equal(q, h.model.search(k, q), &res)
+		h.bounded(k, q, &res)
 		return
 	}
 	for _, m := range res.Matches {

@@ -66,7 +66,8 @@ type Query struct {
 	Recall          float32      // share of the true nearest that a graph walk is to find; 0: DefaultRecall
 	IncludeValues   bool
 	IncludeMetadata bool
-	MaxBytes        int // of ids, values and metadata in the answer, as they are in memory; 0: no limit, else Invalid beyond it
+	Bound           *Bound // what is worse is left out, since others have found enough that is better; nil: nothing is
+	MaxBytes        int    // of ids, values and metadata in the answer, as they are in memory; 0: no limit, else Invalid beyond it
 }
 
 // DefaultRecall is what graph walks aim at when neither breadth nor recall is asked for.

@@ -148,7 +148,7 @@ func (sr *searcher) search(ctx context.Context, sp *space, q *Query, res *Result
 	if err != nil {
 		return err
 	}
-	sr.found = sr.top.Sorted(sr.found[:0])
+	sr.found = q.Bound.cut(sr.top.Sorted(sr.found[:0]))
 	if err := sr.settle(ctx, q, res.Plan); err != nil {
 		return err
 	}
@@ -163,6 +163,9 @@ func (sr *searcher) begin(sp *space, q *Query, res *Result) {
 	sr.seen.cols, sr.seen.seq, sr.seen.on = &sp.cols, sr.view.seq, false
 	sr.query = ann.Bind(sp.part.schema.Metric, q.Vector)
 	sr.top.Reset(min(q.K, int(sp.slots())) + 1) // one more than asked for tells whether the last place is tied
+	if q.Bound != nil {
+		sr.top.Within(q.Bound.distance())
+	}
 	sr.set = nil
 	res.reset()
 	res.Version, res.Stored = sr.view.version, sr.view.stored
