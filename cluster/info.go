@@ -39,6 +39,7 @@ type Info struct {
 	Shards    []ShardInfo `json:"shards"`
 	Rules     Rules       `json:"rules"`  // of placement
 	Silent    []string    `json:"silent"` // nodes that did not answer: what they have is missing in the figures
+	Searches  SearchRate  `json:"searches"`
 	// Recoveries are the times when a majority was lost and the cluster begun again with what was left, oldest first.
 	Recoveries []RecoveryInfo `json:"recoveries,omitempty"`
 }
@@ -117,6 +118,7 @@ func (n *Node) Info(ctx context.Context) Info {
 	present := s.present()
 	all := n.statuses(ctx, present, statusRequest{All: true, Stats: true})
 	info := Info{ClusterID: n.id.ClusterID, NodeID: n.id.NodeID, Epoch: s.epoch, Rules: s.rules.withDefaults()}
+	info.Searches = searchRate(all)
 	for _, m := range s.members {
 		info.Nodes = append(info.Nodes, n.nodeInfo(s, m, all))
 	}

@@ -136,10 +136,15 @@ func (m *meter) sum(now int64) map[int]uint64 {
 
 // queriesOf adds up what the nodes tell of a shard's queries; the latency is nil where there were none.
 func queriesOf(shard int, all map[string]*nodeStatus) (perSecond float64, latency *Latency) {
+	return sumQueries(all, func(st *nodeStatus) queryCounts { return st.Queries[shard] })
+}
+
+// sumQueries adds up what the nodes tell of some kind of queries.
+func sumQueries(all map[string]*nodeStatus, of func(*nodeStatus) queryCounts) (perSecond float64, latency *Latency) {
 	var counts [meterBuckets]uint64
 	total := uint64(0)
 	for _, st := range all { // any order: a sum
-		c := st.Queries[shard]
+		c := of(st)
 		perSecond += c.Rate
 		for b, n := range c.Buckets {
 			if b >= 0 && b < meterBuckets {

@@ -142,6 +142,8 @@ var (
 	cacheEvictedDesc = tenantDesc("croft_cache_evicted_total", "Results that gave way to others of the same tenant, or to those of tenants that use less.")
 	cacheBytesDesc   = tenantDesc("croft_cache_bytes", "Memory of kept results.")
 	cacheLimitDesc   = tenantDesc("croft_cache_limit_bytes", "Memory that kept results may take.")
+	searchDesc       = prometheus.NewDesc("croft_search_total", "Searches over many tenants that came in here, by result: whole, partial, cached, refused, failed.", []string{"result"}, nil)
+	searchPartsDesc  = tenantDesc("croft_search_partitions_total", "Partitions searched here for searches over many tenants.")
 	cacheOffDesc     = tenantDesc("croft_cache_tenants_off", "Tenants whose results are not kept for now, since that hardly helped.")
 )
 
@@ -149,6 +151,7 @@ var (
 func (c *tenantCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		hotDesc, usageDesc, usageLostDesc, cacheHitsDesc, cacheMissesDesc, cacheEvictedDesc, cacheBytesDesc, cacheLimitDesc, cacheOffDesc,
+		searchDesc, searchPartsDesc,
 	} {
 		ch <- d
 	}
@@ -167,6 +170,10 @@ func (c *tenantCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, f := range tenancy.Figures() {
 		ch <- prometheus.MustNewConstMetric(usageDesc, prometheus.CounterValue, float64(n.usage.kept[f].Load()), f.String())
 	}
+	for result, name := range searchResultNames {
+		ch <- prometheus.MustNewConstMetric(searchDesc, prometheus.CounterValue, float64(n.searches.counts[result].Load()), name)
+	}
+	send(searchPartsDesc, prometheus.CounterValue, float64(n.searches.parts.Load()))
 	send(usageLostDesc, prometheus.CounterValue, float64(n.usage.lost.Load()))
 	if n.cache == nil {
 		return

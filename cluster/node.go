@@ -59,10 +59,11 @@ type Node struct {
 	verifier    *verifier
 	healthWatch *healthWatch
 
-	queries meters
-	usage   *usageLedger
-	cache   *tenancy.Cache // nil: there is none
-	hot     atomic.Int64   // tenants that take a large part of a shard that is led here
+	queries  meters
+	searches searches
+	usage    *usageLedger
+	cache    *tenancy.Cache // nil: there is none
+	hot      atomic.Int64   // tenants that take a large part of a shard that is led here
 
 	refusals tenancy.Refusals
 

@@ -125,6 +125,8 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 	n.peers.handle(methodLoads, n.whenOpen(n.answerLoads))
 	n.peers.handle(methodRoom, n.whenOpen(n.answerRoom))
 	n.peers.handle(methodRouting, n.whenOpen(n.answerRouting))
+	n.peers.handle(methodSearch, n.whenOpen(n.answerSearch))
+	n.peers.handle(methodSearchTurn, n.whenOpen(n.answerSearchTurn))
 	n.registerVerbs()
 	switch {
 	case n.id.Joining && n.opts.Join == "":

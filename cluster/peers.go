@@ -36,6 +36,8 @@ const (
 	methodRoom                         // how much room a node has
 	methodHoldings                     // what tenants have in a shard
 	methodRouting                      // where tenants are against routing, by the metadata plane's leader
+	methodSearch                       // searches the partitions of many tenants
+	methodSearchTurn                   // whether a search over many tenants may begin
 )
 
 // handler answers the calls of a method: it appends its answer to dst. request is the handler's until it returns, and from

@@ -19,6 +19,8 @@ type nodeStatus struct {
 	Groups []groupStatus `json:"groups,omitempty"` // of shards, those asked for
 	// Queries that came in here, by shard, when stats are asked for.
 	Queries map[int]queryCounts `json:"queries,omitempty"`
+	// Searches over many tenants that came in here, when stats are asked for.
+	Searches queryCounts `json:"searches,omitzero"`
 }
 
 // groupStatus is one replica's view of its group.
@@ -78,7 +80,7 @@ func (g *group) status() groupStatus {
 func (n *Node) status(req statusRequest) nodeStatus {
 	st := nodeStatus{Meta: n.meta.group.status()}
 	if req.Stats {
-		st.Queries = n.queries.all(time.Now())
+		st.Queries, st.Searches = n.queries.all(time.Now()), n.searches.lately(&n.queries, time.Now())
 	}
 	for _, sh := range n.replicas().sorted() {
 		if !req.All && !slices.Contains(req.Shards, sh.id) {

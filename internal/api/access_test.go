@@ -114,6 +114,7 @@ var accessRows = map[string]accessRow{
 	"DELETE /v1/keys/{key}":                      {who: tenantRuns, path: "/v1/keys/none", everyTenant: true},
 	"GET /v1/tenants/{tenant}/cache":             {who: tenantRuns, path: "/v1/tenants/%s/cache"},
 	"POST /v1/tenants/{tenant}/cache/invalidate": {who: tenantRuns, path: "/v1/tenants/%s/cache/invalidate"},
+	"POST /v1/search":                            {who: "admin", path: "/v1/search", body: `{"topK":3,"vector":[1]}`, everyTenant: true},
 	"GET /v1/usage":                              {who: tenantRuns, path: "/v1/usage?tenant=%s"},
 	"GET /v1/usage/prices":                       {who: keepers, path: "/v1/usage/prices", everyTenant: true},
 	"PUT /v1/usage/prices":                       {who: keepers, path: "/v1/usage/prices", body: `{}`, everyTenant: true},

@@ -17,6 +17,7 @@ type clusterShown struct {
 	Placement placementShown     `json:"placement"`
 	Nodes     []cluster.NodeInfo `json:"nodes"`
 	Shards    []shardShown       `json:"shards"`
+	Searches  cluster.SearchRate `json:"searches"`     // over many tenants
 	Silent    []string           `json:"silent_nodes"` // what they have is missing in the figures
 	// Recoveries are the times when most nodes were given up, oldest first.
 	Recoveries []cluster.RecoveryInfo `json:"recoveries,omitempty"`
@@ -64,7 +65,7 @@ func clusterInfo(c *call) (reply, error) {
 	info := c.h.node.Info(c.ctx)
 	return document{clusterShown{
 		ClusterID: info.ClusterID, Version: c.h.opts.Version, Epoch: info.Epoch, Placement: showPlacement(info.Rules),
-		Nodes: info.Nodes, Shards: showShards(info.Shards), Silent: listOf(info.Silent), Recoveries: info.Recoveries,
+		Nodes: info.Nodes, Shards: showShards(info.Shards), Searches: info.Searches, Silent: listOf(info.Silent), Recoveries: info.Recoveries,
 	}}, nil
 }
 

@@ -17,6 +17,7 @@ type Node interface {
 	indexReader
 	indexWriter
 	recordReader
+	searcher
 	recordWriter
 	namespaces
 	status
@@ -60,6 +61,11 @@ type recordReader interface {
 	Fetch(ctx context.Context, ix cluster.Index, namespace string, ids []string) ([]engine.Record, error)
 	Scan(ctx context.Context, ix cluster.Index, namespace, prefix, after string, f *filter.Expr, limit int) ([]engine.Record, bool, error)
 	ScanIDs(ctx context.Context, ix cluster.Index, namespace, prefix, after string, limit int) ([]string, bool, error)
+}
+
+type searcher interface {
+	Search(ctx context.Context, s cluster.Search) (cluster.SearchAnswer, error)
+	SearchSettings() tenancy.Settings
 }
 
 type recordWriter interface {

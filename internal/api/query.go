@@ -190,8 +190,13 @@ func appendScore(b []byte, score float32) ([]byte, error) {
 	return appendFloat32(b, score)
 }
 
-func appendMatch(b []byte, m *engine.Match) (_ []byte, err error) {
-	b = append(b, `{"id":`...)
+func appendMatch(b []byte, m *engine.Match) ([]byte, error) {
+	return appendMatchMembers(append(b, '{'), m)
+}
+
+// appendMatchMembers appends a match's members and the end of the object that they are in.
+func appendMatchMembers(b []byte, m *engine.Match) (_ []byte, err error) {
+	b = append(b, `"id":`...)
 	b = appendQuoted(b, m.ID)
 	b = append(b, `,"score":`...)
 	if b, err = appendScore(b, m.Score); err != nil {

@@ -73,8 +73,10 @@ func (c *call) serveUnder(tenant string) {
 }
 
 // capTopK lowers a query's topK to the tenant's cap, and says so.
-func (c *call) capTopK(q *queryRequest) {
-	if most := c.terms.Settings.Tighten(tenancy.TopK, int64(q.K)); most < int64(q.K) {
+func (c *call) capTopK(q *queryRequest) { c.capBy(q, c.terms.Settings) }
+
+func (c *call) capBy(q *queryRequest, s *tenancy.Settings) {
+	if most := s.Tighten(tenancy.TopK, int64(q.K)); most < int64(q.K) {
 		q.K = int(most)
 		c.w.Header().Set("X-Croft-Top-K-Capped", strconv.Itoa(q.K))
 	}
