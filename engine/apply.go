@@ -254,16 +254,11 @@ func (a *applier) addPartition(k Key, schema *Schema) {
 	s.registry.add(a.part)
 }
 
-// leave counts the entry and shows its changes to readers.
+// leave counts the entry and shows its changes to readers, all at once.
 func (a *applier) leave() {
-	a.part.head.Version++
-	a.out.Version = a.part.head.Version
-	a.show()
-}
-
-// show shows changes to readers, all at once.
-func (a *applier) show() {
 	p := a.part
+	p.head.Version++
+	a.out.Version = p.head.Version
 	if p.loading != nil {
 		p.loading.missed = append(p.loading.missed, a.changes...)
 	}

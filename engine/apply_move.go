@@ -190,7 +190,7 @@ func (a *applier) takeIndexes(b *beside) {
 }
 
 // stageRecords takes records with the versions that they have, and their partition's counters. Those of a dropped index are
-// passed over. They come in order, so none is there already.
+// passed over. They come in order of id, so none is there already; a partition is not in memory before all have come (Warm).
 func (a *applier) stageRecords(c *Command, st *Copy) error {
 	s, b := a.shard, c.Batch
 	schema := s.schemas[c.Key.Index]
@@ -210,7 +210,6 @@ func (a *applier) stageRecords(c *Command, st *Copy) error {
 	if a.part == nil {
 		a.addPartition(c.Key, schema)
 	}
-	a.space = a.part.space.Load()
 	s.active.touch(c.Key)
 	a.part.head.Seq, a.part.head.Version = b.seq, b.version
 	for i := range b.records {
@@ -221,7 +220,6 @@ func (a *applier) stageRecords(c *Command, st *Copy) error {
 			return err
 		}
 	}
-	a.show()
 	return nil
 }
 

@@ -243,7 +243,10 @@ func FuzzApply(f *testing.F) {
 	f.Add(AppendCommand(nil, &Command{Op: OpDefineIndex, Schema: Schema{ID: 2, Metric: ann.DotProduct}}))
 	f.Add(AppendCommand(nil, &Command{Op: OpDeleteAll, Key: testKey(1, 1), Once: &Once{Key: [16]byte{1}, At: 99, Before: 3}}))
 	f.Add(AppendCommand(nil, &Command{Op: OpCostate, Term: 7, Costate: []CostateEntry{keep(1, "a", ""), {TenantID{1}, "b", nil}, {Tenant: TenantID{2}}}}))
-	for _, c := range moveCommands(TenantID{1}) {
+	for n := range 7 {
+		f.Add(AppendCommand(nil, copied(n)))
+	}
+	for _, c := range append(moveCommands(TenantID{1}), moveCommands(TenantID{9})...) {
 		f.Add(AppendCommand(nil, c))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -256,6 +259,9 @@ func FuzzApply(f *testing.F) {
 		s := inMemory(t, Options{GraphAbove: 2, FlatBelow: 1})
 		for n := range 4 {
 			s.apply(mixed(rand.New(rand.NewPCG(1, 2)), n))
+		}
+		for n := range len(b) % 6 { // a copy that has come so far
+			s.apply(copied(n))
 		}
 		for range 2 {
 			s.log = append(s.log, b)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 )
 
@@ -72,6 +74,52 @@ func BenchmarkApply(b *testing.B) {
 			b.Fatal(err)
 		}
 		if err := s.shard.Admit(context.Background(), len(entry)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkResidence asks where a tenant lives, in a shard where nobody ever moved, and in one that many have left.
+func BenchmarkResidence(b *testing.B) {
+	for _, left := range []int{0, 1000} {
+		b.Run(fmt.Sprintf("%d left", left), func(b *testing.B) {
+			s := inMemory(b, Options{})
+			for i := range left {
+				t := TenantID{2, byte(i), byte(i >> 8)}
+				for _, op := range []Op{OpFenceTenant, OpLeaveTenant} {
+					if a := s.apply(&Command{Op: op, Key: Key{Tenant: t}, Move: Move{1, 1}}); a.Err != nil {
+						b.Fatal(a.Err)
+					}
+				}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if s.shard.away(TenantID{1}) != nil {
+					b.Fatal("it lives here")
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkMove copies a tenant from one shard on the disk into another, without logs and network. CROFT_MOVE_RECORDS sets how
+// many records of 128 values it has.
+func BenchmarkMove(b *testing.B) {
+	n := 20_000
+	if set, err := strconv.Atoi(os.Getenv("CROFT_MOVE_RECORDS")); err == nil {
+		n = set
+	}
+	opts := Options{Logger: quiet(), GraphAbove: 1 << 30}
+	from := newSubject(b, opts)
+	smallPartition(from, n, 128)
+	if _, err := from.shard.Flush(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(n * 128 * 4))
+	for b.Loop() {
+		to := newSubject(b, opts)
+		stageAll(b, from, to, TenantID{1}, Move{1, 1}, 1<<20)
+		if _, err := to.shard.Flush(context.Background()); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -58,6 +58,8 @@ func mixed(rng *rand.Rand, n int) *Command {
 		return &Command{Op: OpDeleteAll, Key: k}
 	case n%11 == 5:
 		return costateOf(rng, n)
+	case n%13 == 8:
+		return copied(n / 13)
 	case n%7 == 3:
 		return &Command{Op: OpDelete, Key: k, Targets: []Target{{ID: id()}}}
 	}
@@ -87,13 +89,53 @@ func costateOf(rng *rand.Rand, n int) *Command {
 	return c
 }
 
-// contents is the state of a shard: of every partition, and what is kept beside them.
+// copied is the n-th order of those that make copies of tenant 9, one after the other, and drop them again.
+func copied(n int) *Command {
+	tenant, m, position := TenantID{9}, Move{uint64(n/7) + 1, 1}, uint64(100*n)
+	c := &Command{Key: Key{Tenant: tenant}, Move: m}
+	switch records, beside := batchOf(tenant, uint64(n%7)); n % 7 {
+	case 0:
+		c.Op = OpStageTenant
+	case 1, 3:
+		c.Op, c.Batch = OpStageBeside, beside
+		beside.Last = n%7 == 3
+		beside.beside.schemas, beside.beside.dropped = nil, nil
+		beside.beside.origin.closed = false
+		beside.Position = 100 * m.ID
+	case 2:
+		c.Op, c.Key.Index, c.Batch = OpStageRecords, 1, records
+		for i := range records.records {
+			records.records[i].values = []float32{1, 2, 3, float32(n)}
+		}
+		records.Position = 100 * m.ID
+	case 4:
+		upsert := &Command{Op: OpUpsert, Key: Key{tenant, 1}, Records: []Record{{ID: "b", Values: []float32{4, 3, 2, 1}}}, Once: onceOf(byte(n), 1, int64(n))}
+		c.Op, c.Tail = OpStageTail, &Tail{From: 100 * m.ID, To: 100*m.ID + 9, Commands: [][]byte{AppendCommand(nil, &Command{Op: OpUnfenceTenant, Key: c.Key, Move: Move{3, 4}}), AppendCommand(nil, upsert)}}
+	case 5:
+		c.Op, c.Tail = OpStageTail, &Tail{From: 100*m.ID + 9, To: position + 99, Commands: [][]byte{AppendCommand(nil, &Command{Op: OpFenceTenant, Key: c.Key, Move: m})}}
+	default:
+		c.Op = OpForgetTenant
+	}
+	return c
+}
+
+// contents is the state of a shard: of every partition, what is kept beside them, and where tenants live.
 type contents struct {
 	heads   map[Key]head
 	costate []CostateEntry
+	tenants []TenantFigures
+	digests []Digest
 }
 
-func contentsOf(t testing.TB, s *Shard) contents { return contents{digests(s), allCostate(t, s)} }
+func contentsOf(t testing.TB, s *Shard) contents {
+	c := contents{heads: digests(s), costate: allCostate(t, s), tenants: s.Tenants(TenantID{}, 100)}
+	for i := range c.tenants {
+		d, err := s.TenantDigest(c.tenants[i].Tenant)
+		require.NoError(t, err)
+		c.digests = append(c.digests, d.Sum())
+	}
+	return c
+}
 
 // digests tells the state of every partition.
 func digests(s *Shard) map[Key]head {
@@ -131,14 +173,18 @@ func replay(t testing.TB, s *Shard, l *writeLog, n uint64) {
 func readBack(t testing.TB, s *Shard) {
 	recount(t, s)
 	for k, h := range digests(s) {
-		recs, _, err := s.Scan(context.Background(), k, "", "", nil, 1<<30)
-		require.NoError(t, err)
 		var sum digest
-		for _, r := range recs {
-			sum.add(digestRecord(r.ID, r.Version, r.Values, r.Sparse, nil))
-		}
+		n := uint64(0)
+		p := s.registry.find(k)
+		_, err := s.walk(context.Background(), p, "", "", 1<<30, func(id string, f *found) (bool, error) { // also of copies
+			n++
+			r, err := s.record(p, id, f)
+			sum.add(digestRecord(id, r.Version, r.Values, r.Sparse, f.meta))
+			return true, err
+		})
+		require.NoError(t, err)
 		require.Equal(t, h.Digest, sum, "records of %s", k)
-		require.EqualValues(t, h.Records, len(recs))
+		require.Equal(t, h.Records, n)
 	}
 }
 

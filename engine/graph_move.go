@@ -143,8 +143,12 @@ func readAll(r io.Reader, b []byte) error {
 }
 
 // Warm loads a partition, and its graph, before it is asked for anything: one that is staged, whose tenant is about to arrive.
-// NotFound: there is none.
+// NotFound: there is none; FailedPrecondition: the copy is not complete, and its records do not come in the order that spaces
+// are kept in.
 func (s *Shard) Warm(ctx context.Context, key Key) (err error) {
+	if r := s.Residence(key.Tenant); r.Standing == Staged && !r.Copy.Copied {
+		return errs.New(errs.FailedPrecondition, "the copy of tenant %s is not complete", key.Tenant)
+	}
 	p := s.registry.find(key)
 	if p == nil {
 		return errs.New(errs.NotFound, "partition %s does not exist", key)

@@ -261,3 +261,21 @@ func TestTailCommand(t *testing.T) {
 		require.False(t, concerns)
 	}
 }
+
+// FuzzResidence reads anything as where a tenant lives; what can be read is written as it was understood.
+func FuzzResidence(f *testing.F) {
+	f.Add((&Residence{Standing: Left, Move: Move{1, 2}, Closed: true, Epoch: 3}).encode())
+	f.Add((&Residence{Standing: Staged, Move: Move{1, 2}, Copy: Copy{
+		Position: 4, Batches: 5, Copied: true, Ready: true, Digest: Digest{6, 7}, origin: origin{true, Move{8, 9}, true, 10}, index: 11, id: "id",
+	}}).encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := decodeResidence(b)
+		if err != nil {
+			require.Equal(t, errs.Corrupt, errs.KindOf(err))
+			return
+		}
+		again, err := decodeResidence(r.encode())
+		require.NoError(t, err)
+		require.Equal(t, r, again)
+	})
+}
