@@ -15,6 +15,7 @@ const (
 	AttemptLeftOpen     Fault = "attempt-left-open"    // a new attempt does not use up the one before at the source
 	UnfenceLeavesOpen   Fault = "unfence-leaves-open"  // an unfence does not use up its attempt
 	StageWhereEmpty     Fault = "stage-where-empty"    // a tenant that is at home without a record may be staged
+	TailUnreadies       Fault = "tail-unreadies"       // a tail that comes after both sides were compared has them compared anew
 	FencedReadsUnasked  Fault = "fenced-reads-unasked" // a fenced source answers without asking the metadata plane
 	LeaseOutlived       Fault = "lease-outlived"       // a leader that was cut off reads on, while its group has another
 )

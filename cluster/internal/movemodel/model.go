@@ -300,13 +300,17 @@ func (m *model) carryAll(p move) {
 	}
 }
 
-// helps says whether the present driver sees to the order until it is carried out.
+// seesTo are the orders that a driver repeats in a phase until they are carried out.
+var seesTo = [...]uint16{
+	staging: 1<<doStage | 1<<doUnfence, copying: 1 << doBatch, tailing: 1 << doTail, fencing: 1<<doFence | 1<<doTail | 1<<doReady | 1<<doFlip,
+	flipped: 1<<doSettle | 1<<doLeave, settled: 1 << doForget, aborting: 1<<doUnfence | 1<<doAbandon, aborted: 0,
+}
+
+// helps says whether the present driver sees to the order: of its attempt, and to the end of the one before.
 func (m *model) helps(p move, o order) bool {
 	s := &m.from
-	if p == s.now {
-		return o != doBatch || !s.attempt().lost
-	}
-	return o == doUnfence && p.id == s.now.id
+	mine := p == s.now && (o != doBatch || !s.attempt().lost)
+	return seesTo[s.phase]>>o&1 == 1 && (mine || o == doUnfence && p.id == s.now.id)
 }
 
 // carry has shard s carry out an order.

@@ -65,6 +65,7 @@ func TestFaults(t *testing.T) {
 		movemodel.AttemptLeftOpen:     "MI-7",
 		movemodel.UnfenceLeavesOpen:   "MI-7",
 		movemodel.StageWhereEmpty:     "MI-6",
+		movemodel.TailUnreadies:       "MI-7",
 		movemodel.FencedReadsUnasked:  "MI-8",
 		movemodel.LeaseOutlived:       "MI-8",
 	} {

@@ -106,8 +106,12 @@ func (s *shard) batch(p move, e content, position uint8) {
 	s.batches++
 }
 
-// tail carries out the next of the source's requests.
+// tail carries out the next of the source's requests. Once ready, there can be none: what lifts the fence ends the attempt. A tail that
+// comes all the same has nothing of the tenant in it.
 func (s *shard) tail(p move, source *shard, requests []Request, f Fault) {
+	if f == TailUnreadies && s.standing == ready && s.note == p {
+		s.standing = staged
+	}
 	if !s.copies(p, true) || s.position == source.length {
 		return
 	}
