@@ -53,7 +53,7 @@ func (r *Rules) capacity() balance.Capacity {
 // figures are a shard's as balance sees it.
 func (i *ShardInfo) figures(wanted int) balance.Shard {
 	s := balance.Shard{
-		ID: i.ID, Dedicated: i.Kind == KindDedicated, Led: i.Leader != "", Wanted: wanted,
+		ID: i.ID, Dedicated: i.Kind == KindDedicated, Draining: i.Draining, Led: i.Leader != "", Wanted: wanted,
 		Load: balance.Load{
 			balance.Tenants: float64(i.Tenants), balance.Vectors: float64(i.Stats.Records), balance.Bytes: float64(i.Stats.Bytes),
 			balance.Queries: i.QueriesPerSecond,

@@ -1,9 +1,7 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -40,38 +38,20 @@ func (v *holdingsVerb) method() method                 { return methodHoldings }
 func (v *holdingsVerb) weight() (tenancy.Class, int64) { return tenancy.Read, 0 }
 
 func (v *holdingsVerb) run(_ context.Context, n *Node, sh *shard, _ engine.Key) error {
-	all := heldIn(sh.engine.Partitions(0))
-	at, _ := slices.BinarySearchFunc(all, v.after, func(h holding, t engine.TenantID) int { return bytes.Compare(h.tenant[:], t[:]) })
-	if all = all[at:]; len(all) > 0 && all[0].tenant == v.after {
-		all = all[1:]
-	}
+	all := sh.engine.Tenants(v.after, v.limit+1)
 	v.more = len(all) > v.limit
-	v.held = all[:min(v.limit, len(all))]
+	all = all[:min(v.limit, len(all))]
 	heat := map[engine.TenantID]tenancy.Load{}
 	for _, l := range n.usage.shard(sh.id).heat.Top(time.Now(), maxHeld, func(tenancy.ID) int64 { return 0 }) {
 		heat[engine.TenantID(l.Tenant)] = l
 	}
-	for i := range v.held {
-		h := &v.held[i]
-		l := heat[h.tenant]
-		h.queries, h.compute = l.Queries, l.Compute
+	v.held = make([]holding, len(all))
+	for i := range all {
+		f := &all[i]
+		l, st := heat[f.Tenant], f.Residence.Standing
+		v.held[i] = holding{f.Tenant, f.Records, f.Bytes, l.Queries, l.Compute, st == engine.Staged || st == engine.Left}
 	}
 	return nil
-}
-
-// heldIn adds up partitions by tenant.
-func heldIn(parts []engine.PartitionStats) (all []holding) {
-	slices.SortFunc(parts, func(a, b engine.PartitionStats) int { return bytes.Compare(a.Key.Tenant[:], b.Key.Tenant[:]) })
-	for i := range parts {
-		p := &parts[i]
-		if len(all) == 0 || all[len(all)-1].tenant != p.Key.Tenant {
-			all = append(all, holding{tenant: p.Key.Tenant})
-		}
-		h := &all[len(all)-1]
-		h.records += p.Records
-		h.bytes += p.Bytes
-	}
-	return all
 }
 
 func (v *holdingsVerb) appendRequest(b []byte) []byte {

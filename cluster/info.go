@@ -86,8 +86,9 @@ type ReplicaInfo struct {
 // ShardInfo is one shard's figures.
 type ShardInfo struct {
 	ID          int           `json:"id"`
-	Kind        string        `json:"kind"`   // shared or dedicated
-	Name        string        `json:"name"`   // of a dedicated shard, may be empty
+	Kind        string        `json:"kind"` // shared or dedicated
+	Name        string        `json:"name"` // of a dedicated shard, may be empty
+	Draining    bool          `json:"draining"`
 	Leader      string        `json:"leader"` // node id, empty while there is none
 	State       string        `json:"state"`  // of this node's replica: leader, follower, candidate, shutdown; missing if it has none
 	Stats       engine.Stats  `json:"stats"`  // of the leader's replica; of the one that has applied most while there is none
@@ -107,8 +108,7 @@ func (n *Node) PeerAddress() string { return n.peers.addr() }
 
 // SharedShards is how many shards are on the ring.
 func (n *Node) SharedShards() int {
-	s := n.meta.state()
-	return len(s.shards) - len(s.dedicated)
+	return len(n.meta.state().ring.shards())
 }
 
 // Info describes the cluster for /v1/cluster. It asks all nodes at once; those that do not answer within a second are not
@@ -158,7 +158,7 @@ func (n *Node) nodeInfo(s *state, m member, all map[string]*nodeStatus) NodeInfo
 }
 
 func (n *Node) shardInfo(s *state, id uint16, all map[string]*nodeStatus) ShardInfo {
-	info := ShardInfo{ID: int(id), Kind: KindShared, State: RoleMissing, Tenants: s.tenantsOn(id)}
+	info := ShardInfo{ID: int(id), Kind: KindShared, State: RoleMissing, Tenants: s.tenantsOn(id), Draining: s.isDraining(id)}
 	if d, ok := s.dedicatedShard(id); ok {
 		info.Kind, info.Name = KindDedicated, d.name
 	}

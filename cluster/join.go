@@ -187,7 +187,7 @@ func (n *Node) answerJoin(ctx context.Context, _ string, request, dst []byte) ([
 		}
 	}
 	s := n.meta.state()
-	answer := joinAnswer{ClusterID: n.id.ClusterID, Shards: n.SharedShards(), Addresses: s.addresses()}
+	answer := joinAnswer{ClusterID: n.id.ClusterID, Shards: n.id.Shards, Addresses: s.addresses()}
 	b, err := json.Marshal(answer)
 	return append(dst, b...), err
 }

@@ -111,7 +111,7 @@ func sharedLoads(s *state, vectors map[uint16]uint64) []shardLoad {
 	mean := sum / uint64(max(1, len(vectors)))
 	var loads []shardLoad
 	for _, id := range s.shards {
-		if _, off := s.dedicatedShard(id); off {
+		if _, off := s.dedicatedShard(id); off || s.isDraining(id) {
 			continue
 		}
 		v, told := vectors[id]

@@ -305,6 +305,7 @@ func (n *Node) awaitReady(ctx context.Context) error {
 	n.background.Go(func() { newPurger(n).run(n.ctx) })
 	n.background.Go(func() { n.verifier.run(n.ctx) })
 	n.background.Go(func() { n.healthWatch.run(n.ctx) })
+	n.background.Go(func() { newBalancer(n).loop(n.ctx) })
 	n.background.Go(func() { n.trimmer.run(n.ctx) })
 	n.usage.start()
 	dog := &watchdog{groups: n.groups, alone: func() bool { return n.meta.state().alone() }, fail: n.fail, logger: n.logger}

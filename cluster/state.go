@@ -38,6 +38,10 @@ type state struct {
 	residents []int        // tenants on each shard, by id, deleted ones included; counted, not stored
 	moves     []*migration // by id
 	nextMove  uint64       // id of the last migration
+	draining  []uint16     // shards that their tenants are leaving, ascending
+	balance   BalanceRules // as they were set
+	runs      []*run       // by id
+	nextRun   uint64       // id of the last run
 
 	recoveries []recovery // oldest first
 
@@ -56,6 +60,8 @@ type tenant struct {
 	terms     *terms // nil: those of its tier
 	life      tenantLife
 	deletedAt int64 // in nanoseconds since 1970, by the clock of who deleted it
+
+	homeward bool // the pin is for the time until it has moved to where the ring says
 
 	epoch  uint64 // how often it has moved to another home
 	moving uint64 // migration that is under way or planned; 0: none; follows from migrations, not stored

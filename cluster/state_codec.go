@@ -51,6 +51,7 @@ func appendState(b []byte, s *state) []byte {
 	b = appendTiers(b, s)
 	b = appendPrices(b, &s.prices)
 	b = appendMoves(b, s)
+	b = appendBalance(b, s)
 	return codec.AppendUint32(b, codec.CRC(b[start:]))
 }
 
@@ -119,6 +120,7 @@ func readState(r *codec.Reader, version int) *state {
 	}
 	if version >= 7 {
 		readMoves(r, s)
+		readBalance(r, s)
 	}
 	return s
 }
@@ -138,7 +140,7 @@ func checkPlacement(s *state) error {
 			return errs.New(errs.Corrupt, "tenant %s is pinned to shard %d, which does not exist", t.id, t.pin)
 		}
 	}
-	return cmp.Or(checkShards(s), checkMoves(s), checkMembers(s))
+	return cmp.Or(checkShards(s), checkRingChanges(s), checkRuns(s), checkMoves(s), checkMembers(s))
 }
 
 // checkRing reports a table that is not Slots long or names other shards.

@@ -46,6 +46,11 @@ const (
 	metaSetPrices                        // says what use costs
 	metaPlanMoves                        // plans migrations
 	metaStepMove                         // brings a migration to its next phase
+	metaJoinRing                         // gives a shard part of the ring
+	metaDrainShard                       // takes a shard off the ring, its tenants are to leave it
+	metaStartRun                         // begins to move tenants
+	metaEndRun                           // ends that
+	metaSetBalance                       // says when tenants are moved by themselves
 )
 
 // metaCommandVersion is the first byte of every command. Those of earlier versions are still in logs.
@@ -69,6 +74,8 @@ type metaCommand struct {
 	shardCommand
 	tenantCommand
 	moveCommand
+	ringCommand
+	runCommand
 }
 
 func appendMetaCommand(b []byte, c *metaCommand) []byte {
@@ -109,6 +116,10 @@ func appendMetaCommand(b []byte, c *metaCommand) []byte {
 		b = appendTenantCommand(b, c.op, &c.tenantCommand)
 	case metaPlanMoves, metaStepMove:
 		b = appendMoveCommand(b, c.op, &c.moveCommand)
+	case metaJoinRing, metaDrainShard:
+		b = appendRingCommand(b, &c.ringCommand)
+	case metaStartRun, metaEndRun, metaSetBalance:
+		b = appendRunCommand(b, c.op, &c.runCommand)
 	default:
 		b = appendMemberCommand(b, c.op, &c.memberCommand)
 	}
@@ -158,6 +169,10 @@ func decodeMetaCommand(b []byte) (*metaCommand, error) {
 		c.tenantCommand = readTenantCommand(r, c.op)
 	case metaPlanMoves, metaStepMove:
 		c.moveCommand = readMoveCommand(r, c.op)
+	case metaJoinRing, metaDrainShard:
+		c.ringCommand = readRingCommand(r)
+	case metaStartRun, metaEndRun, metaSetBalance:
+		c.runCommand = readRunCommand(r, c.op)
 	default:
 		return nil, errs.New(errs.FailedPrecondition, "metadata command %d is unknown to this version", c.op)
 	}
@@ -253,6 +268,10 @@ func (s *state) execute(c *metaCommand) metaResult {
 		return metaResult{err: s.executeTenant(c.op, c.tenantID, &c.tenantCommand)}
 	case metaPlanMoves, metaStepMove:
 		return metaResult{err: s.executeMove(c.op, &c.moveCommand)}
+	case metaJoinRing, metaDrainShard:
+		return metaResult{err: s.executeRing(c.op, &c.ringCommand)}
+	case metaStartRun, metaEndRun, metaSetBalance:
+		return metaResult{err: s.executeRun(c.op, &c.runCommand)}
 	}
 	return metaResult{err: s.executeMember(c.op, &c.memberCommand)}
 }
@@ -277,7 +296,7 @@ func (s *state) init(c *metaCommand) error {
 }
 
 // createTenants passes over names that exist: whoever proposed them wants to have a tenant of that name. One that was to be
-// pinned to a shard that has gone meanwhile goes where the ring says.
+// pinned to a shard that has gone meanwhile, or is going, goes where the ring says.
 func (s *state) createTenants(ts []*tenant) error {
 	if s.clusterID == "" {
 		return errs.New(errs.FailedPrecondition, "the cluster has no shards yet")
@@ -295,7 +314,7 @@ func (s *state) createTenants(ts []*tenant) error {
 		if taken || reused {
 			continue
 		}
-		if t.pin != noPin && !s.hasShard(uint16(t.pin)) {
+		if t.pin != noPin && (!s.hasShard(uint16(t.pin)) || s.isDraining(uint16(t.pin))) {
 			t.pin = noPin // t was decoded from this command, and nobody else has seen it
 		}
 		s.putTenant(t)
@@ -372,7 +391,7 @@ func (s *state) pin(id engine.TenantID, shard int32) error {
 		return errs.New(errs.FailedPrecondition, "tenant %s is being moved, by migration %d", id, t.moving)
 	}
 	moved := *t
-	moved.pin = shard
+	moved.pin, moved.homeward = shard, false
 	s.rehome(t, &moved)
 	return nil
 }

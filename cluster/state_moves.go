@@ -158,8 +158,11 @@ func (s *state) checkMove(id engine.TenantID, to uint16) error {
 	return s.checkTarget(to)
 }
 
-// checkTarget reports a shard that is to get no tenants because one of its nodes is going.
+// checkTarget reports a shard that is to get no tenants because it, or one of its nodes, is going.
 func (s *state) checkTarget(to uint16) error {
+	if s.isDraining(to) {
+		return errDraining(to)
+	}
 	for _, node := range s.replicas(to) {
 		if m, ok := s.member(node); ok && m.state == memberDraining {
 			return errs.New(errs.FailedPrecondition, "shard %d has a replica on node %s, which is being drained", to, node).
@@ -329,9 +332,9 @@ func (s *state) flip(m *migration, c *moveStep) error {
 	}
 	moved := *t
 	moved.epoch++
-	moved.pin = int32(m.to)
+	moved.pin, moved.homeward = int32(m.to), m.toRing // to follow the ring on, where that has changed
 	if m.toRing && s.ring[t.slot] == m.to {
-		moved.pin = noPin
+		moved.pin, moved.homeward = noPin, false
 	}
 	m.fence, m.digest, m.epoch = c.fence, c.source, moved.epoch
 	s.rehome(t, &moved)

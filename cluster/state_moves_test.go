@@ -185,11 +185,18 @@ func goldenMoves(at time.Time) []*metaCommand {
 func beforeMoves(s *state) *state {
 	old := *s
 	old.index, old.moves, old.nextMove = 42, nil, 0
+	old.draining, old.runs, old.nextRun, old.balance = nil, nil, 0, BalanceRules{}
+	old.ring, old.epoch = newRing(shardIDs(4)), s.epoch-2
 	old.byName, old.byID = cowMap[*tenant]{}, cowMap[*tenant]{}
 	for t := range s.byID.all() {
-		if !strings.HasPrefix(t.name, "moved") {
-			old.putTenant(t)
+		if strings.HasPrefix(t.name, "moved") {
+			continue
 		}
+		was := *t
+		if t.homeward {
+			was.pin, was.homeward = noPin, false
+		}
+		old.putTenant(&was)
 	}
 	return &old
 }

@@ -64,13 +64,13 @@ func (s *state) addShard(name, founder string) error {
 	return nil
 }
 
-// removeShard takes out a dedicated shard to which no tenant is pinned, so that it holds nothing.
+// removeShard takes out a shard off the ring to which no tenant is pinned, so that it holds nothing but what others have left.
 func (s *state) removeShard(id uint16) error {
 	if !s.hasShard(id) {
 		return errs.New(errs.NotFound, "there is no shard %d", id)
 	}
-	if _, ok := s.dedicatedShard(id); !ok {
-		return errs.New(errs.FailedPrecondition, "shard %d is shared: its part of the ring would have to move to others first", id)
+	if _, off := s.dedicatedShard(id); !off && !s.isDraining(id) {
+		return errs.New(errs.FailedPrecondition, "shard %d is shared, and has part of the ring", id).WithHint("drain it first: croft shards drain %d", id)
 	}
 	if tenants := s.tenantsOn(id); tenants > 0 {
 		return errs.New(errs.FailedPrecondition, "shard %d holds %d tenants", id, tenants).WithHint("move them first")
@@ -81,6 +81,7 @@ func (s *state) removeShard(id uint16) error {
 	s.epoch++
 	s.shards = slices.DeleteFunc(slices.Clone(s.shards), func(o uint16) bool { return o == id })
 	s.dedicated = slices.DeleteFunc(slices.Clone(s.dedicated), func(o dedicated) bool { return o.shard == id })
+	s.draining = slices.DeleteFunc(slices.Clone(s.draining), func(o uint16) bool { return o == id })
 	s.placed = slices.DeleteFunc(slices.Clone(s.placed), func(p placement) bool { return p.shard == id })
 	return nil
 }

@@ -148,17 +148,18 @@ func readNewTenant(r *codec.Reader, version int) *tenant {
 }
 
 const (
-	keptTerms   = 1 << iota // of a tenant in a snapshot: it has terms
-	keptDeleted             // it is deleted
-	keptPurged              // and its data is being dropped
-	keptMoved               // it has moved
+	keptTerms    = 1 << iota // of a tenant in a snapshot: it has terms
+	keptDeleted              // it is deleted
+	keptPurged               // and its data is being dropped
+	keptMoved                // it has moved
+	keptHomeward             // it is to move to where the ring says
 )
 
 // appendKeptTenant encodes a tenant as a snapshot has it.
 func appendKeptTenant(b []byte, t *tenant) []byte {
 	b = codec.AppendUvarint(appendTenant(b, t), uint64(t.pin+1))
 	b = codec.AppendString(b, t.tier)
-	b = append(b, bits(t.terms != nil, t.life != tenantLive, t.life == tenantPurged, t.epoch != 0))
+	b = append(b, bits(t.terms != nil, t.life != tenantLive, t.life == tenantPurged, t.epoch != 0, t.homeward))
 	if t.life != tenantLive {
 		b = codec.AppendUint64(b, uint64(t.deletedAt))
 	}
@@ -189,6 +190,7 @@ func readKeptTenant(r *codec.Reader, version int) *tenant {
 	if flags&keptTerms != 0 {
 		t.terms = &terms{own: readLimits(r), override: readOverride(r), changed: r.Uvarint()}
 	}
+	t.homeward = flags&keptHomeward != 0 && t.pin != noPin
 	if flags&keptMoved != 0 {
 		t.epoch = r.Uvarint()
 	}

@@ -75,6 +75,8 @@ func (n *Node) CreateTenant(ctx context.Context, name string, shard int, plan Pl
 		n.loads.place(ctx, []*tenant{t})
 	case shard < 0 || shard >= maxShardIDs || !s.hasShard(uint16(shard)):
 		return Tenant{}, errNoShard(shard)
+	case s.isDraining(uint16(shard)):
+		return Tenant{}, errDraining(uint16(shard))
 	default:
 		t.pin = int32(shard)
 	}
@@ -103,6 +105,10 @@ func errNoTenant(name string) error {
 
 func errNoShard(shard int) error {
 	return errs.New(errs.NotFound, "there is no shard %d", shard).WithHint("`croft shards list` shows those that are there")
+}
+
+func errDraining(shard uint16) error {
+	return errs.New(errs.FailedPrecondition, "shard %d is being drained, it takes no tenants", shard)
 }
 
 func (n *Node) errTenantExists(t *tenant, wanted int) error {

@@ -44,7 +44,8 @@ type Stray struct {
 	Records uint64 `json:"vectors"`
 	Bytes   uint64 `json:"bytes"`
 
-	id engine.TenantID
+	id    engine.TenantID
+	epoch uint64 // of the tenant when it was seen
 }
 
 // RoutingReport is what a comparison of routing with the shards has found.
@@ -79,7 +80,8 @@ func (s *Stray) what() string {
 }
 
 // strays compares what the shards told with what the metadata says, which is newer.
-// Shards that did not tell are not judged.
+// Tenants that are being moved are passed over: they
+// are where they should be by the rules of a migration. Shards that did not tell are not judged.
 func strays(s *state, held map[uint16][]holding) (all []Stray) {
 	has := func(shard uint16, t engine.TenantID) (h *holding, told bool) {
 		hs, told := held[shard]
@@ -93,11 +95,11 @@ func strays(s *state, held map[uint16][]holding) (all []Stray) {
 	for _, shard := range slices.Sorted(maps.Keys(held)) {
 		for i := range held[shard] {
 			h := &held[shard][i]
-			if h.hidden {
+			if h.hidden || h.records == 0 {
 				continue
 			}
 			t, known := s.tenantByID(h.tenant)
-			if known && (s.home(t) == shard) {
+			if known && (s.home(t) == shard || t.moving != 0) {
 				continue
 			}
 			served[h.tenant] = true
@@ -116,7 +118,7 @@ func strays(s *state, held map[uint16][]holding) (all []Stray) {
 		for i := range held[shard] {
 			h := &held[shard][i]
 			t, known := s.tenantByID(h.tenant)
-			if known && h.hidden && s.home(t) == shard && t.life == tenantLive && !served[h.tenant] {
+			if known && h.hidden && s.home(t) == shard && t.moving == 0 && t.life == tenantLive && !served[h.tenant] {
 				y := strayOf(h, shard)
 				y.Kind = StrayLost
 				y.of(s, t)
@@ -131,7 +133,7 @@ func strayOf(h *holding, shard uint16) Stray {
 	return Stray{ID: h.tenant.String(), Home: NoShard, Shard: int(shard), Records: h.records, Bytes: h.bytes, id: h.tenant}
 }
 
-func (y *Stray) of(s *state, t *tenant) { y.Tenant, y.Home = t.name, int(s.home(t)) }
+func (y *Stray) of(s *state, t *tenant) { y.Tenant, y.Home, y.epoch = t.name, int(s.home(t)), t.epoch }
 
 // verifier compares routing with the shards, time after time. Every node has one; only that of the metadata plane's leader looks.
 type verifier struct {
@@ -191,7 +193,11 @@ func (v *verifier) look(ctx context.Context) (*RoutingReport, error) {
 	}
 	r := &RoutingReport{At: begun.UTC(), By: n.id.NodeID, Strays: []Stray{}, Silent: []int{}}
 	for _, hs := range held { // any order: a sum
-		r.Tenants += len(hs)
+		for i := range hs {
+			if !hs[i].hidden && hs[i].records > 0 {
+				r.Tenants++
+			}
+		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(silent)) {
 		r.Silent = append(r.Silent, int(id))
@@ -237,7 +243,9 @@ func (v *verifier) again(ctx context.Context, found []Stray, held map[uint16][]h
 	maps.Copy(held, anew)
 	now, err := v.compare(ctx, held)
 	return slices.DeleteFunc(now, func(y Stray) bool {
-		return !slices.ContainsFunc(found, func(o Stray) bool { return o.id == y.id && o.Shard == y.Shard && o.Kind == y.Kind })
+		return !slices.ContainsFunc(found, func(o Stray) bool {
+			return o.id == y.id && o.Shard == y.Shard && o.epoch == y.epoch && o.Kind == y.Kind
+		})
 	}), err
 }
 
