@@ -32,7 +32,8 @@ func (l *cacheLookup) state() tenancy.CacheState {
 }
 
 // look looks for a query's answer in the cache, where the replica has been found fit to answer. The version of the partition is
-// read here, before any search: an answer that is kept under it holds all that had been applied by then.
+// read here, before any search: an answer that is kept under it holds all that had been applied by then. Partitions are numbered
+// by shard, and a tenant that moves between two that are carried here is in both.
 func (n *Node) look(sh *shard, key engine.Key, v verb, s *tenancy.Settings, reading *Reading) {
 	q, ok := v.(*queryVerb)
 	if !ok || n.cache == nil {
@@ -49,7 +50,7 @@ func (n *Node) look(sh *shard, key engine.Key, v verb, s *tenancy.Settings, read
 	}
 	l.request = appendQuery(l.request[:0], q.q)
 	l.key = tenancy.CacheKey{
-		Tenant: tenancy.ID(key.Tenant), Index: uint64(key.Index), Partition: number, Version: version, Settings: s.Version,
+		Tenant: tenancy.ID(key.Tenant), Index: uint64(key.Index), Partition: uint64(sh.id)<<48 | number, Version: version, Settings: s.Version,
 		Request: n.cache.Hash(l.request),
 	}
 	l.found = n.cache.Get(&l.key)

@@ -11,7 +11,18 @@ import (
 
 // metaFSM is the door between raft and the metadata state machine, which is executeMeta. raft calls it from one
 // goroutine; anybody reads the state.
-type metaFSM struct{ state atomic.Pointer[state] }
+type metaFSM struct {
+	state atomic.Pointer[state]
+	seen  func(decidedEntry) // nil: nobody looks
+}
+
+// decidedEntry is a command that was handed to a replica of the metadata plane.
+type decidedEntry struct {
+	index   uint64
+	command []byte
+	state   *state // after it
+	err     error  // why it was refused
+}
 
 var _ raft.FSM = (*metaFSM)(nil)
 
@@ -27,6 +38,9 @@ func (f *metaFSM) Apply(l *raft.Log) any {
 		return metaResult{at: l.Index} // raft was restarted and replays its log
 	}
 	next, res := executeMeta(f.state.Load(), l.Index, l.Data)
+	if f.seen != nil {
+		f.seen(decidedEntry{l.Index, l.Data, next, res.err})
+	}
 	f.publish(next)
 	return res
 }

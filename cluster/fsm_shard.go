@@ -29,6 +29,7 @@ type shardFSM struct {
 	name   string
 	last   atomic.Uint64 // last entry handed to the engine
 	seen   func(appliedEntry)
+	moved  *changes // told of each entry that says where a tenant lives; nil: nobody waits
 }
 
 // appliedEntry is a command that was handed to a replica's engine.
@@ -51,6 +52,9 @@ func (f *shardFSM) Apply(l *raft.Log) any {
 		err = fmt.Errorf("apply entry %d of %s: %w", l.Index, f.name, err)
 		f.fail.poison(err)
 		return err
+	}
+	if f.moved != nil && engine.Moves(l.Data) {
+		f.moved.note()
 	}
 	if f.seen != nil {
 		f.seen(appliedEntry{f.name, l, before, applied})

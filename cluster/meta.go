@@ -23,8 +23,9 @@ type metaPlane struct {
 
 func metaDir(data string) string { return filepath.Join(data, "meta") }
 
-func openMeta(data string, o groupOptions) (*metaPlane, error) {
+func openMeta(data string, o groupOptions, seen func(decidedEntry)) (*metaPlane, error) {
 	fsm := newMetaFSM()
+	fsm.seen = seen
 	o.dir, o.fsm, o.restore = metaDir(data), fsm, true
 	g, err := openGroup(o)
 	if err != nil {

@@ -204,6 +204,7 @@ func (n *Node) Migrations(ctx context.Context, f MigrationFilter) ([]Migration, 
 			all = append(all, describeMove(m))
 		}
 	}
+	n.showProgress(ctx, all)
 	return all, nil
 }
 
@@ -213,7 +214,9 @@ func (n *Node) Migration(ctx context.Context, id uint64) (Migration, error) {
 	if err != nil {
 		return Migration{}, err
 	}
-	return describeMove(m), nil
+	all := []Migration{describeMove(m)}
+	n.showProgress(ctx, all)
+	return all[0], nil
 }
 
 // moveOf finds a migration, in newer metadata than there is here.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -79,9 +80,20 @@ func (n *Node) IndexStats(ctx context.Context, ix Index) ([]Namespace, error) {
 	return all, err
 }
 
-// gather asks every shard at once and merges what they find, in order of name.
+// gather asks every shard at once and merges what they find, in order of name. A tenant that moves meanwhile could be found
+// twice, or not at all: then all are asked again.
 func (n *Node) gather(ctx context.Context, ix *Index, asked partitionsVerb) (all []Namespace, total int, err error) {
-	shards := n.meta.state().shards
+	for range maxHops + 1 {
+		s := n.meta.state()
+		all, total, err = n.gatherOnce(ctx, s.shards, ix, asked)
+		if err != nil || n.meta.state().flippedAt == s.flippedAt {
+			break
+		}
+	}
+	return all, total, err
+}
+
+func (n *Node) gatherOnce(ctx context.Context, shards []uint16, ix *Index, asked partitionsVerb) (all []Namespace, total int, err error) {
 	answers, faults := make([]partitionsVerb, len(shards)), make([]error, len(shards))
 	readings := make([]Reading, len(shards))
 	reading := ReadingOf(ctx)
@@ -104,7 +116,9 @@ func (n *Node) gather(ctx context.Context, ix *Index, asked partitionsVerb) (all
 		total += answers[i].total
 	}
 	sortNames(all)
-	return all, total, nil
+	found := len(all)
+	all = slices.CompactFunc(all, func(a, b Namespace) bool { return a.Name == b.Name })
+	return all, total - (found - len(all)), nil
 }
 
 // missingShards names the shards that did not answer; the first fault says why, and what kind of fault it is.

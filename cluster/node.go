@@ -67,6 +67,9 @@ type Node struct {
 
 	refusals tenancy.Refusals
 
+	mover   *mover
+	leaving *moveSource
+
 	checkpoints *checkpointServer
 	taker       *checkpointTaker
 

@@ -124,6 +124,8 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 	n.peers.handle(methodCache, n.whenOpen(n.answerCache))
 	n.peers.handle(methodLoads, n.whenOpen(n.answerLoads))
 	n.peers.handle(methodRoom, n.whenOpen(n.answerRoom))
+	n.peers.handle(methodWarm, n.whenOpen(n.answerWarm))
+	n.peers.handle(methodMoves, n.whenOpen(n.answerMoves))
 	n.peers.handle(methodRouting, n.whenOpen(n.answerRouting))
 	n.peers.handle(methodSearch, n.whenOpen(n.answerSearch))
 	n.peers.handle(methodSearchTurn, n.whenOpen(n.answerSearchTurn))
@@ -203,7 +205,7 @@ func (n *Node) openGroups() error {
 	g.Go(func() (err error) {
 		o := n.groupOptions(metaName)
 		o.create, o.begins = o.create || n.id.Meta.State == replicaMaking, n.id.Meta.begins()
-		n.meta, err = openMeta(n.opts.Dir, o)
+		n.meta, err = openMeta(n.opts.Dir, o, n.opts.decided)
 		return err
 	})
 	for id, i := range n.id.replicas() {
@@ -270,6 +272,8 @@ func (n *Node) link(ctx context.Context, started time.Time) error {
 	n.aligner = newAligner(n.meta.state, n.replicas, n.logger)
 	n.taker = newCheckpointTaker(n)
 	n.checkpoints = newCheckpointServer(n.id.ClusterID, n.replica, n.taker.note, n.opts.CheckpointRate, n.logger)
+	n.leaving = newMoveSource(n.opts.MoveRate, n.logger)
+	n.mover = newMover(n)
 	n.opened.Store(true)
 	for _, g := range n.groups() {
 		if g.sole.Load() {
@@ -306,6 +310,7 @@ func (n *Node) awaitReady(ctx context.Context) error {
 	n.background.Go(func() { n.verifier.run(n.ctx) })
 	n.background.Go(func() { n.healthWatch.run(n.ctx) })
 	n.background.Go(func() { newBalancer(n).loop(n.ctx) })
+	n.background.Go(func() { n.mover.run(n.ctx) })
 	n.background.Go(func() { n.trimmer.run(n.ctx) })
 	n.usage.start()
 	dog := &watchdog{groups: n.groups, alone: func() bool { return n.meta.state().alone() }, fail: n.fail, logger: n.logger}
@@ -402,6 +407,9 @@ func (n *Node) close() error {
 	}
 	if n.checkpoints != nil {
 		n.checkpoints.close()
+	}
+	if n.leaving != nil {
+		n.leaving.close()
 	}
 	groups := n.groups()
 	stopped := make([]raft.Future, len(groups))

@@ -58,6 +58,8 @@ type Options struct {
 	unmanaged bool                    // the test says itself what the node carries
 	disk      vfs.FS                  // of Dir, for the engine too; nil: the real one
 	applied   func(appliedEntry)      // is told of each command that a shard's replica is given; nil: nobody looks
+	decided   func(decidedEntry)      // is told of each command that the metadata plane's replica is given; nil: nobody looks
+	stepping  func(*migration)        // is asked before each step of a migration, and may wait; nil: nobody is
 }
 
 func (o Options) withDefaults() Options {

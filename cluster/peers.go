@@ -38,6 +38,10 @@ const (
 	methodRouting                      // where tenants are against routing, by the metadata plane's leader
 	methodSearch                       // searches the partitions of many tenants
 	methodSearchTurn                   // whether a search over many tenants may begin
+	methodLeave                        // asks a shard for a tenant that leaves it
+	methodArrive                       // has a shard take in a part of a tenant that comes there
+	methodWarm                         // has a node make a replica fit to serve a tenant that comes
+	methodMoves                        // how far the migrations are that a node carries out
 )
 
 // handler answers the calls of a method: it appends its answer to dst. request is the handler's until it returns, and from

@@ -10,7 +10,8 @@ import (
 
 // appendError appends what the other side is to know of an error:
 //
-//	kind u8 | retry-after in ns uvarint | message | hint | 0, or 1 and the leader's node id, or 2 and a gate's receipt
+//	kind u8 | retry-after in ns uvarint | message | hint | 0, or 1 and the leader's node id, or 2 and a gate's receipt, or 3 and the
+//	entry of the metadata plane that says where a tenant lives
 func appendError(b []byte, err error) []byte {
 	b = append(b, byte(errs.KindOf(err)))
 	var typed *errs.Error
@@ -26,6 +27,9 @@ func appendError(b []byte, err error) []byte {
 	}
 	if no, ok := errors.AsType[*refusal](err); ok {
 		return appendReceipt(append(b, 2), &no.told)
+	}
+	if moved, ok := errors.AsType[*movedError](err); ok {
+		return codec.AppendUvarint(append(b, 3), moved.at)
 	}
 	return append(b, 0)
 }
@@ -46,6 +50,8 @@ func readError(b []byte) (_ error, ok bool) {
 		typed = &notLeaderError{err: err, leader: r.String()}
 	case 2:
 		typed = &refusal{err, readReceipt(r)}
+	case 3:
+		typed = &movedError{err: err, at: r.Uvarint()}
 	default:
 		return nil, false
 	}

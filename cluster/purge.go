@@ -52,6 +52,9 @@ func (p *purger) step(ctx context.Context, now time.Time) error {
 		if t.life == tenantLive || t.life == tenantDeleted && t.deletedAt > before {
 			continue
 		}
+		if t.moving != 0 { // the mover ends that first
+			continue
+		}
 		if err := p.purge(ctx, t); err != nil {
 			return errs.Wrap(errs.KindOf(err), err, "tenant %s", t.id)
 		}
@@ -67,10 +70,11 @@ func (p *purger) purge(ctx context.Context, t *tenant) error {
 		}
 	}
 	// The route names no tenant: it is about the shard, which must know of the deletion as this node does.
-	r := route{shard: p.node.meta.state().home(t)}
-	v := applyVerb{command: &engine.Command{Op: engine.OpDropTenant, Key: engine.Key{Tenant: t.id}}}
-	if err := p.node.ask(ctx, &r, &v); err != nil {
-		return err
+	for _, shard := range p.node.meta.state().shardsOf(t) {
+		v := applyVerb{command: &engine.Command{Op: engine.OpDropTenant, Key: engine.Key{Tenant: t.id}}}
+		if err := p.node.ask(ctx, &route{shard: shard}, &v); err != nil {
+			return err
+		}
 	}
 	return p.propose(ctx, t.id, true)
 }

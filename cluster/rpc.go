@@ -50,6 +50,8 @@ var verbs = map[method]func() verb{
 	methodCreate:     func() verb { return new(createVerb) },
 	methodResident:   func() verb { return new(residentVerb) },
 	methodHoldings:   func() verb { return new(holdingsVerb) },
+	methodLeave:      func() verb { return new(leaveVerb) },
+	methodArrive:     func() verb { return new(arriveVerb) },
 }
 
 // registerVerbs answers the other nodes' requests.
@@ -65,7 +67,7 @@ func (n *Node) registerVerbs() {
 // writes tells which methods change something: when such a call is not answered, nobody knows what was done.
 func (m method) writes() bool {
 	switch m {
-	case methodApply, methodUpdate, methodDelete, methodCreate:
+	case methodApply, methodUpdate, methodDelete, methodCreate, methodArrive:
 		return true
 	}
 	return false
@@ -97,11 +99,15 @@ func (x *callBuffer) read(b []byte) *codec.Reader {
 // ask does v where the shard of r is led, or at level Any where there is a replica: here, or with one call to another
 // node. While nobody leads it tries again, see patiently; on return r has the shard that was asked last.
 func (n *Node) ask(ctx context.Context, r *route, v verb) error {
-	err := n.attempt(ctx, r, v)
+	again := func() error { return n.attempt(ctx, r, v) }
+	err := n.follow(ctx, r, again(), again)
 	if !passing(err) {
 		return err
 	}
-	return n.retry(ctx, err, func() error { n.reroute(r); return n.attempt(ctx, r, v) })
+	if _, moved := errors.AsType[*movedError](err); moved && r.key.Tenant == (engine.TenantID{}) {
+		return err // of several tenants the caller has to look for one elsewhere
+	}
+	return n.retry(ctx, err, func() error { n.reroute(r); return n.follow(ctx, r, again(), again) })
 }
 
 // patiently calls f until it returns something else than Unavailable, which says that nothing was done, or for
@@ -226,6 +232,9 @@ func (n *Node) here(ctx context.Context, sh *shard, key engine.Key, v verb, read
 			return err
 		}
 	}
+	if err := n.atHome(ctx, sh, key, v.method().writes(), level); err != nil {
+		return err
+	}
 	if reading != nil {
 		reading.note(sh.staleness(level)) // before it runs: what is applied later may be in the answer, and need not
 	}
@@ -318,7 +327,7 @@ func (n *Node) answer(ctx context.Context, v verb, request, dst []byte) ([]byte,
 // pointTo adds to a refusal who leads the shard.
 func (n *Node) pointTo(sh *shard, err error) error {
 	var known *notLeaderError
-	if !passing(err) || errors.As(err, &known) || sh.group.leads() {
+	if _, moved := errors.AsType[*movedError](err); moved || !passing(err) || errors.As(err, &known) || sh.group.leads() {
 		return err
 	}
 	return newNotLeaderError(sh.group.name, n.leaderOf(sh.id))
@@ -337,8 +346,7 @@ func (n *Node) checkHome(h *head) error {
 	case s.home(t) == h.shard:
 		return nil
 	}
-	return errs.New(errs.Unavailable, "tenant %s has moved from shard %d to shard %d", t.id, h.shard, s.home(t)).
-		WithRetryAfter(time.Second)
+	return newMovedError(s.index, t.id, h.shard)
 }
 
 // catchUp waits until this node's metadata has the index that a write is about, if the caller's has.

@@ -437,9 +437,9 @@ func (v *partitionsVerb) run(ctx context.Context, n *Node, sh *shard, key engine
 		return err
 	}
 	for _, p := range all {
-		// A partition away from its tenant's home is a copy of some kind, not a namespace; nor is that of a deleted tenant.
+		// That of a deleted tenant is no namespace. Copies of tenants that live elsewhere are not among them.
 		t, ok := s.tenantByID(p.Key.Tenant)
-		if !ok || t.life != tenantLive || s.home(t) != sh.id || !strings.HasPrefix(t.name, v.prefix) || v.recorded && p.Records == 0 {
+		if !ok || t.life != tenantLive || !strings.HasPrefix(t.name, v.prefix) || v.recorded && p.Records == 0 {
 			continue
 		}
 		v.total++

@@ -22,6 +22,7 @@ type shard struct {
 
 	defining longlock.Mutex // held while indexes are defined and dropped
 	creating longlock.Mutex // held from the look-up to the creation of a partition asked for by name
+	moved    changes        // of where tenants live
 }
 
 // shardDir is the directory of a replica. An incarnation is never filled a second time: what replaces a lost replica
@@ -39,7 +40,8 @@ func openShard(ctx context.Context, e *engine.Engine, id uint16, dir string, o g
 		return nil, fmt.Errorf("open %s: %w", o.name, err)
 	}
 	o.dir, o.markers, o.shard = raftDir(dir), true, id
-	o.fsm = &shardFSM{engine: es, ctx: ctx, fail: o.fail, name: o.name, seen: o.applied}
+	sh := &shard{id: id, engine: es}
+	o.fsm = &shardFSM{engine: es, ctx: ctx, fail: o.fail, name: o.name, seen: o.applied, moved: &sh.moved}
 	o.check = func(g *group) error {
 		last, err := g.log.LastIndex()
 		if err != nil {
@@ -47,11 +49,10 @@ func openShard(ctx context.Context, e *engine.Engine, id uint16, dir string, o g
 		}
 		return checkMarker(g.snaps, last, es)
 	}
-	g, err := openGroup(o)
-	if err != nil {
+	if sh.group, err = openGroup(o); err != nil {
 		return nil, err // the engine closes its shards
 	}
-	return &shard{id: id, group: g, engine: es}, nil
+	return sh, nil
 }
 
 // readable says whether local state may answer a read: this replica leads and has applied all that was committed before.

@@ -46,6 +46,7 @@ type state struct {
 	recoveries []recovery // oldest first
 
 	indexesAt  uint64        // entry that last changed indexes, or the snapshot's
+	flippedAt  uint64        // entry that last moved a tenant; 0: none since the snapshot
 	superseded chan struct{} // closed when there is a newer state
 }
 

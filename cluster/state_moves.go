@@ -172,24 +172,30 @@ func (s *state) checkTarget(to uint16) error {
 	return nil
 }
 
+// busyNodes counts the migrations that are under way by the nodes that are meant to lead their shards.
+func (s *state) busyNodes() map[string]int {
+	busy := map[string]int{}
+	for _, m := range s.moves {
+		if !m.phase.working() {
+			continue
+		}
+		from, to := s.preferredLeader(m.from), s.preferredLeader(m.to)
+		if busy[from]++; to != from {
+			busy[to]++
+		}
+	}
+	return busy
+}
+
 // checkStart reports why a migration has to wait: each node that is meant to lead one of its shards may have limit of them
 // under way.
-func (s *state) checkStart(m *migration, limit int) error {
-	if err := s.checkTarget(m.to); err != nil {
-		return err
-	}
+func (s *state) checkStart(m *migration, limit int, busy map[string]int) error {
 	for _, node := range []string{s.preferredLeader(m.from), s.preferredLeader(m.to)} {
-		busy := 0
-		for _, o := range s.moves {
-			if o.phase.working() && (s.preferredLeader(o.from) == node || s.preferredLeader(o.to) == node) {
-				busy++
-			}
-		}
-		if busy >= limit {
-			return errs.New(errs.FailedPrecondition, "node %s has %d migrations under way, the limit is %d", node, busy, limit)
+		if busy[node] >= limit {
+			return errs.New(errs.FailedPrecondition, "node %s has %d migrations under way, the limit is %d", node, busy[node], limit)
 		}
 	}
-	return nil
+	return s.checkTarget(m.to)
 }
 
 // The methods below execute commands on a copy that is not yet published.
@@ -298,7 +304,7 @@ func (s *state) take(m, next *migration, c *moveStep) error {
 	switch c.phase {
 	case moveStaging:
 		if m.phase == movePlanned {
-			return s.checkStart(m, c.limit)
+			return s.checkStart(m, c.limit, s.busyNodes())
 		}
 		next.attempt++
 	case moveFlipped:
@@ -337,6 +343,7 @@ func (s *state) flip(m *migration, c *moveStep) error {
 		moved.pin, moved.homeward = noPin, false
 	}
 	m.fence, m.digest, m.epoch = c.fence, c.source, moved.epoch
+	s.flippedAt = s.index
 	s.rehome(t, &moved)
 	return nil
 }

@@ -136,8 +136,12 @@ func (l *usageLedger) keep(ctx context.Context, sh *shard, taken map[tenancy.Slo
 	if err != nil {
 		return
 	}
+	l.redirect(sh, taken)
 	slots, entries := make([]tenancy.Slot, 0, len(taken)), make([]engine.CostateEntry, 0, len(taken))
 	for slot, u := range taken {
+		if sh.engine.Residence(engine.TenantID(slot.Tenant)).Standing != engine.Home {
+			continue // later: it is about to leave, and would have the whole entry refused
+		}
 		sum, err := sh.usageOf(slot, u)
 		if err != nil {
 			l.node.logger.Error("usage could not be read", "shard", sh.id, "tenant", engine.TenantID(slot.Tenant).String(), "err", err)
@@ -161,6 +165,25 @@ func (l *usageLedger) keep(ctx context.Context, sh *shard, taken map[tenancy.Slo
 			return
 		}
 		slots, entries = slots[n:], entries[n:]
+	}
+}
+
+// redirect has what was counted of tenants that have left the shard written down at their homes.
+func (l *usageLedger) redirect(sh *shard, taken map[tenancy.Slot]*tenancy.Usage) {
+	s := l.node.meta.state()
+	for slot, u := range taken {
+		id := engine.TenantID(slot.Tenant)
+		if sh.engine.Residence(id).Standing != engine.Left {
+			continue
+		}
+		t, known := s.tenantByID(id)
+		if known && s.home(t) == sh.id { // the metadata here are behind
+			continue
+		}
+		if known {
+			l.shard(s.home(t)).Add(map[tenancy.Slot]*tenancy.Usage{slot: u})
+		}
+		delete(taken, slot)
 	}
 }
 
@@ -342,6 +365,9 @@ func (l *usageLedger) pruneUsage(ctx context.Context, s *shard, term uint64, ten
 	known := l.node.meta.state()
 	var old []engine.CostateEntry
 	for _, t := range tenants {
+		if s.engine.Residence(t).Standing != engine.Home {
+			continue // its next home sees to it
+		}
 		found, err := s.engine.ScanCostate(t, usageName(0), usageName(oldest))
 		if err != nil {
 			return err

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -73,36 +75,60 @@ func (n *Node) Usage(ctx context.Context, q UsageReport) (all []UsedBy, more boo
 	return all, more, nil
 }
 
-// usageOf asks the homes of tenants, each once.
+// usageOf asks the homes of tenants, each once, and again those of tenants that have moved meanwhile.
 func (n *Node) usageOf(ctx context.Context, q *UsageReport, tenants []Tenant) ([]UsedBy, error) {
-	all, shards := make([]UsedBy, len(tenants)), map[uint16][]int{}
-	s := n.meta.state()
-	verbs := map[uint16]*usedVerb{}
+	all, open := make([]UsedBy, len(tenants)), make([]int, len(tenants))
 	for i, t := range tenants {
-		all[i] = UsedBy{Tenant: t.Name, Tier: t.Tier}
-		id, ok := s.tenant(t.Name)
+		all[i], open[i] = UsedBy{Tenant: t.Name, Tier: t.Tier}, i
+	}
+	for hop := 0; ; hop++ {
+		left, moved, err := n.usageAt(ctx, q, all, open)
+		if err == nil && moved == nil {
+			return all, nil
+		}
+		if err != nil || hop == maxHops {
+			return nil, cmp.Or(err, error(moved))
+		}
+		if err := n.learn(ctx, moved); err != nil {
+			return nil, err
+		}
+		open = left
+	}
+}
+
+// usageAt fills in those of all that are open, and returns which are left because their tenants have moved.
+func (n *Node) usageAt(ctx context.Context, q *UsageReport, all []UsedBy, open []int) (left []int, moved *movedError, err error) {
+	s := n.meta.state()
+	verbs, shards := map[uint16]*usedVerb{}, map[uint16][]int{}
+	for _, i := range open {
+		t, ok := s.tenant(all[i].Tenant)
 		if !ok {
 			continue
 		}
-		home := s.home(id)
+		home := s.home(t)
 		if verbs[home] == nil {
 			verbs[home] = &usedVerb{from: tenancy.HourOf(q.From), to: hourAfter(q.To), daily: q.Step > time.Hour}
 		}
-		verbs[home].tenants = append(verbs[home].tenants, id.id)
+		verbs[home].tenants = append(verbs[home].tenants, t.id)
 		shards[home] = append(shards[home], i)
 	}
 	for shard, v := range verbs {
-		if err := n.ask(ctx, &route{shard: shard}, v); err != nil {
-			return nil, errs.Wrap(errs.KindOf(err), err, "ask shard %d for usage", shard)
+		err := n.ask(ctx, &route{shard: shard}, v)
+		if gone, ok := errors.AsType[*movedError](err); ok {
+			left, moved = append(left, shards[shard]...), gone
+			continue
+		}
+		if err != nil {
+			return nil, nil, errs.Wrap(errs.KindOf(err), err, "ask shard %d for usage", shard)
 		}
 		if len(v.used) != len(v.tenants) {
-			return nil, errs.New(errs.Internal, "shard %d told of %d tenants, asked for %d", shard, len(v.used), len(v.tenants))
+			return nil, nil, errs.New(errs.Internal, "shard %d told of %d tenants, asked for %d", shard, len(v.used), len(v.tenants))
 		}
 		for i, at := range shards[shard] {
 			all[at].Steps = v.used[i]
 		}
 	}
-	return all, nil
+	return left, moved, nil
 }
 
 // hourAfter is the first hour that does not begin before a time.
@@ -125,6 +151,9 @@ func (v *usedVerb) run(ctx context.Context, n *Node, sh *shard, _ engine.Key) er
 	present := tenancy.HourOf(time.Now())
 	for i, t := range v.tenants {
 		found, err := sh.engine.ScanCostate(t, usageName(0), usageName(present+1))
+		if errors.Is(err, engine.ErrLeft) {
+			return newMovedError(0, t, sh.id)
+		}
 		if err == nil {
 			records, bytes := sh.engine.Stored(t)
 			v.used[i], err = v.steps(found, present, tenancy.Stored{Vectors: records, Bytes: bytes})

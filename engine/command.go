@@ -108,3 +108,6 @@ type Applied struct {
 	First    uint64
 	Err      error // a refusal that every replica makes alike (unknown index, wrong dimension, dropped)
 }
+
+// Moves reports whether an encoded command is about where a tenant lives.
+func Moves(encoded []byte) bool { return len(encoded) > 0 && Op(encoded[0]).moves() }

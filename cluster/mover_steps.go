@@ -1,0 +1,219 @@
+package cluster
+
+import (
+	"context"
+	"time"
+
+	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/errs"
+)
+
+// step does what a migration's phase asks for, and returns what follows, which may be the same phase; nil, if nothing does for now.
+func (d *drive) step(ctx context.Context, m *migration) (*moveStep, error) {
+	if m.phase == moveCopying {
+		return d.copy(ctx, m)
+	}
+	ctx, cancel := context.WithTimeout(ctx, stepPatience)
+	defer cancel()
+	switch m.phase {
+	case movePlanned:
+		return d.begin(ctx, m)
+	case moveStaging:
+		return d.stage(ctx, m)
+	case moveTailing:
+		return d.tail(ctx, m)
+	case moveFenced:
+		return d.cutOver(ctx, m)
+	case moveFlipped:
+		return d.settle(ctx, m)
+	case moveSettled:
+		return d.collect(ctx, m)
+	case moveAborting:
+		return d.takeBack(ctx, m)
+	}
+	return nil, nil
+}
+
+func (m *migration) next(phase movePhase) *moveStep {
+	return &moveStep{id: m.id, attempt: m.attempt, phase: phase, at: time.Now()}
+}
+
+func (m *migration) move() engine.Move { return engine.Move{ID: m.id, Attempt: m.attempt} }
+
+// order has a shard's log say where the tenant lives.
+func (d *drive) order(ctx context.Context, shard uint16, op engine.Op, move engine.Move, m *migration) (Written, error) {
+	v := applyVerb{command: &engine.Command{Op: op, Key: engine.Key{Tenant: m.tenant}, Move: move, Epoch: m.epoch}}
+	err := d.node.ask(ctx, &route{shard: shard}, &v)
+	return v.written, err
+}
+
+// begin looks whether the target has room, and takes one of the places that nodes have.
+func (d *drive) begin(ctx context.Context, m *migration) (*moveStep, error) {
+	s := d.node.meta.state()
+	if s.checkStart(m, d.node.opts.MovesPerNode, s.busyNodes()) != nil {
+		return nil, nil // it waits for its turn
+	}
+	v := residentVerb{tenant: m.tenant}
+	if err := d.node.ask(ctx, &route{shard: m.from}, &v); err != nil {
+		return nil, err
+	}
+	if err := d.node.checkRoom(ctx, m.to, v.records, v.bytes); err != nil {
+		return nil, err
+	}
+	step := m.next(moveStaging)
+	step.limit = d.node.opts.MovesPerNode
+	return step, nil
+}
+
+// stage lets writes through that the last attempt has stopped, and begins a copy at the target.
+func (d *drive) stage(ctx context.Context, m *migration) (*moveStep, error) {
+	if m.attempt > 1 {
+		last := engine.Move{ID: m.id, Attempt: m.attempt - 1}
+		if _, err := d.order(ctx, m.from, engine.OpUnfenceTenant, last, m); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := d.order(ctx, m.to, engine.OpStageTenant, m.move(), m); err != nil {
+		return nil, err
+	}
+	from := leaveVerb{op: leaveOpen, move: m.move(), tenant: m.tenant}
+	if err := d.node.ask(ctx, &route{shard: m.from}, &from); err != nil {
+		return nil, err
+	}
+	d.progress.begin(from.bytes)
+	return m.next(moveCopying), nil
+}
+
+// copy takes in what the tenant has, slice by slice, and then what is needed to serve it at once.
+func (d *drive) copy(ctx context.Context, m *migration) (*moveStep, error) {
+	slice, cancel := context.WithTimeout(ctx, stepPatience)
+	defer cancel()
+	v, err := d.arrive(slice, m, arriveCopy)
+	if err != nil {
+		return nil, err
+	}
+	if !v.done {
+		return m.next(moveCopying), nil
+	}
+	d.warm(ctx, m)
+	return m.next(moveTailing), nil
+}
+
+func (d *drive) arrive(ctx context.Context, m *migration, op byte) (arriveVerb, error) {
+	v := arriveVerb{op: op, move: m.move(), tenant: m.tenant, from: m.from}
+	err := d.node.ask(ctx, &route{shard: m.to}, &v)
+	if err == nil {
+		d.progress.copied.Add(v.bytes)
+		d.progress.lag.Store(v.lag)
+	}
+	return v, err
+}
+
+// fewEntries is how many entries of the source's log may be left when the fence is asked for: as many are read and written in
+// some milliseconds.
+const fewEntries = 64
+
+// tail follows the source until little is left.
+func (d *drive) tail(ctx context.Context, m *migration) (*moveStep, error) {
+	for {
+		begun := time.Now()
+		v, err := d.arrive(ctx, m, arriveTail)
+		if err != nil {
+			return nil, err
+		}
+		if v.lag <= fewEntries || time.Since(begun) < 20*time.Millisecond {
+			return m.next(moveFenced), nil
+		}
+	}
+}
+
+// cutOver stops the tenant's writes, takes in the last of them, and asks for the flip. What fails is done again while writes may
+// wait; then they go on, and it comes again with the next attempt.
+func (d *drive) cutOver(ctx context.Context, m *migration) (*moveStep, error) {
+	ctx, cancel := context.WithTimeout(ctx, cutPatience)
+	defer cancel()
+	for {
+		step, err := d.cut(ctx, m)
+		switch {
+		case err == nil:
+			return step, nil
+		case !errs.Is(err, errs.Unavailable) && !errs.Is(err, errs.OutcomeUnknown) && ctx.Err() == nil:
+			return nil, err
+		case sleep(ctx, retryPause) != nil:
+			return nil, &cutError{err}
+		}
+	}
+}
+
+func (d *drive) cut(ctx context.Context, m *migration) (*moveStep, error) {
+	fence, err := d.order(ctx, m.from, engine.OpFenceTenant, m.move(), m)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		v, err := d.arrive(ctx, m, arriveTail)
+		if err != nil {
+			return nil, err
+		}
+		if v.done {
+			step := m.next(moveFlipped)
+			step.fence, step.source, step.target = fence.LSN, v.digest, v.compared
+			return step, nil
+		}
+	}
+}
+
+// settle lets the target serve, and then has the source send away what still comes there.
+func (d *drive) settle(ctx context.Context, m *migration) (*moveStep, error) {
+	if _, err := d.order(ctx, m.to, engine.OpSettleTenant, m.move(), m); err != nil {
+		return nil, err
+	}
+	if _, err := d.order(ctx, m.from, engine.OpLeaveTenant, m.move(), m); err != nil {
+		return nil, err
+	}
+	d.logger.Info("a tenant has moved", "tenant", m.tenant.String(), "from", m.from, "to", m.to)
+	step := m.next(moveSettled)
+	step.until = step.at.Add(d.node.opts.KeepMoved)
+	return step, nil
+}
+
+// collect drops the source's copy, when its time is over.
+func (d *drive) collect(ctx context.Context, m *migration) (*moveStep, error) {
+	if time.Now().UnixNano() < m.kept {
+		return nil, nil
+	}
+	if err := d.forgetAt(ctx, m.from, m); err != nil {
+		return nil, err
+	}
+	return m.next(moveCollected), nil
+}
+
+// takeBack lets the source go on, and drops what the target has.
+func (d *drive) takeBack(ctx context.Context, m *migration) (*moveStep, error) {
+	if d.node.meta.state().hasShard(m.from) {
+		if _, err := d.order(ctx, m.from, engine.OpUnfenceTenant, m.move(), m); err != nil && !settledAlready(err) {
+			return nil, err
+		}
+	}
+	if err := d.forgetAt(ctx, m.to, m); err != nil {
+		return nil, err
+	}
+	return m.next(moveAborted), nil
+}
+
+// forgetAt drops a copy. It may be that there is none, or that a later migration has taken it over.
+func (d *drive) forgetAt(ctx context.Context, shard uint16, m *migration) error {
+	if !d.node.meta.state().hasShard(shard) {
+		return nil
+	}
+	if _, err := d.order(ctx, shard, engine.OpForgetTenant, m.move(), m); err != nil && !settledAlready(err) {
+		return err
+	}
+	return nil
+}
+
+// settledAlready reports whether a shard refuses an order because it has gone on: a later migration has begun there, or the
+// tenant was dropped.
+func settledAlready(err error) bool {
+	return errs.Is(err, errs.FailedPrecondition) || errs.Is(err, errs.NotFound)
+}
