@@ -78,7 +78,7 @@ func (a *app) rootCommand() *cobra.Command {
 	flags.BoolVar(&a.noInput, "no-input", false, "never ask, fail instead")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkFormat() }
 	root.AddCommand(a.serveCommand(), a.demoCommand(), a.healthCommand(), a.versionCommand(),
-		a.indexCommand(), a.upsertCommand(), a.queryCommand(), a.fetchCommand(), a.updateCommand(), a.deleteCommand(),
+		a.indexCommand(), a.upsertCommand(), a.queryCommand(), a.searchCommand(), a.fetchCommand(), a.updateCommand(), a.deleteCommand(),
 		a.certsCommand(), a.listCommand(), a.statsCommand(), a.namespacesCommand(), a.importCommand(),
 		a.nodesCommand(), a.recoverCommand(), a.shardsCommand(), a.tenantsCommand(), a.migrationsCommand(), a.tiersCommand(), a.keysCommand(), a.usageCommand(), a.auditCommand(), a.benchCommand())
 	addCompletion(root)

@@ -381,6 +381,7 @@ func TestTour(t *testing.T) {
 	require.Contains(t, w.must("tenants", "get", "acme", "-o", "csv"), ",ring,")
 	w.fails(exitConflict, "shards", "remove", "2", "--yes")
 	tryTenants(t, w)
+	trySearch(t, w)
 	require.Contains(t, w.must("shards", "policy", "least-loaded", "-o", "csv"), "least-loaded,")
 	require.Contains(t, w.must("nodes", "list", "-o", "csv"), ",active,yes,"+w.lastEnv("CROFT_URL")+",")
 	require.Contains(t, w.fails(exitConflict, "nodes", "add"), "--peer-listen")

@@ -57,8 +57,13 @@ func (a *app) queryCommand() *cobra.Command {
 func (q *queryFlags) addFlags(cmd *cobra.Command) {
 	q.conn.addFlags(cmd)
 	addNamespaceFlag(cmd, &q.req.Namespace)
+	cmd.Flags().StringVar(&q.req.ID, "id", "", "search near the record with this id")
+	q.addNearest(cmd)
+}
+
+// addNearest adds the flags that say what is near.
+func (q *queryFlags) addNearest(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&q.req.ID, "id", "", "search near the record with this id")
 	f.StringVar(&q.vector, "vector", "", "search near this vector: JSON array, path of a file, or -")
 	f.StringVar(&q.sparse, "sparse-vector", "", `sparse vector: {"indices":[…],"values":[…]}, path or -`)
 	f.StringVar(&q.filter, "filter", "", "only records whose metadata match: JSON object, path or -")
@@ -103,6 +108,8 @@ func matchesText(n int) string {
 	return thousands(n) + " matches"
 }
 
+func scoreText(score float32) string { return strconv.FormatFloat(float64(score), 'f', 4, 32) }
+
 func matchListing(res client.QueryResponse) listing {
 	l := listing{value: res, items: itemsOf(res.Matches), header: []string{"ID", "SCORE", "METADATA"}}
 	withValues := false
@@ -113,7 +120,7 @@ func matchListing(res client.QueryResponse) listing {
 		l.header = append(l.header, "VALUES")
 	}
 	for _, m := range res.Matches {
-		row := []string{m.ID, strconv.FormatFloat(float64(m.Score), 'f', 4, 32), compact(m.Metadata)}
+		row := []string{m.ID, scoreText(m.Score), compact(m.Metadata)}
 		if withValues {
 			row = append(row, compactFloats(m.Values))
 		}
