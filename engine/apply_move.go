@@ -250,7 +250,8 @@ func (a *applier) checkStaged(c *Command, schema *Schema, st *Copy) (metas []met
 	return metas, nil
 }
 
-// stageTail does to the copy what entries of the source's log did to the tenant.
+// stageTail does to the copy what entries of the source's log did to the tenant. Behind the fence there are none of the tenant's, and
+// what lifts the fence ends the attempt: so a copy that is ready stays so, whatever comes late. The home may be flipped by then.
 func (a *applier) stageTail(c *Command, r *Residence) error {
 	if a.out.Err = r.is(Staged, c.Move); a.out.Err != nil {
 		return nil
@@ -260,7 +261,7 @@ func (a *applier) stageTail(c *Command, r *Residence) error {
 	case !st.Copied:
 		a.refuse(errs.FailedPrecondition, "entries come before the copy is complete, %d batches are here", st.Batches)
 		return nil
-	case tail.To <= st.Position:
+	case st.Ready || tail.To <= st.Position:
 		return nil
 	case tail.From != st.Position:
 		a.refuse(errs.FailedPrecondition, "entries behind %d come, those behind %d are due", tail.From, st.Position)
@@ -276,7 +277,7 @@ func (a *applier) stageTail(c *Command, r *Residence) error {
 			return err
 		}
 	}
-	st.Position, st.Ready, st.Digest = tail.To, false, Digest{}
+	st.Position = tail.To
 	return nil
 }
 
@@ -328,6 +329,8 @@ func (a *applier) stageReady(c *Command, r *Residence) error {
 	}
 	s, st := a.shard, &r.Copy
 	switch {
+	case st.Ready:
+		return nil
 	case !st.Copied || st.Position < c.Digest.Applied:
 		a.refuse(errs.FailedPrecondition, "the copy stands for entry %d (complete: %v), the digest for entry %d", st.Position, st.Copied, c.Digest.Applied)
 		return nil

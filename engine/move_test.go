@@ -108,6 +108,39 @@ func TestMove(t *testing.T) {
 	}
 }
 
+// TestReadyStays sends a copy that was compared with its source what comes late: the next entries of the source's log, which are other
+// tenants', and another comparison. It can be settled all the same, since its home may have been flipped.
+func TestReadyStays(t *testing.T) {
+	from, to := inMemory(t, Options{}), inMemory(t, Options{})
+	rng := rand.New(rand.NewPCG(1, 1))
+	for n := range 50 {
+		from.apply(mixed(rng, n))
+	}
+	tenant, m := TenantID{1}, Move{1, 1}
+	key := Key{Tenant: tenant}
+	stageAll(t, from, to, tenant, m, 1<<20)
+	require.NoError(t, from.apply(&Command{Op: OpFenceTenant, Key: key, Move: m}).Err)
+	compare := func() {
+		d, err := from.shard.TenantDigest(tenant)
+		require.NoError(t, err)
+		require.NoError(t, to.apply(&Command{Op: OpStageReady, Key: key, Move: m, Digest: &d}).Err)
+	}
+	at := uint64(len(from.log))
+	require.NoError(t, to.apply(tailOf(from, tenant, m, to.shard.Residence(tenant).Copy.Position, at)).Err)
+	compare()
+	ready := to.shard.Residence(tenant)
+	require.True(t, ready.Copy.Ready)
+	for n := range 20 {
+		from.apply(mixed(rng, n))
+	}
+	require.NoError(t, to.apply(tailOf(from, tenant, m, at, uint64(len(from.log)))).Err)
+	require.Equal(t, ready, to.shard.Residence(tenant))
+	compare()
+	require.Equal(t, ready, to.shard.Residence(tenant))
+	to.restart(true)
+	require.NoError(t, to.apply(&Command{Op: OpSettleTenant, Key: key, Move: m, Epoch: 1}).Err)
+}
+
 // TestMoveShipsGraph finds all records of a partition that was moved in the graph that came along, and the same answers.
 func TestMoveShipsGraph(t *testing.T) {
 	opts := Options{GraphAbove: 50, FlatBelow: 10, Logger: quiet()}
