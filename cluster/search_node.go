@@ -188,6 +188,9 @@ func (w *searchWork) search(ctx context.Context, job searchJob, res *engine.Resu
 	if err := w.n.checkHome(&head{shard: part.shard, key: key, meta: w.ask.meta}); err != nil {
 		return err
 	}
+	if err := w.n.atHomeNow(ctx, sh, key, w.ask.level); err != nil {
+		return err
+	}
 	if w.n.gate == nil {
 		return sh.engine.Query(ctx, key, &w.query, res)
 	}
@@ -201,6 +204,18 @@ func (w *searchWork) search(ctx context.Context, job searchJob, res *engine.Resu
 	begun := time.Now()
 	err = sh.engine.Query(ctx, key, &w.query, res)
 	pass.Leave(tenancy.Outcome{Took: time.Since(begun), Err: err})
+	return err
+}
+
+// atHomeNow is atHome for a read that does not wait: others come first, and it is asked for again.
+func (n *Node) atHomeNow(ctx context.Context, sh *shard, key engine.Key, level Consistency) error {
+	if sh.engine.Residence(key.Tenant).Standing == engine.Home {
+		return nil
+	}
+	wait, err := n.standing(ctx, n.meta.state(), sh, key, false, level)
+	if wait {
+		return newMovedError(0, key.Tenant, sh.id)
+	}
 	return err
 }
 

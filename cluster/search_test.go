@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -409,5 +410,67 @@ func TestSearchOfTheUnsure(t *testing.T) {
 		require.Error(w.t, a.Missing.Unsure)
 		require.True(w.t, a.Partial())
 		require.Less(w.t, a.Tenants, whole.Tenants)
+	})
+}
+
+// TestSearchWhileTenantsMove: who moves is found once, with all that was acknowledged before the search began, whichever home
+// answers.
+func TestSearchWhileTenantsMove(t *testing.T) {
+	inSearchTown(t, 12, 4, nil, func(w *searchTown) {
+		movers := []string{"t000", "t001", "t002"}
+		marked, err := metadata.Make(metadata.Field{Key: "marked", Value: metadata.BoolValue(true)})
+		require.NoError(w.t, err)
+		ctx, stop := context.WithCancel(w.t.Context())
+		var acked atomic.Int64
+		var g errgroup.Group
+		for i, name := range movers {
+			g.Go(func() error {
+				for to := i; ctx.Err() == nil; to++ {
+					home, _ := w.nodes[i].meta.state().tenant(name)
+					if int(w.nodes[i].meta.state().home(home)) == to%5 {
+						continue
+					}
+					m, err := w.nodes[i].MoveTenant(w.t.Context(), name, to%5, MoveOptions{})
+					if err != nil {
+						return err
+					}
+					if m, err = w.nodes[i].AwaitMigration(w.t.Context(), m.ID); err != nil {
+						return err
+					}
+					if !m.Served() {
+						return fmt.Errorf("tenant %s was not moved: %s", name, m.Error)
+					}
+				}
+				return nil
+			})
+		}
+		g.Go(func() error { // one after the other: so many are acknowledged
+			for i := 0; ctx.Err() == nil; i++ {
+				rec := engine.Record{ID: fmt.Sprintf("m%04d", i), Values: w.vector(i % 10), Metadata: marked}
+				if _, err := w.nodes[i%3].Upsert(w.t.Context(), w.ix, movers[i%len(movers)], []engine.Record{rec}); err != nil {
+					return err
+				}
+				acked.Store(int64(i + 1))
+				time.Sleep(20 * time.Millisecond)
+			}
+			return nil
+		})
+		s := Search{Query: engine.Query{Vector: w.vector(1), K: 2000, Filter: parseFilter(w.t, `{"marked":true}`)}, Fresh: true}
+		for i := range 50 {
+			before := int(acked.Load())
+			found := map[string]int{}
+			for _, h := range w.search(w.nodes[i%3], s).Hits {
+				found[h.ID]++
+			}
+			for n := range before {
+				require.Equal(w.t, 1, found[fmt.Sprintf("m%04d", n)], "record %d of %d, search %d", n, before, i)
+			}
+			time.Sleep(30 * time.Millisecond)
+		}
+		stop()
+		require.NoError(w.t, g.Wait())
+		done, err := w.nodes[0].Migrations(w.t.Context(), MigrationFilter{})
+		require.NoError(w.t, err)
+		require.Greater(w.t, len(done), 3)
 	})
 }
