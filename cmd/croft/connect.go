@@ -39,6 +39,21 @@ func (a *app) connect(k connection, retries int) (*client.Client, error) {
 	return c, nil
 }
 
+// getVerb asks for the thing that the argument names, and shows it.
+func getVerb[T any](a *app, conn *connection, get func(*client.Client, context.Context, string) (T, error), show func(T) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c, err := a.connect(*conn, 0)
+		if err != nil {
+			return err
+		}
+		thing, err := get(c, cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		return show(thing)
+	}
+}
+
 // key is the first key there is, by flag, environment or file. One that was kept for this very address comes before
 // PINECONE_API_KEY, which many have set to a key of another service. keyOrigin remembers which it was.
 func (a *app) key(flag, address string) string {

@@ -113,17 +113,7 @@ func (a *app) indexDescribeCommand() *cobra.Command {
 		Example: `  croft index describe acme-docs
   croft index describe acme-docs -o json`,
 		Args: exactly("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect(conn, 0)
-			if err != nil {
-				return err
-			}
-			m, err := c.DescribeIndex(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return a.print(indexListing(m, m))
-		},
+		RunE: getVerb(a, &conn, (*client.Client).DescribeIndex, func(m client.IndexModel) error { return a.print(indexListing(m, m)) }),
 	}
 	conn.addFlags(cmd)
 	return cmd

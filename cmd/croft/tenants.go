@@ -125,17 +125,7 @@ func (a *app) tenantsGetCommand() *cobra.Command {
 		Example: `  croft tenants get tenant-0001
   croft tenants get tenant-0001 -o json`,
 		Args: exactly("TENANT"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect(conn, 0)
-			if err != nil {
-				return err
-			}
-			t, err := c.DescribeTenant(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return a.print(tenantListing(t, t))
-		},
+		RunE: getVerb(a, &conn, (*client.Client).DescribeTenant, func(t client.Tenant) error { return a.print(tenantListing(t, t)) }),
 	}
 	conn.addFlags(cmd)
 	return cmd

@@ -64,17 +64,7 @@ func (a *app) tiersGetCommand() *cobra.Command {
 		Example: `  croft tiers get gold
   croft tiers get gold -o json`,
 		Args: exactly("TIER"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect(conn, 0)
-			if err != nil {
-				return err
-			}
-			t, err := c.DescribeTier(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return a.printTier(t)
-		},
+		RunE: getVerb(a, &conn, (*client.Client).DescribeTier, a.printTier),
 	}
 	conn.addFlags(cmd)
 	return cmd
