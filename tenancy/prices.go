@@ -20,6 +20,8 @@ const (
 	PerGiBWritten
 	PerTiBScanned
 	PerComputeHour
+	PerShardMonth // of capacity, whatever is used of it
+	PerNodeMonth  // as well
 
 	PriceCount
 )
@@ -27,7 +29,7 @@ const (
 var priceNames = [PriceCount]string{
 	PerMillionQueries: "million_queries", PerMillionReads: "million_reads", PerMillionWritten: "million_records_written",
 	PerMillionReadUnits: "million_read_units", PerGiBMonth: "gib_month", PerGiBWritten: "gib_written", PerTiBScanned: "tib_scanned",
-	PerComputeHour: "compute_hour",
+	PerComputeHour: "compute_hour", PerShardMonth: "shard_month", PerNodeMonth: "node_month",
 }
 
 func (p Price) String() string { return priceNames[p] }
@@ -65,7 +67,7 @@ func (p *Prices) Check() error {
 	return nil
 }
 
-// Cost is what usage costs, byteHours being the bytes stored, summed over hours.
+// Cost is what usage costs, without what is paid for capacity, byteHours being the bytes stored, summed over hours.
 func (p *Prices) Cost(u *Usage, byteHours float64) float64 {
 	const million, gib, monthHours = 1e6, 1 << 30, 730
 	n := func(f Figure) float64 { return float64(u.Counts[f]) }

@@ -81,6 +81,7 @@ type Needed struct {
 
 // Cost is what a month costs.
 type Cost struct {
+	Currency   string  `json:"currency,omitempty"`
 	Month      float64 `json:"month"`
 	Shard      float64 `json:"shard_month"`
 	Tenant     float64 `json:"tenant_month"`

@@ -80,7 +80,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(a.serveCommand(), a.demoCommand(), a.healthCommand(), a.versionCommand(),
 		a.indexCommand(), a.upsertCommand(), a.queryCommand(), a.searchCommand(), a.fetchCommand(), a.updateCommand(), a.deleteCommand(),
 		a.certsCommand(), a.listCommand(), a.statsCommand(), a.namespacesCommand(), a.importCommand(),
-		a.nodesCommand(), a.recoverCommand(), a.shardsCommand(), a.tenantsCommand(), a.migrationsCommand(), a.tiersCommand(), a.keysCommand(), a.usageCommand(), a.auditCommand(), a.benchCommand())
+		a.nodesCommand(), a.recoverCommand(), a.shardsCommand(), a.rebalanceCommand(), a.capacityCommand(), a.tenantsCommand(), a.migrationsCommand(), a.tiersCommand(), a.keysCommand(), a.usageCommand(), a.auditCommand(), a.benchCommand())
 	addCompletion(root)
 	return group(root)
 }

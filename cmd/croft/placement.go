@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -10,27 +11,31 @@ import (
 
 func (a *app) shardsAddCommand() *cobra.Command {
 	var conn connection
-	var dedicated bool
+	var dedicated, watch bool
 	var name string
 	cmd := &cobra.Command{
-		Use:   "add --dedicated",
-		Short: "Make a dedicated shard, for tenants that are put there by hand",
-		Long: `A dedicated shard is off the ring: it holds the tenants that ` + "`croft tenants create --shard`" + ` puts on it, and no others. It has one
-replica at first, on the node with the fewest; the others follow by themselves.`,
-		Example: `  croft shards add --dedicated
+		Use:   "add",
+		Short: "Make a shard that takes part of the ring, or a dedicated one",
+		Long: `A shared shard gets its replicas first and then part of the ring: new tenants of that part live there at once, those that there are stay
+where they are and are moved one by one, while they are used. A dedicated shard is off the ring: it holds the tenants that are put there by
+hand, and no others.`,
+		Example: `  croft shards add --watch
   croft shards add --dedicated --name acme -o json`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !dedicated {
-				return usagef("a shared shard takes part of the ring, and tenants cannot be moved yet").withHint("--dedicated makes one off the ring")
+			if name != "" && !dedicated {
+				return usagef("--name is for --dedicated shards")
 			}
 			c, err := a.connect(conn, 0)
 			if err != nil {
 				return err
 			}
-			s, err := c.AddShard(cmd.Context(), name)
+			s, err := c.AddShard(cmd.Context(), dedicated, name)
 			if err != nil {
 				return err
+			}
+			if watch && !dedicated {
+				return a.followMoves(cmd.Context(), conn, c)
 			}
 			return a.print(shardsListing(s, s))
 		},
@@ -38,6 +43,7 @@ replica at first, on the node with the fewest; the others follow by themselves.`
 	conn.addFlags(cmd)
 	cmd.Flags().BoolVar(&dedicated, "dedicated", false, "off the ring, for tenants that are put there")
 	cmd.Flags().StringVar(&name, "name", "", "what people call it, for example its tenant's name")
+	cmd.Flags().BoolVar(&watch, "watch", false, "follow the moves")
 	return cmd
 }
 
@@ -46,7 +52,7 @@ func (a *app) shardsRemoveCommand() *cobra.Command {
 	var sure consent
 	cmd := &cobra.Command{
 		Use:   "remove SHARD",
-		Short: "Take out a dedicated shard that holds no tenant",
+		Short: "Take out a shard off the ring that holds no tenant",
 		Example: `  croft shards remove 16 --dry-run
   croft shards remove 16 --yes`,
 		Args: exactly("SHARD"),
@@ -72,6 +78,61 @@ func (a *app) shardsRemoveCommand() *cobra.Command {
 	conn.addFlags(cmd)
 	sure.addFlags(cmd)
 	return cmd
+}
+
+func (a *app) shardsDrainCommand() *cobra.Command {
+	var conn connection
+	var sure consent
+	var watch, cancel bool
+	cmd := &cobra.Command{
+		Use:   "drain SHARD",
+		Short: "Take a shard off the ring and move all its tenants to others, while they are used",
+		Long: `New tenants are made elsewhere at once. When it is empty, ` + "`croft shards remove`" + ` takes it out. Tenants that were deleted stay until their
+data is dropped.`,
+		Example: `  croft shards drain 3 --dry-run
+  croft shards drain 3 --yes --watch`,
+		Args: exactly("SHARD"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect(conn, 0)
+			if err != nil {
+				return err
+			}
+			s, err := c.DescribeShard(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			do, effect := c.DrainShard, fmt.Sprintf("moves %s with %s off %s shard %d; no request fails", counted(s.Tenants, "tenant"), bytesText(int64(s.Bytes)), s.Kind, s.ID)
+			if cancel {
+				do, effect = c.KeepShard, fmt.Sprintf("keeps %s shard %d: tenants that have not moved stay", s.Kind, s.ID)
+			}
+			ok, err := a.agree(sure, effect)
+			if err != nil || !ok {
+				return err
+			}
+			if s, err = do(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			if watch && !cancel {
+				return a.followMoves(cmd.Context(), conn, c)
+			}
+			return a.print(shardsListing(s, s))
+		},
+	}
+	conn.addFlags(cmd)
+	sure.addFlags(cmd)
+	cmd.Flags().BoolVar(&watch, "watch", false, "follow the moves")
+	cmd.Flags().BoolVar(&cancel, "cancel", false, "keep the shard after all")
+	return cmd
+}
+
+// followMoves follows the run that a change of the ring has begun, or that takes its moves along.
+func (a *app) followMoves(ctx context.Context, conn connection, c *client.Client) error {
+	r, err := runUnderWay(ctx, c)
+	if err == nil && r == nil {
+		a.note("nothing is to move")
+		return nil
+	}
+	return a.followRun(ctx, conn, c, r, err)
 }
 
 func (a *app) shardsPolicyCommand() *cobra.Command {

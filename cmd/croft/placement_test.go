@@ -36,7 +36,8 @@ func TestPlacementVerbs(t *testing.T) {
 	run(exitOK, "shards", "policy", "least-loaded", "--tenant-growth", "5000")
 	run(exitOK, "shards", "policy", "--shard-tenants", "80")
 	require.Contains(t, run(exitOK, "shards", "add", "--dedicated", "--name", "acme", "-o", "csv").out.String(), "16,dedicated,acme,")
-	require.Contains(t, run(exitUsage, "shards", "add").err.String(), "--dedicated makes one off the ring")
+	run(exitOK, "shards", "add")
+	require.Contains(t, run(exitUsage, "shards", "add", "--name", "x").err.String(), "--dedicated shards")
 	require.Contains(t, run(exitUsage, "shards", "remove", "16").err.String(), "takes out dedicated shard 16, which holds 0 tenants")
 	run(exitOK, "shards", "remove", "16", "--yes")
 	require.Contains(t, run(exitOK, "tenants", "list", "-o", "csv").out.String(), "acme,16,pin,3,,-,01")
@@ -47,7 +48,7 @@ func TestPlacementVerbs(t *testing.T) {
 		"GET /v1/placement ",
 		`PUT /v1/placement {"policy":"least-loaded","tenant_growth":5000}`,
 		`PUT /v1/placement {"shard_tenants":80}`,
-		`POST /v1/shards {"kind":"dedicated","name":"acme"}`,
+		`POST /v1/shards {"kind":"dedicated","name":"acme"}`, `POST /v1/shards {"kind":"shared"}`,
 		"GET /v1/shards/16 ", "GET /v1/shards/16 ", "DELETE /v1/shards/16 ",
 		"GET /v1/tenants?limit=100 ",
 		"GET /v1/tenants/a%2Fb ",

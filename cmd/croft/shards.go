@@ -13,11 +13,11 @@ import (
 func (a *app) shardsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "shards",
-		Short: "List shards with their replicas and figures, add dedicated ones, say how tenants are placed",
+		Short: "List shards with their replicas and figures, add, drain and remove them, say how tenants are placed",
 		Example: `  croft shards list
   croft shards add --dedicated`,
 	}
-	cmd.AddCommand(a.shardsListCommand(), a.shardsGetCommand(), a.shardsAddCommand(), a.shardsRemoveCommand(), a.shardsPolicyCommand(), a.shardsDigestCommand())
+	cmd.AddCommand(a.shardsListCommand(), a.shardsGetCommand(), a.shardsAddCommand(), a.shardsDrainCommand(), a.shardsRemoveCommand(), a.shardsPolicyCommand(), a.shardsDigestCommand())
 	return group(cmd)
 }
 
@@ -58,13 +58,21 @@ func shardsListing(value any, shards ...client.Shard) listing {
 		header: []string{"SHARD", "KIND", "NAME", "TENANTS", "VECTORS", "SIZE", "USED", "QPS", "P50", "P95", "P99", "LEADER", "REPLICAS", "LAG"}}
 	for _, s := range shards {
 		l.rows = append(l.rows, []string{
-			strconv.Itoa(s.ID), s.Kind, dash(s.Name), thousands(s.Tenants), thousands(s.Vectors), bytesText(int64(s.Bytes)),
+			strconv.Itoa(s.ID), kindText(&s), dash(s.Name), thousands(s.Tenants), thousands(s.Vectors), bytesText(int64(s.Bytes)),
 			fmt.Sprintf("%.1f %%", 100*s.Utilisation),
 			fmt.Sprintf("%.1f", s.QueriesPerSecond), latencyText(s.Latency, 50), latencyText(s.Latency, 95), latencyText(s.Latency, 99),
 			dash(s.Leader), replicasText(s.Replicas), thousands(greatestLag(s.Replicas)),
 		})
 	}
 	return l
+}
+
+// kindText is a shard's kind, and that it is being emptied.
+func kindText(s *client.Shard) string {
+	if s.Draining {
+		return s.Kind + ", draining"
+	}
+	return s.Kind
 }
 
 // latencyText is the 50th, 95th or 99th percentile.

@@ -28,6 +28,7 @@ type shardShown struct {
 	ID            int                   `json:"id"`
 	Kind          string                `json:"kind"`
 	Name          string                `json:"name,omitzero"`
+	Draining      bool                  `json:"draining,omitzero"` // its tenants are leaving
 	Leader        string                `json:"leader"`
 	State         string                `json:"state"`
 	Tenants       int                   `json:"tenants"`
@@ -101,7 +102,7 @@ func showShards(infos []cluster.ShardInfo) []shardShown {
 
 func showShard(s cluster.ShardInfo) shardShown {
 	return shardShown{
-		ID: s.ID, Kind: s.Kind, Name: s.Name, Leader: s.Leader, State: s.State, Tenants: s.Tenants, Vectors: s.Stats.Records,
+		ID: s.ID, Kind: s.Kind, Name: s.Name, Draining: s.Draining, Leader: s.Leader, State: s.State, Tenants: s.Tenants, Vectors: s.Stats.Records,
 		Bytes: s.Stats.Bytes, Utilisation: s.Utilisation, Partitions: s.Stats.Partitions, Loaded: s.Stats.Loaded,
 		Records: s.Stats.Records, Indexed: s.Stats.Indexed, Segments: s.Stats.Segments, SegmentBytes: s.Stats.SegmentBytes,
 		ResidentBytes: s.Stats.ResidentBytes, BufferBytes: s.Stats.BufferBytes, AppliedIndex: s.Stats.AppliedIndex,

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/croftdb/croft/cluster"
+	"github.com/croftdb/croft/cluster/balance"
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/engine/filter"
 	"github.com/croftdb/croft/engine/metadata"
@@ -23,6 +24,7 @@ type Node interface {
 	status
 	membership
 	placement
+	balancer
 	mover
 	gatekeeper
 	tenants
@@ -103,6 +105,9 @@ type placement interface {
 	Rules() cluster.Rules
 	SetRules(ctx context.Context, r cluster.Rules) error
 	AddShard(ctx context.Context, name string) (int, error)
+	AddSharedShard(ctx context.Context, by string) (int, error)
+	DrainShard(ctx context.Context, id int, by string) error
+	KeepShard(ctx context.Context, id int) error
 	RemoveShard(ctx context.Context, id int) error
 }
 
@@ -112,6 +117,16 @@ type mover interface {
 	Migration(ctx context.Context, id uint64) (cluster.Migration, error)
 	CancelMigration(ctx context.Context, id uint64) (cluster.Migration, error)
 	RollbackMigration(ctx context.Context, id uint64) (cluster.Migration, error)
+}
+
+type balancer interface {
+	PlanRebalance(ctx context.Context) (*cluster.RebalancePlan, error)
+	Rebalance(ctx context.Context, by string, windowed bool) (cluster.Run, error)
+	AbortRebalance(ctx context.Context) (cluster.Run, error)
+	Rebalancing(ctx context.Context) ([]cluster.Run, error)
+	BalanceRules() cluster.BalanceRules
+	SetBalanceRules(ctx context.Context, r cluster.BalanceRules) error
+	Capacity(ctx context.Context, tenants int, vectors uint64) (*balance.Report, error)
 }
 
 type tenants interface {

@@ -56,23 +56,26 @@ var newShardFields = []field[newShard]{
 	textField("name", func(s *newShard) *string { return &s.name }),
 }
 
-// addShard makes a dedicated shard.
+// addShard makes a shard, off the ring or with part of it.
 func addShard(c *call) (reply, error) {
 	var asked newShard
 	if err := decodeObject(c.body, &asked, newShardFields); err != nil {
 		return nil, err
 	}
-	switch asked.kind {
-	case cluster.KindDedicated:
-	case cluster.KindShared:
-		return nil, errs.New(errs.FailedPrecondition, "a shared shard takes part of the ring, and the tenants there cannot be moved yet").
-			WithHint("make a dedicated one, and create new tenants on it")
-	case "":
-		return nil, invalid("kind", "is missing: say dedicated")
+	var id int
+	var err error
+	switch {
+	case asked.kind == cluster.KindDedicated:
+		id, err = c.h.node.AddShard(c.ctx, asked.name)
+	case asked.kind == cluster.KindShared && asked.name == "":
+		id, err = c.h.node.AddSharedShard(c.ctx, c.principal.String())
+	case asked.kind == cluster.KindShared:
+		return nil, invalid("name", "is for dedicated shards")
+	case asked.kind == "":
+		return nil, invalid("kind", "is missing: say shared or dedicated")
 	default:
-		return nil, invalid("kind", "%q is not dedicated", clip(asked.kind))
+		return nil, invalid("kind", "%q is neither shared nor dedicated", clip(asked.kind))
 	}
-	id, err := c.h.node.AddShard(c.ctx, asked.name)
 	if err != nil {
 		return nil, err
 	}
@@ -80,11 +83,44 @@ func addShard(c *call) (reply, error) {
 	return describeShard(c)
 }
 
-// removeShard takes out a dedicated shard that holds no tenant.
-func removeShard(c *call) (reply, error) {
+// shardID reads the shard that the path names.
+func (c *call) shardID() (int, error) {
 	id, err := strconv.Atoi(c.args[0])
 	if err != nil || strconv.Itoa(id) != c.args[0] {
-		return nil, errNoShard(c.args[0])
+		return 0, errNoShard(c.args[0])
+	}
+	return id, nil
+}
+
+// removeShard takes out a shard that holds no tenant.
+func removeShard(c *call) (reply, error) {
+	id, err := c.shardID()
+	if err != nil {
+		return nil, err
 	}
 	return empty{}, c.h.node.RemoveShard(c.ctx, id)
+}
+
+// drainShard has all tenants of a shard moved to where the ring says, without this one.
+func drainShard(c *call) (reply, error) {
+	id, err := c.shardID()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.h.node.DrainShard(c.ctx, id, c.principal.String()); err != nil {
+		return nil, err
+	}
+	return describeShard(c)
+}
+
+// keepShard takes back that a shard is drained.
+func keepShard(c *call) (reply, error) {
+	id, err := c.shardID()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.h.node.KeepShard(c.ctx, id); err != nil {
+		return nil, err
+	}
+	return describeShard(c)
 }

@@ -48,7 +48,8 @@ type Shard struct {
 	ID           int       `json:"id"`
 	Kind         string    `json:"kind"` // shared or dedicated
 	Name         string    `json:"name,omitzero"`
-	Leader       string    `json:"leader"` // node id, empty while there is none
+	Draining     bool      `json:"draining,omitzero"` // its tenants are leaving
+	Leader       string    `json:"leader"`            // node id, empty while there is none
 	Tenants      int       `json:"tenants"`
 	Vectors      uint64    `json:"vectors"`
 	Bytes        uint64    `json:"bytes"`

@@ -34,17 +34,21 @@ func (c *Client) SetPlacement(ctx context.Context, change PlacementChange) (out 
 	return out, err
 }
 
-// AddShard makes a dedicated shard; it may have a name. It is repeated only when the server has done nothing.
-func (c *Client) AddShard(ctx context.Context, name string) (out Shard, err error) {
+// AddShard makes a shard with part of the ring, or a dedicated one, which may have a name. It is repeated only when the server has
+// done nothing.
+func (c *Client) AddShard(ctx context.Context, dedicated bool, name string) (out Shard, err error) {
 	in := struct {
 		Kind string `json:"kind"`
 		Name string `json:"name,omitzero"`
-	}{"dedicated", name}
+	}{"shared", name}
+	if dedicated {
+		in.Kind = "dedicated"
+	}
 	err = c.do(ctx, c.root, call{method: http.MethodPost, path: "/v1/shards", in: in, once: true}, &out)
 	return out, err
 }
 
-// RemoveShard takes out a dedicated shard that holds no tenant. It is repeated only when the server has done nothing.
+// RemoveShard takes out a shard off the ring that holds no tenant. It is repeated only when the server has done nothing.
 func (c *Client) RemoveShard(ctx context.Context, id string) error {
 	return c.do(ctx, c.root, call{method: http.MethodDelete, path: shardPath(id), once: true}, nil)
 }
