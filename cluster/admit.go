@@ -59,7 +59,7 @@ func (n *Node) admitted(ctx context.Context, sh *shard, key engine.Key, v verb, 
 		Tenant: tenancy.ID(t.id), Name: t.name, Shard: sh.id, Term: sh.group.raft().CurrentTerm(), Settings: settings,
 	}}
 	e.request.Class, e.request.Bytes = v.weight()
-	pass, err := n.gate.Enter(ctx, &e.request, &e.told)
+	pass, err := n.enter(ctx, e)
 	reading.receive(&e.told)
 	if err != nil {
 		n.declined(sh, key, err)
@@ -71,6 +71,19 @@ func (n *Node) admitted(ctx context.Context, sh *shard, key engine.Key, v verb, 
 	o := n.metered(ctx, sh, key, v, reading)
 	pass.Leave(o)
 	return o.Err
+}
+
+// enter waits at the gate.
+func (n *Node) enter(ctx context.Context, e *gateCall) (tenancy.Pass, error) {
+	ctx, span := n.opts.Tracer.Start(ctx, "gate")
+	pass, err := n.gate.Enter(ctx, &e.request, &e.told)
+	if span.On() {
+		span.Text(spanTier, e.request.Settings.Tier)
+		span.Text("croft.class", e.request.Class.String())
+		span.Int(spanShard, int(e.request.Shard))
+	}
+	span.End(err)
+	return pass, err
 }
 
 // tenantOf finds whom a request is about. One that was made elsewhere a moment ago is looked up in newer metadata: without its limits

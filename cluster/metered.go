@@ -18,8 +18,13 @@ type accountable interface {
 
 // metered runs v and counts it for its tenant. What concerns a whole shard is nobody's.
 func (n *Node) metered(ctx context.Context, sh *shard, key engine.Key, v verb, reading *Reading) tenancy.Outcome {
+	ctx, span := n.opts.Tracer.Start(ctx, "run")
 	begun := time.Now()
 	err := v.run(ctx, n, sh, key)
+	if span.On() {
+		n.describe(span, sh, key, v)
+	}
+	span.End(err)
 	o := tenancy.Outcome{Took: time.Since(begun), Err: err}
 	a, ok := v.(accountable)
 	if !ok || key.Tenant == (engine.TenantID{}) {

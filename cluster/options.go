@@ -11,6 +11,7 @@ import (
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/certs"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/tracing"
 	"github.com/croftdb/croft/internal/vfs"
 	"github.com/croftdb/croft/tenancy"
 	"github.com/croftdb/croft/tenancy/audit"
@@ -29,9 +30,10 @@ type Options struct {
 	DiskReserve int64                                    // bytes of free disk below which upserts and updates are refused; 0: 256 MiB; negative: off
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
-	SegmentSize int           // of raft logs in bytes; 0: 8 MiB
-	LogRetain   int64         // bytes of log kept per group before a marker is set; 0: 64 MiB
-	RaftTick    time.Duration // after which silence voters elect another leader; 0: see tickFor
+	Tracer      *tracing.Tracer // of spans; nil: none
+	SegmentSize int             // of raft logs in bytes; 0: 8 MiB
+	LogRetain   int64           // bytes of log kept per group before a marker is set; 0: 64 MiB
+	RaftTick    time.Duration   // after which silence voters elect another leader; 0: see tickFor
 
 	PeerListen     string        // host:port for other nodes; empty: this node stays alone
 	PeerAdvertise  string        // host:port where others reach it; empty: where it listens

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/croftdb/croft/internal/errs"
@@ -43,6 +44,23 @@ const (
 	methodWarm                         // has a node make a replica fit to serve a tenant that comes
 	methodMoves                        // how far the migrations are that a node carries out
 )
+
+// methodNames are for people: in traces and logs.
+var methodNames = map[method]string{
+	methodJoin: "join", methodMeta: "meta", methodStatus: "status", methodApply: "apply", methodUpdate: "update", methodDelete: "delete",
+	methodQuery: "query", methodFetch: "fetch", methodScan: "scan", methodPartitions: "partitions", methodCreate: "create",
+	methodCheckpoint: "checkpoint", methodRefresh: "refresh", methodConfirm: "confirm", methodRejoin: "rejoin", methodLast: "last",
+	methodUsage: "usage", methodAudit: "audit", methodUsed: "used", methodCache: "cache", methodLoads: "loads", methodResident: "resident",
+	methodRoom: "room", methodHoldings: "holdings", methodRouting: "routing",
+}
+
+// String names a method; one without a name by its number.
+func (m method) String() string {
+	if name, ok := methodNames[m]; ok {
+		return name
+	}
+	return "method " + strconv.Itoa(int(m))
+}
 
 // handler answers the calls of a method: it appends its answer to dst. request is the handler's until it returns, and from
 // is the id of the calling node, empty while it has none.

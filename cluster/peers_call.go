@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/tracing"
 )
 
 const (
@@ -48,7 +49,20 @@ func (p *tcpPeers) callAddr(ctx context.Context, addr string, m method, request,
 	return p.ask(ctx, callTarget{"", addr}, m, request, dst)
 }
 
+// ask sends a request to a node. It is one span, however many connections it takes.
 func (p *tcpPeers) ask(ctx context.Context, to callTarget, m method, request, dst []byte) ([]byte, error) {
+	ctx, span := p.opts.tracer.Call(ctx, "call")
+	if span.On() {
+		span.Text(spanMethod, m.String())
+		span.Text(spanNode, p.opts.node)
+		span.Text(spanPeer, to.name())
+	}
+	answer, err := p.exchange(ctx, to, m, request, dst)
+	span.End(err)
+	return answer, err
+}
+
+func (p *tcpPeers) exchange(ctx context.Context, to callTarget, m method, request, dst []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return dst, errs.Wrap(errs.KindOf(err), err, "call node %s", to.name())
 	}
@@ -240,6 +254,7 @@ type callConn struct {
 	conn    net.Conn
 	id      uint32
 	buf     []byte
+	beside  []byte          // what travels with the request
 	since   time.Time       // it lies idle
 	into    chan []byte     // what the next answer is appended to
 	answers chan callAnswer // at most one
@@ -318,7 +333,8 @@ func (c *callConn) write(ctx context.Context, m method, request []byte) error {
 	if err := c.conn.SetWriteDeadline(deadline); err != nil {
 		return errors.Join(errUnwritten, err)
 	}
-	c.buf = appendFrame(c.buf[:0], &f, request)
+	c.beside = tracing.Append(c.beside[:0], ctx)
+	c.buf = appendFrame(c.buf[:0], &f, c.beside, request)
 	n, err := writeFrame(ctx, c.conn, &c.buf, request)
 	if err != nil && n == 0 {
 		return errors.Join(errUnwritten, err)

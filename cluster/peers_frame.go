@@ -12,9 +12,10 @@ import (
 
 // Calls are frames, one request and its answer at a time on a connection. All numbers are little-endian.
 //
-//	size of the body u32 | CRC32C u32 of all that follows | type u8 | method u8 | 0 u16 | id u32 | patience in ns i64 | body
+//	size of the body u32 | CRC32C u32 of all that follows | type u8 | method u8 | beside u16 | id u32 | patience in ns i64 | body
 //
-// patience is how long the caller will wait, 0 for ever; in answers 0. An answer has its request's method and id.
+// patience is how long the caller will wait, 0 for ever; in answers 0. An answer has its request's method and id. The first
+// beside bytes of the body are what travels beside a request for traces and logs, see tracing.Append: mostly none.
 const frameHeader = 24
 
 // maxFrame bounds a body in bytes: an entry with what is told about it.
@@ -36,17 +37,20 @@ type frame struct {
 	method   method
 	id       uint32
 	patience time.Duration
+	beside   int // of the body's bytes
 	size     int
 	crc      uint32
 }
 
-// appendFrame appends the head of a frame; the body follows.
-func appendFrame(b []byte, f *frame, body []byte) []byte {
+// appendFrame appends the head of a frame and what travels beside it; the rest of the body follows.
+func appendFrame(b []byte, f *frame, beside, body []byte) []byte {
 	start := len(b)
-	b = codec.AppendUint32(b, uint32(len(body)))
-	b = append(b, 0, 0, 0, 0, byte(f.kind), byte(f.method), 0, 0)
+	b = codec.AppendUint32(b, uint32(len(beside)+len(body)))
+	b = append(b, 0, 0, 0, 0, byte(f.kind), byte(f.method))
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(beside)))
 	b = codec.AppendUint32(b, f.id)
 	b = codec.AppendUint64(b, uint64(f.patience))
+	b = append(b, beside...)
 	crc := codec.UpdateCRC(codec.CRC(b[start+8:]), body)
 	binary.LittleEndian.PutUint32(b[start+4:], crc)
 	return b
@@ -66,14 +70,14 @@ func (r *frameReader) next() (f frame, err error) {
 	le := binary.LittleEndian
 	f = frame{
 		kind: frameType(r.head[8]), method: method(r.head[9]), id: le.Uint32(r.head[12:]),
-		patience: time.Duration(le.Uint64(r.head[16:])), crc: le.Uint32(r.head[4:]),
+		patience: time.Duration(le.Uint64(r.head[16:])), crc: le.Uint32(r.head[4:]), beside: int(le.Uint16(r.head[10:])),
 	}
 	size := le.Uint32(r.head[:])
-	if size > maxFrame {
+	if size > maxFrame+uint32(f.beside) {
 		return f, errs.New(errs.TooLarge, "a frame of %d bytes, the limit is %d", size, maxFrame)
 	}
 	f.size = int(size)
-	if f.kind < frameRequest || f.kind > frameError || f.patience < 0 || le.Uint16(r.head[10:]) != 0 {
+	if f.kind < frameRequest || f.kind > frameError || f.patience < 0 || f.beside > f.size || f.beside > 0 && f.kind != frameRequest {
 		return f, errs.New(errs.Corrupt, "a frame of an unknown type")
 	}
 	return f, nil

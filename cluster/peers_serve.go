@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/tracing"
 )
 
 const (
@@ -136,7 +137,7 @@ func (s *callServer) reply(q *callRequest) error {
 	if err := s.conn.SetWriteDeadline(time.Now().Add(writePatience)); err != nil {
 		return err
 	}
-	s.buf = appendFrame(s.buf[:0], &f, body)
+	s.buf = appendFrame(s.buf[:0], &f, nil, body)
 	if _, err := writeFrame(s.ctx, s.conn, &s.buf, body); err != nil {
 		return err
 	}
@@ -154,9 +155,10 @@ func (s *callServer) handle(q *callRequest) (body []byte, err error) {
 		ctx, cancel = context.WithTimeout(ctx, q.frame.patience)
 		defer cancel()
 	}
+	ctx = tracing.Read(ctx, q.body[:q.frame.beside])
 	defer func() {
 		if p := recover(); p != nil {
-			s.peers.opts.logger.Error("a call panicked", "method", q.frame.method, "panic", p, "stack", string(debug.Stack()))
+			s.peers.opts.logger.ErrorContext(ctx, "a call panicked", "method", q.frame.method.String(), "tenant", tracing.Tenant(ctx), "panic", p, "stack", string(debug.Stack()))
 			err = errs.New(errs.Internal, "node %s failed on method %d", s.peers.opts.node, q.frame.method)
 		}
 	}()
@@ -167,7 +169,15 @@ func (s *callServer) handle(q *callRequest) (body []byte, err error) {
 	if h == nil {
 		return nil, errNoMethod(q.frame.method)
 	}
-	return h(ctx, s.from, q.body, s.out)
+	ctx, span := s.peers.opts.tracer.Serve(ctx, "serve")
+	if span.On() {
+		span.Text(spanMethod, q.frame.method.String())
+		span.Text(spanNode, s.peers.opts.node)
+		span.Text(spanPeer, s.from)
+	}
+	body, err = h(ctx, s.from, q.body[q.frame.beside:], s.out)
+	span.End(err)
+	return body, err
 }
 
 // kept is b for the next time, unless it is large.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/croftdb/croft/internal/certs"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/tracing"
 )
 
 const (
@@ -49,6 +50,7 @@ type tcpOptions struct {
 	resolve   func(node string) (addr string, ok bool) // where a node is; called for each call, so it must be quick
 	tls       *certs.Source                            // nil: plain, on loopback alone
 	links     *links                                   // nil: nothing is counted
+	tracer    *tracing.Tracer                          // nil: no spans
 	logger    *slog.Logger
 }
 
@@ -102,7 +104,7 @@ func newTCPPeers(o tcpOptions) (*tcpPeers, error) {
 // openPeers takes the port of a node that has others, as its options say; see tcpOptions for cluster and resolve.
 func openPeers(o *Options, node string, cluster func() string, resolve func(node string) (addr string, ok bool), counts *links) (_ *tcpPeers, err error) {
 	t := tcpOptions{
-		listen: o.PeerListen, advertise: o.PeerAdvertise, node: node, cluster: cluster, resolve: resolve, links: counts, logger: o.Logger,
+		listen: o.PeerListen, advertise: o.PeerAdvertise, node: node, cluster: cluster, resolve: resolve, links: counts, tracer: o.Tracer, logger: o.Logger,
 	}
 	if o.PeerTLS != (certs.Files{}) {
 		if t.tls, err = certs.Open(o.PeerTLS, peerProtocol, o.Logger); err != nil {

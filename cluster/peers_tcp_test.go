@@ -217,13 +217,13 @@ var hostile = map[string][]byte{
 	"oversized":   frameOf(func(b []byte) { binary.LittleEndian.PutUint32(b, maxFrame+1) }),
 	"bad crc":     frameOf(func(b []byte) { b[4]++ }),
 	"reserved":    frameOf(func(b []byte) { b[10] = 1 }),
-	"an answer":   appendFrame(nil, &frame{kind: frameAnswer, method: methodStatus}, nil),
-	"no type":     appendFrame(nil, &frame{kind: 77, method: methodStatus}, nil),
-	"no patience": appendFrame(nil, &frame{kind: frameRequest, method: methodStatus, patience: -1}, nil),
+	"an answer":   appendFrame(nil, &frame{kind: frameAnswer, method: methodStatus}, nil, nil),
+	"no type":     appendFrame(nil, &frame{kind: 77, method: methodStatus}, nil, nil),
+	"no patience": appendFrame(nil, &frame{kind: frameRequest, method: methodStatus, patience: -1}, nil, nil),
 }
 
 func frameOf(spoil func([]byte)) []byte {
-	b := appendFrame(nil, &frame{kind: frameRequest, method: methodStatus}, []byte("body"))
+	b := appendFrame(nil, &frame{kind: frameRequest, method: methodStatus}, nil, []byte("body"))
 	b = append(b, "body"...)
 	spoil(b)
 	return b
@@ -351,13 +351,13 @@ func TestLyingCallees(t *testing.T) {
 		{"refuses", func(c net.Conn) { c.Write(appendWelcome(nil, errs.New(errs.NotFound, "no"))) }, errs.Unavailable},
 		{"hangs up on a request", func(c net.Conn) { c.Write(greet); c.Read(make([]byte, 1)) }, errs.OutcomeUnknown},
 		{"answers unasked", func(c net.Conn) {
-			c.Write(appendFrame(greet, &frame{kind: frameAnswer, method: methodStatus, id: 1}, nil))
+			c.Write(appendFrame(greet, &frame{kind: frameAnswer, method: methodStatus, id: 1}, nil, nil))
 			io.Copy(io.Discard, c)
 		}, kindFine}, // it cannot be told from an answer that was quick
 		{"wrong id", func(c net.Conn) {
 			c.Write(greet)
 			io.ReadFull(c, make([]byte, frameHeader))
-			c.Write(appendFrame(nil, &frame{kind: frameAnswer, method: methodStatus, id: 7}, nil))
+			c.Write(appendFrame(nil, &frame{kind: frameAnswer, method: methodStatus, id: 7}, nil, nil))
 			io.Copy(io.Discard, c)
 		}, errs.OutcomeUnknown},
 		{"oversized", func(c net.Conn) {
@@ -369,7 +369,7 @@ func TestLyingCallees(t *testing.T) {
 		{"unreadable error", func(c net.Conn) {
 			c.Write(greet)
 			io.ReadFull(c, make([]byte, frameHeader))
-			c.Write(append(appendFrame(nil, &frame{kind: frameError, method: methodStatus, id: 1}, []byte{1}), 1))
+			c.Write(append(appendFrame(nil, &frame{kind: frameError, method: methodStatus, id: 1}, nil, []byte{1}), 1))
 			io.Copy(io.Discard, c)
 		}, errs.Corrupt},
 	}
@@ -595,7 +595,8 @@ func FuzzWelcome(f *testing.F) {
 }
 
 func FuzzFrame(f *testing.F) {
-	f.Add(append(appendFrame(nil, &frame{kind: frameRequest, method: methodQuery, id: 3, patience: time.Second}, []byte("body")), "body"...))
+	f.Add(append(appendFrame(nil, &frame{kind: frameRequest, method: methodQuery, id: 3, patience: time.Second}, nil, []byte("body")), "body"...))
+	f.Add(append(appendFrame(nil, &frame{kind: frameRequest, method: methodQuery, id: 4}, []byte("beside"), []byte("body")), "body"...))
 	for _, b := range hostile {
 		f.Add(b)
 	}
@@ -610,7 +611,8 @@ func FuzzFrame(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again := append(appendFrame(nil, &head, body[6:]), body[6:]...)
+		beside, rest := body[6:6+head.beside], body[6+head.beside:]
+		again := append(appendFrame(nil, &head, beside, rest), rest...)
 		require.Equal(t, b[:len(again)], again)
 	})
 }

@@ -99,6 +99,18 @@ func (x *callBuffer) read(b []byte) *codec.Reader {
 // ask does v where the shard of r is led, or at level Any where there is a replica: here, or with one call to another
 // node. While nobody leads it tries again, see patiently; on return r has the shard that was asked last.
 func (n *Node) ask(ctx context.Context, r *route, v verb) error {
+	ctx, span := n.opts.Tracer.Start(ctx, "ask")
+	err := n.insist(ctx, r, v)
+	if span.On() {
+		span.Text(spanMethod, v.method().String())
+		span.Int(spanShard, int(r.shard))
+	}
+	span.End(err)
+	return err
+}
+
+// insist is ask without its span.
+func (n *Node) insist(ctx context.Context, r *route, v verb) error {
 	again := func() error { return n.attempt(ctx, r, v) }
 	err := n.follow(ctx, r, again(), again)
 	if !passing(err) {

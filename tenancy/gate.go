@@ -32,6 +32,12 @@ const (
 // free reports whether a class counts against no quota: no client waits for the one request.
 func (c Class) free() bool { return c == Build || c == Part }
 
+// classNames are how metrics and traces call classes.
+var classNames = [classCount]string{"search", "read", "write", "build", "hit", "part"}
+
+// String names a class.
+func (c Class) String() string { return classNames[c] }
+
 // Request is a request as it is seen at its tenant's home, before it does anything.
 type Request struct {
 	Tenant   ID
@@ -79,6 +85,17 @@ const (
 	CacheMiss
 	CacheHit
 )
+
+// String is how headers and traces call it; one of a later version is as good as none.
+func (s CacheState) String() string {
+	switch s {
+	case CacheMiss:
+		return "miss"
+	case CacheHit:
+		return "hit"
+	}
+	return "none"
+}
 
 // Receipt is what the answer to a request tells of it, in headers; it travels from the home to the node that was asked.
 type Receipt struct {

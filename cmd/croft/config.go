@@ -38,6 +38,8 @@ type config struct {
 	logLevel      string
 	logFormat     string
 	debugListen   string
+	otlpEndpoint  string
+	traceBaggage  []string
 	saveKey       bool
 	stopWithStdin bool
 	tokens        tokenConfig
@@ -84,6 +86,8 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.logLevel, "log-level", c.logLevel, "debug, info, warn or error")
 	f.StringVar(&c.logFormat, "log-format", c.logFormat, "text, json, or auto: text on a terminal")
 	f.StringVar(&c.debugListen, "debug-listen", c.debugListen, "loopback address of pprof (default: none)")
+	f.StringVar(&c.otlpEndpoint, "otlp-endpoint", c.otlpEndpoint, "OpenTelemetry collector that spans are sent to, e.g. http://127.0.0.1:4318 (default: OTEL_EXPORTER_OTLP_ENDPOINT, else none)")
+	f.StringSliceVar(&c.traceBaggage, "trace-baggage", c.traceBaggage, "members of the clients' W3C baggage that spans take over")
 	f.BoolVar(&c.saveKey, "save-key", c.saveKey, "keep a generated admin key in the user's config directory, for croft's verbs")
 	f.BoolVar(&c.stopWithStdin, "stop-with-stdin", c.stopWithStdin, "stop when stdin is closed")
 	_ = f.MarkHidden("stop-with-stdin") // exists: added above
@@ -256,6 +260,9 @@ func (c *config) validate() error {
 	c.tokens.validate(add)
 	if c.auditSize < 1<<20 || c.auditKeep < time.Hour {
 		add("--audit-size is %s and --audit-keep %s, at least 1MiB and 1h are needed", c.auditSize.String(), c.auditKeep)
+	}
+	if c.otlpEndpoint != "" && !isAdvertisable(c.otlpEndpoint) {
+		add("--otlp-endpoint %s is not of the form http://127.0.0.1:4318", c.otlpEndpoint)
 	}
 	if c.debugListen != "" && !isLoopback(c.debugListen) {
 		add("--debug-listen %s is not loopback", c.debugListen)

@@ -17,6 +17,7 @@ import (
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/api"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/tracing"
 	"github.com/croftdb/croft/tenancy"
 	"github.com/croftdb/croft/tenancy/audit"
 )
@@ -86,6 +87,13 @@ func checkKernel() error {
 	return nil
 }
 
+// logUnsent tells that the last spans did not get through, which is no reason to end with an error.
+func logUnsent(log *slog.Logger, err error) {
+	if err != nil {
+		log.Warn("spans are lost", "err", err)
+	}
+}
+
 func logStop(log *slog.Logger, err error) {
 	if err != nil {
 		log.Error("stopping", "err", err)
@@ -107,6 +115,13 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 	f.add(dir.Close)
 	dir.checkSpace(log, int64(cfg.diskReserve))
 	registry := newRegistry()
+	tracer, err := tracing.Open(ctx, tracing.Options{
+		Endpoint: cfg.otlpEndpoint, Baggage: cfg.traceBaggage, Instance: firstNonEmpty(cfg.clientURL(), cfg.listen), Version: buildInfo().Version, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	f.add(func() error { logUnsent(log, tracer.Close()); return nil })
 
 	// Floors 2 and 3: the shards, and the node that agrees on them.
 	f.node, err = cluster.Open(ctx, cluster.Options{
@@ -120,6 +135,7 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 		ThrottleHot: cfg.throttleHot,
 		Logger:      log,
 		Registerer:  registry,
+		Tracer:      tracer,
 
 		PeerListen: cfg.peers.listen, PeerAdvertise: cfg.peers.advertise, PeerTLS: cfg.peers.files(),
 		Join: cfg.peers.join, JoinToken: cfg.peers.joinToken,
@@ -144,7 +160,7 @@ func (a *app) build(ctx context.Context, cfg config, log *slog.Logger, f *floors
 	}
 
 	// Floor 4: the API.
-	if err := f.openAPI(cfg, log, registry, auth); err != nil {
+	if err := f.openAPI(cfg, log, registry, tracer, auth); err != nil {
 		return err
 	}
 	if err := f.openDebug(cfg.debugListen); err != nil {
@@ -199,10 +215,10 @@ func (f *floors) stop() (err error) {
 	return err
 }
 
-func (f *floors) openAPI(cfg config, log *slog.Logger, registry *prometheus.Registry, auth *tenancy.Authenticator) error {
+func (f *floors) openAPI(cfg config, log *slog.Logger, registry *prometheus.Registry, tracer *tracing.Tracer, auth *tenancy.Authenticator) error {
 	var err error
 	f.handler, err = api.New(api.Options{
-		Node: f.node, Auth: auth, Logger: log, Registerer: registry, Gatherer: registry,
+		Node: f.node, Auth: auth, Logger: log, Registerer: registry, Gatherer: registry, Tracer: tracer,
 		Advertise: cfg.advertise, Version: buildInfo().Version,
 	})
 	if err != nil {

@@ -42,7 +42,7 @@ func (c *call) audit(err error) {
 			tenant = c.principal.Tenant
 		}
 		if fault := c.h.node.Record(c.event(err, tenant)); fault != nil {
-			c.h.opts.Logger.Error("an act could not be written to the audit log", "op", c.op, "actor", c.principal.String(), "request", c.id, "err", fault)
+			c.h.opts.Logger.ErrorContext(c.r.Context(), "an act could not be written to the audit log", "op", c.op, "actor", c.principal.String(), "request", c.id, "err", fault)
 		}
 	}
 }

@@ -143,8 +143,10 @@ func BenchmarkEncodeQuery(b *testing.B) {
 }
 
 // BenchmarkQuery is a whole request but for the network: 1,000 records of 128 dimensions, scanned exactly.
-func BenchmarkQuery(b *testing.B) {
-	c := newClient(b)
+func BenchmarkQuery(b *testing.B) { benchmarkQuery(b) }
+
+func benchmarkQuery(b *testing.B, change ...func(*Options)) {
+	c := newClient(b, change...)
 	c.index("demo", `"dimension":128`)
 	c.ok("POST", "/vectors/upsert", string(upsertBody(1000, 128, false)))
 	body := string(upsertBody(1, 128, false))

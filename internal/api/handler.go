@@ -16,6 +16,7 @@ import (
 
 	"github.com/croftdb/croft/cluster"
 	"github.com/croftdb/croft/internal/errs"
+	"github.com/croftdb/croft/internal/tracing"
 	"github.com/croftdb/croft/tenancy"
 )
 
@@ -26,6 +27,7 @@ type Options struct {
 	Logger     *slog.Logger          // nil: slog.Default
 	Registerer prometheus.Registerer // nil: metrics are counted but not shown
 	Gatherer   prometheus.Gatherer   // shown at /metrics; nil: prometheus.DefaultGatherer
+	Tracer     *tracing.Tracer       // of spans; nil: none
 
 	// Advertise is what clients dial, scheme included, as in http://croft.internal:5080. With {index} in it, as in
 	// https://{index}.vectors.example.com, the first label of Host names the index. Empty: the address listened on.
@@ -161,16 +163,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.serve(h.
 
 func (h *Handler) serve(rt *router, w http.ResponseWriter, r *http.Request) {
 	c := &call{h: h, router: rt, w: w, r: r, id: requestID(r.Header), start: time.Now(), op: "unknown"}
+	c.trace()
 	c.setHeaders()
 	status := 0
+	var err error
 	defer func() {
 		if v := recover(); v != nil {
 			status = c.recovered(v)
 		}
+		c.endTrace(status, err)
 		h.metrics.observe(c.op, status, time.Since(c.start))
 		h.slow.note(c, status)
 	}()
-	rep, err := c.serve()
+	var rep reply
+	rep, err = c.serve()
 	c.audit(err)
 	status = c.finish(rep, err)
 }
@@ -195,7 +201,9 @@ type call struct {
 	body      []byte
 	namespace string // for the log
 	object    string // that the path does not name, for the audit log
-	scoped    bool   // what the request reaches for was found to be in the principal's reach
+	span      tracing.Span
+	travels   bool // the request has brought a trace or baggage, or has got one here
+	scoped    bool // what the request reaches for was found to be in the principal's reach
 	sent      bool
 }
 
@@ -370,7 +378,7 @@ func (c *call) limitAnswerTime(n int) {
 // fail sends an error; one of ours is logged, since its text is kept from the client.
 func (c *call) fail(err error) int {
 	if k := errs.KindOf(err); k == errs.Internal || k == errs.Corrupt {
-		c.h.opts.Logger.Error("request failed", "op", c.op, "request", c.id, "tenant", clip(c.namespace), "actor", c.principal.String(), "err", err)
+		c.h.opts.Logger.ErrorContext(c.r.Context(), "request failed", "op", c.op, "request", c.id, "tenant", clip(c.namespace), "actor", c.principal.String(), "err", err)
 	}
 	return c.writeError(err)
 }
@@ -379,7 +387,7 @@ func (c *call) recovered(v any) int {
 	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(v)
 	}
-	c.h.opts.Logger.Error("panic in a handler", "op", c.op, "request", c.id, "err", v, "stack", string(debug.Stack()))
+	c.h.opts.Logger.ErrorContext(c.r.Context(), "panic in a handler", "op", c.op, "request", c.id, "err", v, "stack", string(debug.Stack()))
 	if c.sent {
 		panic(http.ErrAbortHandler) // the answer is half out: cut it, so that nobody takes it for whole
 	}

@@ -25,7 +25,7 @@ func (s *slowLog) note(c *call, status int) {
 	if !ok {
 		return
 	}
-	s.logger.Warn("slow request", "op", c.op, "code", status, "duration", took, "request", c.id,
+	s.logger.WarnContext(c.r.Context(), "slow request", "op", c.op, "code", status, "duration", took, "request", c.id,
 		"index", c.ix.Name, "tenant", clip(c.namespace), "actor", c.principal.String(), "omitted", omitted)
 }
 

@@ -63,6 +63,7 @@ func (c *call) limitTime() (end func()) {
 // its class: stopped in the middle, nobody would know what it has done.
 func (c *call) serveUnder(tenant string) {
 	c.terms.tenant, c.terms.Standing = tenant, c.h.node.Standing(tenant)
+	c.carryTenant(tenant)
 	if c.ctx == nil || c.route.cost == write {
 		return
 	}
@@ -97,7 +98,7 @@ func (c *call) tooLate(err error) error {
 // tellTerms sets the headers that every answer has.
 func (c *call) tellTerms(status int) {
 	took := time.Since(c.start)
-	values := [...]string{strconv.FormatFloat(float64(took)/float64(time.Millisecond), 'f', 3, 64), none, none, cacheNames[c.reading.Receipt.Cache], "true"}
+	values := [...]string{strconv.FormatFloat(float64(took)/float64(time.Millisecond), 'f', 3, 64), none, none, c.reading.Receipt.Cache.String(), "true"}
 	h := c.w.Header()
 	if t := &c.terms; t.Settings != nil {
 		values[2] = t.Settings.Tier
@@ -114,8 +115,6 @@ func (c *call) tellTerms(status int) {
 	}
 	c.tellQuota(h)
 }
-
-var cacheNames = [...]string{tenancy.CacheNone: none, tenancy.CacheMiss: "miss", tenancy.CacheHit: "hit"}
 
 // keptDeadline reports whether the answer is one, and came in time.
 func (c *call) keptDeadline(status int) bool {
