@@ -16,6 +16,7 @@ type metrics struct {
 	groups     *groupCollector
 	links      *linkCollector
 	tenants    *tenantCollector
+	gate       prometheus.Collector // nil: there is none, or it tells nothing
 }
 
 func newMetrics(n *Node, r prometheus.Registerer) (*metrics, error) {
@@ -30,6 +31,7 @@ func newMetrics(n *Node, r prometheus.Registerer) (*metrics, error) {
 		links:   &linkCollector{n},
 		tenants: &tenantCollector{n},
 	}
+	m.gate, _ = n.gate.(prometheus.Collector)
 	if r == nil {
 		return m, nil
 	}
@@ -45,7 +47,11 @@ func newMetrics(n *Node, r prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.appends, m.groups, m.links, m.tenants}
+	all := []prometheus.Collector{m.appends, m.groups, m.links, m.tenants}
+	if m.gate != nil {
+		all = append(all, m.gate)
+	}
+	return all
 }
 
 // appendSeconds is where the log of a group puts the time of its appends.
@@ -133,12 +139,18 @@ type tenantCollector struct{ node *Node }
 
 func tenantDesc(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
 
+func tierDesc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, []string{"tier"}, nil)
+}
+
 var (
 	hotDesc          = tenantDesc("croft_hot_tenants", "Tenants that take over a fifth of a shard that is led here, and that others use too.")
 	usageDesc        = prometheus.NewDesc("croft_usage_total", "What all tenants have used, as it was written down by this node.", []string{"figure"}, nil)
 	usageLostDesc    = tenantDesc("croft_usage_lost_total", "Tenants' hours of which some seconds may not have been written down.")
-	cacheHitsDesc    = tenantDesc("croft_cache_hits_total", "Searches answered from the result cache.")
-	cacheMissesDesc  = tenantDesc("croft_cache_misses_total", "Searches whose result was not in the cache.")
+	remembersDesc    = tenantDesc("croft_refused_at_once_total", "Requests refused where they came in, since their tenant was refused a moment ago.")
+	slowedDesc       = tenantDesc("croft_slowed_total", "Requests of floods of refused ones that waited where they came in.")
+	cacheHitsDesc    = tierDesc("croft_cache_hits_total", "Searches answered from the result cache.")
+	cacheMissesDesc  = tierDesc("croft_cache_misses_total", "Searches whose result was not in the cache.")
 	cacheEvictedDesc = tenantDesc("croft_cache_evicted_total", "Results that gave way to others of the same tenant, or to those of tenants that use less.")
 	cacheBytesDesc   = tenantDesc("croft_cache_bytes", "Memory of kept results.")
 	cacheLimitDesc   = tenantDesc("croft_cache_limit_bytes", "Memory that kept results may take.")
@@ -150,7 +162,7 @@ var (
 // Describe implements prometheus.Collector.
 func (c *tenantCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		hotDesc, usageDesc, usageLostDesc, cacheHitsDesc, cacheMissesDesc, cacheEvictedDesc, cacheBytesDesc, cacheLimitDesc, cacheOffDesc,
+		hotDesc, usageDesc, usageLostDesc, remembersDesc, slowedDesc, cacheHitsDesc, cacheMissesDesc, cacheEvictedDesc, cacheBytesDesc, cacheLimitDesc, cacheOffDesc,
 		searchDesc, searchPartsDesc,
 	} {
 		ch <- d
@@ -175,12 +187,17 @@ func (c *tenantCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	send(searchPartsDesc, prometheus.CounterValue, float64(n.searches.parts.Load()))
 	send(usageLostDesc, prometheus.CounterValue, float64(n.usage.lost.Load()))
+	refused, slowed := n.refusals.Counts()
+	send(remembersDesc, prometheus.CounterValue, float64(refused))
+	send(slowedDesc, prometheus.CounterValue, float64(slowed))
 	if n.cache == nil {
 		return
 	}
 	sum, bytes, _, off := n.cache.Total()
-	send(cacheHitsDesc, prometheus.CounterValue, float64(sum.Hits))
-	send(cacheMissesDesc, prometheus.CounterValue, float64(sum.Misses))
+	n.cache.ByTier(func(tier string, hits, misses uint64) {
+		ch <- prometheus.MustNewConstMetric(cacheHitsDesc, prometheus.CounterValue, float64(hits), tier)
+		ch <- prometheus.MustNewConstMetric(cacheMissesDesc, prometheus.CounterValue, float64(misses), tier)
+	})
 	send(cacheEvictedDesc, prometheus.CounterValue, float64(sum.Evicted))
 	send(cacheBytesDesc, prometheus.GaugeValue, float64(bytes))
 	send(cacheLimitDesc, prometheus.GaugeValue, float64(n.opts.CacheBytes))

@@ -39,6 +39,12 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	if err := n.openPeers(ctx); err != nil {
 		return nil, err
 	}
+	if opts.Gate != nil {
+		if n.gate, err = opts.Gate(hourBook{n}); err != nil {
+			return nil, err
+		}
+		opts.Engine.Turn = n.buildTurn
+	}
 	if n.metrics, err = newMetrics(n, opts.Registerer); err != nil {
 		return nil, err
 	}
@@ -47,12 +53,6 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	}
 	n.usage = newUsageLedger(n, opts.UsageEvery)
 	n.trimmer = newTrimmer(opts.LogRetain, n.groups, opts.Logger)
-	if opts.Gate != nil {
-		if n.gate, err = opts.Gate(hourBook{n}); err != nil {
-			return nil, err
-		}
-		opts.Engine.Turn = n.buildTurn
-	}
 	opts.Engine.Failed = n.fail.poison // a leader whose engine refuses writes would never apply one that tells
 	if n.engine, err = engine.Open(opts.Engine); err != nil {
 		return nil, err

@@ -67,6 +67,7 @@ type Admission struct {
 	waiting  int
 	held     int64 // bytes of those that wait
 	costs    [classCount]average
+	tiers    map[string]*tierFigures
 
 	tickets sync.Pool
 }
@@ -77,7 +78,7 @@ func NewAdmission(opts AdmissionOptions) (*Admission, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	a := &Admission{opts: opts, accounts: map[accountKey]*account{}}
+	a := &Admission{opts: opts, accounts: map[accountKey]*account{}, tiers: map[string]*tierFigures{}}
 	a.lanes[laneCompute].limit, a.lanes[laneCompute].each = opts.Searches, max(1, opts.Searches/2)
 	a.lanes[laneWrite].limit, a.lanes[laneWrite].each = opts.Writes, max(1, opts.Writes/2)
 	a.lanes[laneHit].limit, a.lanes[laneHit].each = math.MaxInt, math.MaxInt
@@ -134,7 +135,7 @@ func (a *Admission) arrive(t *ticket, r *Request, told *Receipt) (*account, step
 	if !enough {
 		return acc, short, nil
 	}
-	*t = ticket{gate: a, turn: t.turn, account: acc, class: r.Class, lane: laneOf(r.Class), bytes: r.Bytes, degraded: degraded}
+	*t = ticket{gate: a, turn: t.turn, account: acc, tier: acc.tier, since: now, class: r.Class, lane: laneOf(r.Class), bytes: r.Bytes, degraded: degraded}
 	t.cost = a.estimate(acc, r)
 	if !a.free(t) {
 		if err := a.enqueue(t, r, told); err != nil {
@@ -144,7 +145,7 @@ func (a *Admission) arrive(t *ticket, r *Request, told *Receipt) (*account, step
 		return acc, queued, nil
 	}
 	a.draw(t, r.Settings, now)
-	a.run(t)
+	a.run(t, now)
 	return acc, letIn, nil
 }
 
@@ -167,10 +168,12 @@ func (a *Admission) wait(ctx context.Context, t *ticket) (Pass, error) {
 			t.account.charge(-t.cost, t.degraded)
 			a.leave(t)
 			a.giveBack(t)
+			t.tier.refused[reasonLate]++
 		}
 	default:
 		a.dequeue(t)
 		a.giveBack(t)
+		t.tier.refused[reasonLate]++
 	}
 	a.tickets.Put(t)
 	return nil, fmt.Errorf("wait for a turn: %w", ctx.Err())
@@ -199,7 +202,11 @@ func (a *Admission) learn(t *ticket, o *Outcome) {
 		a.costs[t.class].add(took, 64)
 		acc.charge(took-t.cost, t.degraded)
 	}
+	before := acc.breaker.tripped()
 	acc.breaker.note(a.now(), t.probe, isFault(o.Err), t.faults, a.opts.Chance)
+	if acc.breaker.tripped() != before {
+		a.countBreaker(acc)
+	}
 }
 
 // isFault reports whether an error counts against a tenant: what took too long, and what broke.

@@ -12,7 +12,9 @@ import (
 // a new one would not.
 type account struct {
 	key    accountKey
-	used   int64 // when a request came last, in ns since 1970
+	tier   *tierFigures
+	opened *tierFigures // in which its open breaker is counted
+	used   int64        // when a request came last, in ns since 1970
 	recent *list.Element
 
 	// Fair queuing by start tags: a request begins, in virtual time, when the one before it was done, and virtual time goes on
@@ -55,6 +57,9 @@ func (a *Admission) account(r *Request, now int64) *account {
 	}
 	a.recent.MoveToFront(acc.recent)
 	acc.used, acc.weight = now, float64(max(1, r.Settings.Get(Weight)))
+	if acc.tier == nil || acc.tier.name != r.Settings.Tier {
+		acc.tier = a.tier(r.Settings.Tier)
+	}
 	if acc.throttled != 0 && now >= acc.throttled {
 		acc.throttled = 0
 	}
@@ -77,6 +82,8 @@ func (a *Admission) forget(now int64) {
 	}
 	a.recent.Remove(e)
 	delete(a.accounts, acc.key)
+	acc.breaker = breaker{}
+	a.countBreaker(acc)
 }
 
 // idle reports whether the account says nothing that a new one would not.
@@ -105,16 +112,19 @@ func (a *Admission) judge(acc *account, r *Request, now int64, told *Receipt) (d
 	}
 	if left := acc.breaker.shut(now); left > 0 {
 		told.Closed = min(left, closedAtMost)
+		acc.refuse(reasonBreaker)
 		return false, false, a.later(errs.Unavailable, left, "tenant %q had too many requests that failed or took too long: a few are tried again in %s", r.Name, left)
 	}
 	if most := s.Get(Concurrency); int64(acc.running+acc.waiting) >= most {
 		told.Closed = a.spread(ownQueuePause)
+		acc.refuse(reasonConcurrency)
 		return false, false, a.later(errs.RateLimited, time.Second, "tenant %q has %d requests under way, as many as it may", r.Name, acc.running+acc.waiting)
 	}
 	if most := s.Get(RequestBytes); acc.bytes+r.Bytes > most && acc.running+acc.waiting > 0 {
+		acc.refuse(reasonMemory)
 		return false, false, a.later(errs.RateLimited, time.Second, "tenant %q has requests of %d bytes under way, the limit is %d", r.Name, acc.bytes, most)
 	}
-	left, over := a.quotas(acc, r, now, told)
+	left, why, over := a.quotas(acc, r, now, told)
 	switch {
 	case over == nil:
 		return false, acc.window.enough(s.Get(PerHour), now, r.Term), nil
@@ -123,6 +133,7 @@ func (a *Admission) judge(acc *account, r *Request, now int64, told *Receipt) (d
 		return true, true, nil
 	}
 	told.Closed = a.spread(min(max(left, hush), closedAtMost))
+	acc.refuse(why)
 	return false, false, over
 }
 
@@ -136,15 +147,15 @@ const (
 )
 
 // quotas looks at rates and hour, and tells of the one that is nearest to its end. over is the refusal if there is no room, left
-// how long that lasts.
-func (a *Admission) quotas(acc *account, r *Request, now int64, told *Receipt) (left time.Duration, over error) {
+// how long that lasts, why what it is for.
+func (a *Admission) quotas(acc *account, r *Request, now int64, told *Receipt) (left time.Duration, why reason, over error) {
 	hourly := r.Settings.Get(PerHour)
 	if hourly != Unlimited {
 		remaining := acc.window.remaining(hourly, now)
 		told.tell(hourly, remaining-1, acc.window.left(now))
 		if remaining <= 0 {
 			left = acc.window.left(now)
-			return left, a.later(errs.RateLimited, left, "tenant %q has had its %d requests of the hour", r.Name, hourly)
+			return left, reasonHour, a.later(errs.RateLimited, left, "tenant %q has had its %d requests of the hour", r.Name, hourly)
 		}
 	}
 	for i := range acc.buckets {
@@ -157,10 +168,10 @@ func (a *Admission) quotas(acc *account, r *Request, now int64, told *Receipt) (
 		told.tell(p.rate, tokens-1, b.left(now))
 		if tokens < 1 {
 			left = b.untilNext(p, now)
-			return left, a.later(errs.RateLimited, max(left, comeBack), "tenant %q is over its %d requests %s", r.Name, p.rate, rateWords[i])
+			return left, reasonRate, a.later(errs.RateLimited, max(left, comeBack), "tenant %q is over its %d requests %s", r.Name, p.rate, rateWords[i])
 		}
 	}
-	return 0, nil
+	return 0, 0, nil
 }
 
 // tell notes a quota if it is nearer to its end than the one noted.

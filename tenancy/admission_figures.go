@@ -38,7 +38,7 @@ type tierFigures struct {
 	refused [reasonCount]uint64
 }
 
-// waitFigures are how long requests waited that were let in, but for steps of building.
+// waitFigures are how long requests waited that were let in, but for those that no client waits for.
 type waitFigures struct {
 	counts [len(waitBounds) + 1]uint64
 	total  uint64

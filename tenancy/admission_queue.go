@@ -89,6 +89,8 @@ type queue struct {
 type ticket struct {
 	gate     *Admission
 	account  *account
+	tier     *tierFigures
+	since    int64 // when it came, in ns since 1970
 	class    Class
 	lane     lane
 	bytes    int64
@@ -121,8 +123,12 @@ func (a *Admission) share(acc *account, l lane) int {
 }
 
 // run lets a request in whose turn it is.
-func (a *Admission) run(t *ticket) {
+func (a *Admission) run(t *ticket, now int64) {
 	acc := t.account
+	t.tier.running[t.lane]++
+	if !t.class.free() {
+		t.tier.waits.add(max(time.Duration(now-t.since), 0))
+	}
 	a.lanes[t.lane].running++
 	acc.queues[t.lane].running++
 	acc.running++
@@ -141,6 +147,7 @@ func (a *Admission) enqueue(t *ticket, r *Request, told *Receipt) error {
 	}
 	acc := t.account
 	a.waiting++
+	t.tier.waiting++
 	a.held += t.bytes
 	if acc.waiting++; acc.waiting == 1 {
 		a.crowd = append(a.crowd, acc)
@@ -165,11 +172,13 @@ func (a *Admission) makeRoom(t *ticket, r *Request, told *Receipt) error {
 	acc := t.account
 	if most := r.Settings.Get(Queued); int64(acc.waiting) >= most {
 		told.Closed = a.spread(ownQueuePause)
+		acc.refuse(reasonQueue)
 		return a.later(errs.Unavailable, time.Second, "tenant %q has %d requests waiting already, as many as it may", r.Name, acc.waiting)
 	}
 	for a.waiting >= a.opts.Waiting || a.held+t.bytes > a.opts.WaitingBytes {
 		other := a.lowest(acc)
 		if other == nil {
+			acc.refuse(reasonBusy)
 			return a.later(errs.Unavailable, time.Second, "the node is busy: %d requests wait already", a.waiting)
 		}
 		a.pushOut(other)
@@ -213,6 +222,7 @@ func (a *Admission) pushOut(acc *account) {
 	}
 	a.dequeue(newest)
 	a.giveBack(newest)
+	newest.tier.refused[reasonPushedOut]++
 	newest.turn <- a.later(errs.Unavailable, time.Second, "the node is busy: the request had to make room for one of a higher tier, or of a tenant with fewer waiting")
 }
 
@@ -233,6 +243,7 @@ func (a *Admission) dequeue(t *ticket) {
 	t.before, t.behind = nil, nil
 	q.waiting--
 	a.waiting--
+	t.tier.waiting--
 	a.held -= t.bytes
 	if acc.waiting--; acc.waiting == 0 {
 		last := a.crowd[len(a.crowd)-1]
@@ -261,6 +272,7 @@ func (a *Admission) place(acc *account, l lane) {
 func (a *Admission) leave(t *ticket) {
 	acc := t.account
 	a.lanes[t.lane].running--
+	t.tier.running[t.lane]--
 	acc.queues[t.lane].running--
 	acc.running--
 	for l := range laneCount { // its tag has changed
@@ -272,11 +284,15 @@ func (a *Admission) leave(t *ticket) {
 // call lets in those whose turn it is in a lane.
 func (a *Admission) call(l lane) {
 	s := &a.lanes[l]
+	now := int64(0) // looked at if somebody waits
 	for s.running < s.limit && len(s.next.accounts) > 0 {
 		acc := s.next.accounts[0]
 		t := acc.queues[l].first
 		a.dequeue(t)
-		a.run(t)
+		if now == 0 {
+			now = a.now()
+		}
+		a.run(t, now)
 		for other := range laneCount {
 			a.place(acc, other)
 		}

@@ -36,11 +36,13 @@ type Cache struct {
 	hand    int            // in order: where to look next for who gives way
 	bytes   int64
 	sums    CacheStats // of tenants that were forgotten
+	tiers   map[string]*tierSearches
 }
 
 // tenantCache are a tenant's results, a ring in order of use.
 type tenantCache struct {
 	id      ID
+	tier    *tierSearches
 	place   int // in Cache.order
 	entries map[CacheKey]*cacheEntry
 	ring    cacheEntry // next: used last; prev: first to go
@@ -90,7 +92,7 @@ func NewCache(o CacheOptions) *Cache {
 		o.Now = time.Now
 	}
 	setDefault(&o.Bytes, 256<<20)
-	return &Cache{opts: o, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, tenants: map[ID]*tenantCache{}}
+	return &Cache{opts: o, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, tenants: map[ID]*tenantCache{}, tiers: map[string]*tierSearches{}}
 }
 
 // Hash tells requests apart. It differs between processes: nobody can make two requests that have the same.
@@ -112,6 +114,9 @@ func (c *Cache) Wants(t ID, s *Settings) bool {
 		tc = c.welcome(t, now)
 	}
 	tc.quota, tc.ttl, tc.used = quota, ttl, now
+	if tc.tier == nil || tc.tier.name != s.Tier {
+		tc.tier = c.tier(s.Tier)
+	}
 	if tc.habit.wants(now) {
 		return true
 	}
@@ -178,9 +183,11 @@ func (c *Cache) Get(k *CacheKey) []byte {
 	}
 	if e == nil {
 		tc.stats.Misses++
+		tc.tier.misses++
 		return nil
 	}
 	tc.stats.Hits++
+	tc.tier.hits++
 	e.life = min(2*e.life, tc.ttl)
 	e.until = now + int64(e.life)
 	e.unlink()
@@ -308,6 +315,30 @@ func (c *Cache) Total() (sum CacheStats, bytes int64, tenants, off int) {
 		}
 	}
 	return sum, c.bytes, len(c.order), off
+}
+
+// tierSearches are searches of a tier's tenants whose result was looked for; as those of a gate, they stay.
+type tierSearches struct {
+	name         string
+	hits, misses uint64
+}
+
+func (c *Cache) tier(name string) *tierSearches {
+	s := c.tiers[name]
+	if s == nil {
+		s = &tierSearches{name: name}
+		c.tiers[name] = s
+	}
+	return s
+}
+
+// ByTier tells how many searches of each tier's tenants were answered from the cache, and how many were not in it.
+func (c *Cache) ByTier(tell func(tier string, hits, misses uint64)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.tiers {
+		tell(s.name, s.hits, s.misses)
+	}
 }
 
 // habit finds out whether a cache helps a tenant: of so many searches, a share must be found. One that does not help is off for

@@ -216,7 +216,7 @@ func (b *breaker) advance(now int64) {
 // clean reports whether nothing of it would be missed.
 func (b *breaker) clean(now int64) bool {
 	if b.until != 0 {
-		return false
+		return now-b.until > int64(longestPause) // nobody has come to probe: whoever comes now begins anew
 	}
 	b.advance(now)
 	return b.faults == [breakerSlots]int32{}

@@ -24,6 +24,8 @@ type Refusals struct {
 	told   [toldSlots]toldLater
 	held   map[ID]int // requests that wait
 	all    int
+
+	refused, slowed uint64 // since the start
 }
 
 // closedDoor is a tenant that was refused.
@@ -127,8 +129,10 @@ func (f *Refusals) Check(t ID, key uint64, receipt *Receipt) (wait time.Duration
 		return 0, nil
 	}
 	if f.floods(t, door, now) && f.hold(t) {
+		f.slowed++
 		return wait, nil
 	}
+	f.refused++
 	*receipt = door.told
 	return 0, f.refuse(left, why)
 }
@@ -168,6 +172,13 @@ func (f *Refusals) spread(d time.Duration) time.Duration {
 		chance = rand.Float64
 	}
 	return d + time.Duration(chance()*float64(d))
+}
+
+// Counts tells how many requests were refused, and how many of floods had to wait, since the start.
+func (f *Refusals) Counts() (refused, slowed uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.refused, f.slowed
 }
 
 // Done ends a wait.
