@@ -115,7 +115,12 @@ func (v *arriveVerb) take(ctx context.Context, n *Node, sh *shard, command []byt
 
 // tail takes in once what was done at the source since.
 func (v *arriveVerb) tail(ctx context.Context, n *Node, sh *shard) error {
-	from := leaveVerb{op: leaveTail, move: v.move, tenant: v.tenant, at: sh.engine.Residence(v.tenant).Copy.Position}
+	state := sh.engine.Residence(v.tenant).Copy
+	if state.Ready { // it was compared before, and nothing has come since
+		v.done, v.position, v.digest, v.compared = true, state.Position, digestText(state.Digest), digestText(state.Digest)
+		return nil
+	}
+	from := leaveVerb{op: leaveTail, move: v.move, tenant: v.tenant, at: state.Position}
 	if err := n.ask(ctx, &route{shard: v.from}, &from); err != nil {
 		return err
 	}
@@ -124,7 +129,7 @@ func (v *arriveVerb) tail(ctx context.Context, n *Node, sh *shard) error {
 			return err
 		}
 	}
-	state := sh.engine.Residence(v.tenant).Copy
+	state = sh.engine.Residence(v.tenant).Copy
 	v.position, v.lag = state.Position, from.applied-min(from.applied, state.Position)
 	if v.done = from.digest != "" && state.Ready; v.done {
 		v.digest, v.compared = from.digest, digestText(state.Digest)

@@ -26,6 +26,7 @@ var simMixes = map[string]map[string]int{
 	"power":      {"blackout": 4, "power cut": 2, "kill": 1},
 	"restart":    {"kill": 3, "restart": 1, "power cut": 1},
 	"checkpoint": {"exchange": 1, "kill": 1},
+	"move":       {"kill": 3, "pause": 2, "freeze": 1, "cut": 2, "isolate": 2, "stall": 2, "transfer": 4, "restart": 1},
 }
 
 // simFaults begin a fault and return what it is, and what ends it.

@@ -122,7 +122,9 @@ func (s *simulation) nodeOptions(h *host, l *life, disk *vfs.Sim) Options {
 	return Options{
 		Dir: "/data", Shards: s.shards, Replicas: s.replicas, RaftTick: s.tick, SegmentSize: 64 << 10, LogRetain: s.logRetain,
 		DiskReserve: -1, ReplaceAfter: s.replaceAfter, CheckpointRate: -1, Logger: s.log.logger(h),
-		URL: fmt.Sprintf("http://host%d", h.index), Engine: engine.Options{BuildThreads: 1}, disk: disk, network: links, applied: func(e appliedEntry) { s.applied.note(h, e) },
+		URL: fmt.Sprintf("http://host%d", h.index), Engine: engine.Options{BuildThreads: 1}, disk: disk, network: links, MoveRate: 16 << 10, KeepMoved: 2 * time.Minute,
+		applied: func(e appliedEntry) { s.applied.note(h, e); s.moving.note(e) }, decided: s.moving.decide,
+		stepping: func(m *migration) { s.step(l, m) },
 	}
 }
 

@@ -20,6 +20,9 @@ func (s *simulation) judge() {
 	if !s.until(10*time.Minute, "all has settled", s.settled) {
 		return
 	}
+	if !s.until(5*time.Minute, "all migrations have ended", s.moved) {
+		return
+	}
 	keys := s.clients.records()
 	final := s.readAll(keys)
 	if s.log.isBroken() {

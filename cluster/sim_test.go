@@ -48,6 +48,9 @@ func TestSimulation(t *testing.T) {
 		}
 	})
 	t.Logf("done:%v", sum.counts)
+	if mix := cmp.Or(os.Getenv("CROFT_SIM_MIX"), "all"); mix == "all" || mix == "move" {
+		t.Run("moves", func(t *testing.T) { moveMatrix(t, seed) })
+	}
 }
 
 // sums adds up what simulations count.
@@ -85,8 +88,12 @@ func drawSettings(seed uint64, nodes int, length time.Duration, mix string) simS
 		o.logRetain = 1 << 20
 	}
 	switch mix {
+	case "all":
+		o.moves = 20 * time.Second
 	case "checkpoint": // as many writes as fill the logs that a new node then does not get
 		o.think, o.logRetain = 300*time.Millisecond, 64<<10
+	case "move":
+		o.moves, o.think = 3*time.Second, 300*time.Millisecond
 	case "transfer": // what can go wrong there lasts for a second
 		o.think = 100 * time.Millisecond
 	}

@@ -27,7 +27,9 @@ type simSettings struct {
 	replaceAfter time.Duration
 	think        time.Duration // between two operations of a client, in the mean
 	clients      int
-	swallow      bool // links that are cut do not say so
+	swallow      bool              // links that are cut do not say so
+	moves        time.Duration     // between two moves of tenants, in the mean; 0: none moves
+	script       func(*simulation) // what happens; nil: faults of the mix
 }
 
 func (o simSettings) String() string {
@@ -45,6 +47,7 @@ type simulation struct {
 	log     *simLog
 	clients *simClients
 	applied *simApplied
+	moving  *simMoves
 
 	stopped context.Context // ends when all is over
 	stop    context.CancelFunc
@@ -54,6 +57,8 @@ type simulation struct {
 	hosts []*host
 	ix    Index
 	terms map[simTerm]string // who has led
+
+	onStep func(*Node, *migration) // see Options.stepping
 }
 
 // simTerm is a term of a raft group.
@@ -65,13 +70,23 @@ type simTerm struct {
 func newSimulation(o simSettings, log *simLog) *simulation {
 	s := &simulation{
 		simSettings: o, net: newMemoryNetwork(), began: time.Now(), rng: rand.New(rand.NewPCG(o.seed, 0)),
-		log: log, terms: map[simTerm]string{}, applied: newSimApplied(log),
+		log: log, terms: map[simTerm]string{}, applied: newSimApplied(log), moving: newSimMoves(log),
 	}
 	s.log.began = s.began
 	s.net.swallow, s.net.onAppend = o.swallow, s.noteLeader
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.clients = newSimClients(s)
 	return s
+}
+
+// step is asked before each step of a migration.
+func (s *simulation) step(l *life, m *migration) {
+	s.mu.Lock()
+	look := s.onStep
+	s.mu.Unlock()
+	if n := l.node.Load(); look != nil && n != nil {
+		look(n, m)
+	}
 }
 
 // noteLeader sees to it that nobody else leads in the same term.
@@ -99,7 +114,14 @@ func (s *simulation) run() {
 		c := &simClient{simClients: s.clients, id: i, host: s.members()[i%s.nodes], rng: s.source(uint64(100 + i))}
 		working.Go(func() { c.run(clients) })
 	}
-	newNemesis(s).run()
+	if s.moves > 0 {
+		working.Go(func() { s.moveTenants(clients, s.source(3)) })
+	}
+	if s.script != nil {
+		s.script(s)
+	} else {
+		newNemesis(s).run()
+	}
 	stopClients()
 	working.Wait()
 	if !s.log.isBroken() {
