@@ -41,13 +41,18 @@ type moveSource struct {
 
 // leaving is a tenant that is being handed out.
 type leaving struct {
-	reading longlock.Mutex // held while the next batch is made, or a graph is opened
+	opened chan struct{} // closed when the export is open, or could not be opened; nil: there was none to be opened
+	err    error         // why it could not; written before opened is closed
+
+	reading longlock.Mutex // held while the export is opened or closed, the next batch is made, or a graph is opened
 	closed  bool
 	graphs  map[engine.IndexID]*engine.GraphExport
-	export  *engine.TenantExport // nil once it has been handed out, or was given up
+	export  *engine.TenantExport // nil: it is not open, or not any more
 	last    []byte               // the last batch, for a target that did not get it
 	number  uint64               // of the last batch
-	release func()               // of its place in the log
+
+	cancel  context.CancelFunc // ends the opening
+	release func()             // of its place in the log
 	timer   *time.Timer
 }
 
@@ -59,29 +64,74 @@ func newMoveSource(rate int64, logger *slog.Logger) *moveSource {
 	return &moveSource{pace: newPacer(rate), size: size, patience: exportPatience, logger: logger, open: map[engine.Move]*leaving{}}
 }
 
-// begin opens an export, in the stead of those of earlier attempts.
+// begin opens an export, in the stead of those of earlier attempts, and returns nil if that takes longer than moveSlice: it goes on,
+// and is found by the next call.
 func (ms *moveSource) begin(ctx context.Context, sh *shard, move engine.Move, tenant engine.TenantID) (*engine.TenantExport, error) {
-	release := sh.group.log.hold(sh.engine.AppliedIndex())
-	export, err := sh.engine.ExportTenant(ctx, tenant)
+	l, err := ms.opening(sh, move, tenant)
 	if err != nil {
-		release()
 		return nil, err
 	}
+	late := time.NewTimer(moveSlice)
+	defer late.Stop()
+	select {
+	case <-l.opened:
+		if l.err != nil {
+			ms.drop(move)
+			return nil, l.err
+		}
+		l.reading.Lock()
+		defer l.reading.Unlock()
+		if l.export == nil {
+			return nil, errNotHeld(move)
+		}
+		return l.export, nil
+	case <-late.C:
+		return nil, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func errNotHeld(move engine.Move) error {
+	return errs.New(errs.NotFound, "nothing is held for migration %d, attempt %d", move.ID, move.Attempt)
+}
+
+// opening finds or begins the export of an attempt.
+func (ms *moveSource) opening(sh *shard, move engine.Move, tenant engine.TenantID) (*leaving, error) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	if ms.closed {
-		release()
-		return nil, errors.Join(errStopping(), export.Close())
+		return nil, errStopping()
+	}
+	if l := ms.open[move]; l != nil && l.opened != nil {
+		l.timer.Reset(ms.patience)
+		return l, nil
 	}
 	for other := range ms.open {
 		if other.ID == move.ID {
 			ms.dropLocked(other)
 		}
 	}
-	l := &leaving{export: export, release: release}
+	l := ms.putLocked(move, sh.group.log.hold(sh.engine.AppliedIndex()))
+	l.opened = make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	l.cancel = cancel
+	ms.ending.Go(func() {
+		defer close(l.opened)
+		defer cancel()
+		l.reading.Lock()
+		defer l.reading.Unlock()
+		l.export, l.err = sh.engine.ExportTenant(ctx, tenant)
+	})
+	return l, nil
+}
+
+// putLocked keeps a place in a log for a while.
+func (ms *moveSource) putLocked(move engine.Move, release func()) *leaving {
+	l := &leaving{release: release, cancel: func() {}}
 	l.timer = time.AfterFunc(ms.patience, func() { ms.drop(move) })
 	ms.open[move] = l
-	return export, nil
+	return l
 }
 
 // find returns what is handed out by an attempt, and keeps it for some longer.
@@ -106,14 +156,12 @@ func (ms *moveSource) hold(sh *shard, move engine.Move, from uint64) {
 		release()
 		return
 	case !ok:
-		l = &leaving{}
-		l.timer = time.AfterFunc(ms.patience, func() { ms.drop(move) })
-		ms.open[move] = l
+		ms.putLocked(move, release)
 	default:
 		l.release()
+		l.release = release
 		l.timer.Reset(ms.patience)
 	}
-	l.release = release
 }
 
 func (ms *moveSource) drop(move engine.Move) {
@@ -129,6 +177,7 @@ func (ms *moveSource) dropLocked(move engine.Move) {
 	}
 	delete(ms.open, move)
 	l.timer.Stop()
+	l.cancel()
 	l.release()
 	ms.ending.Go(func() { // a batch may be under way
 		l.reading.Lock()
@@ -188,7 +237,7 @@ func (l *leaving) batch(move engine.Move, tenant engine.TenantID, number uint64,
 
 // What is asked by methodLeave, the first byte of a request.
 const (
-	leaveOpen  = 1 // opens an export
+	leaveOpen  = 1 // opens an export; to is 0 as long as that takes
 	leaveBatch = 2 // the batch of number at
 	leaveTail  = 3 // what was done behind entry at
 	leaveGraph = 4 // the graph of an index, from byte at on
@@ -217,7 +266,7 @@ func (v *leaveVerb) run(ctx context.Context, n *Node, sh *shard, _ engine.Key) e
 	switch v.op {
 	case leaveOpen:
 		export, err := n.leaving.begin(ctx, sh, v.move, v.tenant)
-		if err != nil {
+		if err != nil || export == nil {
 			return err
 		}
 		v.to, v.bytes = export.Applied(), export.Bytes()
@@ -236,7 +285,7 @@ func (v *leaveVerb) run(ctx context.Context, n *Node, sh *shard, _ engine.Key) e
 func (v *leaveVerb) batch(ctx context.Context, n *Node) error {
 	l, ok := n.leaving.find(v.move)
 	if !ok {
-		return errs.New(errs.NotFound, "the export for migration %d, attempt %d is not held any more", v.move.ID, v.move.Attempt)
+		return errNotHeld(v.move)
 	}
 	b, err := l.batch(v.move, v.tenant, v.at, n.leaving.size)
 	if err != nil {

@@ -93,6 +93,8 @@ type fetched struct {
 func (v *arriveVerb) fetch(ctx context.Context, n *Node, number uint64) <-chan fetched {
 	done := make(chan fetched, 1)
 	go func() {
+		ctx, cancel := context.WithTimeout(ctx, callPatience)
+		defer cancel()
 		from := leaveVerb{op: leaveBatch, move: v.move, tenant: v.tenant, at: number}
 		err := n.ask(ctx, &route{shard: v.from}, &from)
 		done <- fetched{number, from.commands, err}

@@ -36,19 +36,15 @@ func (q *warmRequest) read(r *codec.Reader) {
 }
 
 // warm has all replicas of the target get the tenant's graphs, each by itself. Nothing depends on it but how fast the first
-// searches are.
+// searches are: of a node that does not answer, nothing more is asked.
 func (d *drive) warm(ctx context.Context, m *migration) {
 	ctx, cancel := context.WithTimeout(ctx, warmPatience)
 	defer cancel()
-	go func() { // a migration that is cancelled does not wait
-		_, _ = d.node.meta.fsm.wait(ctx, func(s *state) bool { now, ok := s.migration(m.id); return !ok || now.phase != m.phase })
-		cancel()
-	}()
 	q := warmRequest{m.to, m.from, m.tenant, m.move()}
 	var wg sync.WaitGroup
 	for _, node := range d.node.meta.state().replicas(m.to) {
 		wg.Go(func() {
-			if err := d.node.warmAt(ctx, node, &q); err != nil {
+			if err := d.warmAt(ctx, m, node, &q); err != nil {
 				d.logger.Info("a replica has not got all graphs of a tenant that comes, it builds them", "node", node, "err", err)
 			}
 		})
@@ -56,12 +52,27 @@ func (d *drive) warm(ctx context.Context, m *migration) {
 	wg.Wait()
 }
 
-func (n *Node) warmAt(ctx context.Context, node string, q *warmRequest) error {
-	if node == n.id.NodeID {
-		return n.warmHere(ctx, q)
+// warmAt asks a node until it is done, or the migration has been cancelled.
+func (d *drive) warmAt(ctx context.Context, m *migration, node string, q *warmRequest) error {
+	for {
+		done, err := d.node.askWarm(ctx, node, q)
+		if done || err != nil {
+			return err
+		}
+		if now, ok := d.node.meta.state().migration(m.id); !ok || now.phase != m.phase {
+			return nil
+		}
 	}
-	_, err := n.peers.call(ctx, node, methodWarm, q.append(nil), nil)
-	return err
+}
+
+func (n *Node) askWarm(ctx context.Context, node string, q *warmRequest) (done bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callPatience)
+	defer cancel()
+	if node == n.id.NodeID {
+		return n.warms.run(ctx, n, q)
+	}
+	b, err := n.peers.call(ctx, node, methodWarm, q.append(nil), nil)
+	return len(b) > 0 && b[0] != 0, err
 }
 
 // answerWarm serves methodWarm.
@@ -75,7 +86,58 @@ func (n *Node) answerWarm(ctx context.Context, from string, request, dst []byte)
 	if err := r.Done(); err != nil {
 		return dst, err
 	}
-	return dst, n.warmHere(ctx, &q)
+	done, err := n.warms.run(ctx, n, &q)
+	return append(dst, boolByte(done)), err
+}
+
+// warms are the replicas of tenants that come which are made fit to serve here.
+type warms struct {
+	mu      sync.Mutex
+	running map[warmRequest]*warming
+}
+
+// warming is one of them; err is set before done is closed.
+type warming struct {
+	done chan struct{}
+	err  error
+}
+
+// run begins what is asked for, unless it has begun, and returns whether it is done; not later than after moveSlice.
+func (ws *warms) run(ctx context.Context, n *Node, q *warmRequest) (done bool, err error) {
+	w := ws.begin(n, *q)
+	late := time.NewTimer(moveSlice)
+	defer late.Stop()
+	select {
+	case <-w.done:
+		ws.mu.Lock()
+		defer ws.mu.Unlock()
+		delete(ws.running, *q)
+		return true, w.err
+	case <-late.C:
+		return false, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+func (ws *warms) begin(n *Node, q warmRequest) *warming {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if w := ws.running[q]; w != nil {
+		return w
+	}
+	if ws.running == nil {
+		ws.running = map[warmRequest]*warming{}
+	}
+	w := &warming{done: make(chan struct{})}
+	ws.running[q] = w
+	n.background.Go(func() {
+		defer close(w.done)
+		ctx, cancel := context.WithTimeout(n.ctx, warmPatience)
+		defer cancel()
+		w.err = n.warmHere(ctx, &q)
+	})
+	return w
 }
 
 // warmHere gets the tenant's graphs once the replica has all records that were copied, and brings its partitions into memory.
@@ -132,7 +194,7 @@ type graphReader struct {
 
 func (r *graphReader) Read(p []byte) (int, error) {
 	if len(r.rest) == 0 {
-		if err := r.node.ask(r.ctx, &route{shard: r.from}, &r.verb); err != nil {
+		if err := r.ask(); err != nil {
 			return 0, err
 		}
 		if len(r.verb.commands) == 0 {
@@ -146,11 +208,17 @@ func (r *graphReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+func (r *graphReader) ask() error {
+	ctx, cancel := context.WithTimeout(r.ctx, callPatience)
+	defer cancel()
+	return r.node.ask(ctx, &route{shard: r.from}, &r.verb)
+}
+
 // graph reads a piece of a partition's graph, nothing behind its end.
 func (v *leaveVerb) graph(ctx context.Context, n *Node, sh *shard) error {
 	l, ok := n.leaving.find(v.move)
 	if !ok {
-		return errs.New(errs.NotFound, "nothing is held for migration %d, attempt %d", v.move.ID, v.move.Attempt)
+		return errNotHeld(v.move)
 	}
 	piece, err := l.piece(sh, engine.Key{Tenant: v.tenant, Index: v.index}, int64(v.at), n.leaving.size)
 	if err != nil || len(piece) == 0 {

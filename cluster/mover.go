@@ -113,8 +113,8 @@ func (mv *mover) stop() {
 const (
 	// movePause and maxMovePause are the first and the longest pause after a step that failed.
 	movePause, maxMovePause = 50 * time.Millisecond, 2 * time.Second
-	// stepPatience bounds a step: one that takes longer has met nobody, and is taken again.
-	stepPatience = 30 * time.Second
+	// callPatience bounds what is asked of others: what takes longer is not answered any more, and asked again.
+	callPatience = 10 * time.Second
 	// cutPatience bounds how long writes wait: a cut-over that is not done by then is given up, and tried again later.
 	cutPatience = 3 * time.Second
 	// maxAttempts is how often a migration is begun.

@@ -13,7 +13,7 @@ func (d *drive) step(ctx context.Context, m *migration) (*moveStep, error) {
 	if m.phase == moveCopying {
 		return d.copy(ctx, m)
 	}
-	ctx, cancel := context.WithTimeout(ctx, stepPatience)
+	ctx, cancel := context.WithTimeout(ctx, callPatience)
 	defer cancel()
 	switch m.phase {
 	case movePlanned:
@@ -80,13 +80,16 @@ func (d *drive) stage(ctx context.Context, m *migration) (*moveStep, error) {
 	if err := d.node.ask(ctx, &route{shard: m.from}, &from); err != nil {
 		return nil, err
 	}
+	if from.to == 0 { // it takes some time
+		return m.next(moveStaging), nil
+	}
 	d.progress.begin(from.bytes)
 	return m.next(moveCopying), nil
 }
 
 // copy takes in what the tenant has, slice by slice, and then what is needed to serve it at once.
 func (d *drive) copy(ctx context.Context, m *migration) (*moveStep, error) {
-	slice, cancel := context.WithTimeout(ctx, stepPatience)
+	slice, cancel := context.WithTimeout(ctx, callPatience)
 	defer cancel()
 	v, err := d.arrive(slice, m, arriveCopy)
 	if err != nil {

@@ -69,6 +69,7 @@ type Node struct {
 
 	mover   *mover
 	leaving *moveSource
+	warms   warms
 
 	checkpoints *checkpointServer
 	taker       *checkpointTaker
