@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"time"
+
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -17,6 +19,8 @@ type metrics struct {
 	links      *linkCollector
 	tenants    *tenantCollector
 	gate       prometheus.Collector // nil: there is none, or it tells nothing
+	moves      *moveCollector
+	held       prometheus.Histogram
 }
 
 func newMetrics(n *Node, r prometheus.Registerer) (*metrics, error) {
@@ -30,6 +34,12 @@ func newMetrics(n *Node, r prometheus.Registerer) (*metrics, error) {
 		groups:  &groupCollector{n},
 		links:   &linkCollector{n},
 		tenants: &tenantCollector{n},
+		moves:   &moveCollector{n},
+		held: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "croft_migrations_write_pause_seconds",
+			Help:    "How long writes waited because their tenant changed its home.",
+			Buckets: prometheus.ExponentialBuckets(1e-3, 2, 12), // 1 ms to 2 s, which is as long as they wait
+		}),
 	}
 	m.gate, _ = n.gate.(prometheus.Collector)
 	if r == nil {
@@ -47,7 +57,7 @@ func newMetrics(n *Node, r prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	all := []prometheus.Collector{m.appends, m.groups, m.links, m.tenants}
+	all := []prometheus.Collector{m.appends, m.groups, m.links, m.tenants, m.moves, m.held}
 	if m.gate != nil {
 		all = append(all, m.gate)
 	}
@@ -202,6 +212,55 @@ func (c *tenantCollector) Collect(ch chan<- prometheus.Metric) {
 	send(cacheBytesDesc, prometheus.GaugeValue, float64(bytes))
 	send(cacheLimitDesc, prometheus.GaugeValue, float64(n.opts.CacheBytes))
 	send(cacheOffDesc, prometheus.GaugeValue, float64(off))
+}
+
+// moveCollector tells of tenants that move between shards. What is in the metadata plane is the same on all nodes.
+type moveCollector struct{ node *Node }
+
+var (
+	movesDesc       = prometheus.NewDesc("croft_migrations", "Migrations by phase, as the metadata plane knows them: those that are over, but for the last ones, are forgotten.", []string{"phase"}, nil)
+	movesStuckDesc  = tenantDesc("croft_migrations_unchanged_seconds", "How long the migration that is under way has been in its phase, of several the longest.")
+	moveBytesDesc   = tenantDesc("croft_migrations_received_bytes_total", "Bytes of tenants that came to shards that are led here.")
+	moveFaultsDesc  = tenantDesc("croft_migrations_failed_requests_total", "Requests that came in here and failed while their tenant was moved.")
+	moveLongestDesc = tenantDesc("croft_migrations_longest_pause_seconds", "The longest that a write has waited here because its tenant changed its home, since this node started.")
+)
+
+// Describe implements prometheus.Collector.
+func (c *moveCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{movesDesc, movesStuckDesc, moveBytesDesc, moveFaultsDesc, moveLongestDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *moveCollector) Collect(ch chan<- prometheus.Metric) {
+	n := c.node
+	if !n.opened.Load() {
+		return
+	}
+	var counts [len(movePhases)]int
+	oldest, now := int64(0), time.Now().UnixNano()
+	for _, m := range n.meta.state().moves {
+		counts[m.phase]++
+		if m.phase.working() {
+			oldest = max(oldest, now-m.changed())
+		}
+	}
+	for p := movePlanned; int(p) < len(counts); p++ {
+		ch <- prometheus.MustNewConstMetric(movesDesc, prometheus.GaugeValue, float64(counts[p]), p.String())
+	}
+	for _, f := range []struct {
+		desc *prometheus.Desc
+		kind prometheus.ValueType
+		v    float64
+	}{
+		{movesStuckDesc, prometheus.GaugeValue, time.Duration(oldest).Seconds()},
+		{moveBytesDesc, prometheus.CounterValue, float64(n.mover.received.Load())},
+		{moveFaultsDesc, prometheus.CounterValue, float64(n.mover.faults.total.Load())},
+		{moveLongestDesc, prometheus.GaugeValue, time.Duration(n.mover.longest.Load()).Seconds()},
+	} {
+		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.v)
+	}
 }
 
 // linkCollector reads what passed between this node and each of the others.

@@ -54,11 +54,15 @@ func (n *Node) atHome(ctx context.Context, sh *shard, key engine.Key, writes boo
 	}
 	patience := time.NewTimer(electionPatience)
 	defer patience.Stop()
-	for {
+	begun, waited := time.Now(), false
+	for ; ; waited = true {
 		changed := sh.moved.wait()
 		s := n.meta.state()
 		wait, err := n.standing(ctx, s, sh, key, writes, level)
 		if !wait {
+			if waited && writes {
+				n.noteHeld(time.Since(begun))
+			}
 			return err
 		}
 		select {

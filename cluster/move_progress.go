@@ -3,9 +3,12 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/errs"
 )
 
@@ -23,12 +26,13 @@ func (p *progress) begin(total uint64) {
 	p.began.Store(time.Now().UnixNano())
 }
 
-// toldProgress is what a node tells of a migration that it carries out.
+// toldProgress is what a node tells of a migration: of one that it carries out, how far it is, and of any, how many requests have failed.
 type toldProgress struct {
 	Total  uint64  `json:"total"`
 	Copied uint64  `json:"copied"`
 	Lag    uint64  `json:"lag"`
 	Rate   float64 `json:"rate"` // bytes per second
+	Failed uint64  `json:"failed"`
 }
 
 func (p *progress) tell() toldProgress {
@@ -39,12 +43,70 @@ func (p *progress) tell() toldProgress {
 	return t
 }
 
-// show fills in what was told of a migration.
+// add takes in what another node tells. Only one carries the migration out.
+func (t toldProgress) add(o toldProgress) toldProgress {
+	return toldProgress{max(t.Total, o.Total), max(t.Copied, o.Copied), max(t.Lag, o.Lag), max(t.Rate, o.Rate), t.Failed + o.Failed}
+}
+
+// show fills in what was told of a migration. Its record has what was known at the end of a phase.
 func (t *toldProgress) show(m *Migration) {
-	m.Total, m.Copied, m.Lag, m.Rate = t.Total, t.Copied, t.Lag, t.Rate
+	m.Copied, m.Total = max(m.Copied, t.Copied), max(m.Total, t.Total, t.Copied)
+	m.Failed, m.Lag, m.Rate = max(m.Failed, t.Failed), t.Lag, t.Rate
 	if t.Rate > 0 {
-		m.ETA = time.Duration(float64(t.Total-min(t.Total, t.Copied)) / t.Rate * float64(time.Second))
+		m.ETA = time.Duration(float64(m.Total-m.Copied) / t.Rate * float64(time.Second))
 	}
+}
+
+// moveFaults counts requests that failed here while their tenant was moved, by migration.
+type moveFaults struct {
+	total atomic.Uint64
+
+	mu     sync.Mutex
+	counts map[uint64]uint64
+}
+
+// note counts a request of a tenant that has failed, for another reason than its own.
+func (f *moveFaults) note(s *state, id engine.TenantID, err error) {
+	switch errs.KindOf(err) {
+	case errs.Unavailable, errs.OutcomeUnknown, errs.DeadlineExceeded, errs.Internal:
+	default:
+		return
+	}
+	t, ok := s.tenantByID(id)
+	if !ok || t.moving == 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.counts == nil || len(f.counts) >= maxMoveHistory { // the old ones are in their records
+		f.counts = map[uint64]uint64{}
+	}
+	f.counts[t.moving]++
+	f.total.Add(1)
+}
+
+// noteHeld notes how long a write has waited for its tenant's new home.
+func (n *Node) noteHeld(d time.Duration) {
+	n.metrics.held.Observe(d.Seconds())
+	longest := &n.mover.longest
+	for {
+		old := longest.Load()
+		if int64(d) <= old || longest.CompareAndSwap(old, int64(d)) {
+			return
+		}
+	}
+}
+
+// toldHere is what this node tells of all migrations, by id.
+func (n *Node) toldHere() map[uint64]toldProgress {
+	all := n.mover.tell()
+	f := &n.mover.faults
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id, count := range f.counts {
+		all[id] = all[id].add(toldProgress{Failed: count})
+	}
+	return all
 }
 
 // tell tells of all migrations that are carried out here, by id.
@@ -63,16 +125,16 @@ func (n *Node) answerMoves(_ context.Context, from string, _, dst []byte) ([]byt
 	if err := n.checkCaller(from); err != nil {
 		return dst, err
 	}
-	b, err := json.Marshal(n.mover.tell())
+	b, err := json.Marshal(n.toldHere())
 	return append(dst, b...), err
 }
 
-// showProgress asks the metadata plane's leader how far migrations are. Without an answer there is nothing to show.
+// showProgress asks the nodes how far migrations are, if any of these is under way.
 func (n *Node) showProgress(ctx context.Context, all []Migration) {
-	told, err := n.progressOf(ctx)
-	if err != nil {
+	if !slices.ContainsFunc(all, func(m Migration) bool { return m.Running() }) {
 		return
 	}
+	told := n.toldOf(ctx)
 	for i := range all {
 		if t, ok := told[all[i].ID]; ok && all[i].Running() {
 			t.show(&all[i])
@@ -80,19 +142,30 @@ func (n *Node) showProgress(ctx context.Context, all []Migration) {
 	}
 }
 
-func (n *Node) progressOf(ctx context.Context) (told map[uint64]toldProgress, err error) {
-	leader := n.meta.group.leader()
-	switch leader {
-	case n.id.NodeID:
-		return n.mover.tell(), nil
-	case "":
-		return nil, newNotLeaderError(metaName, "")
-	}
+// toldOf is what all nodes tell of migrations, as far as they answer within statusTimeout.
+func (n *Node) toldOf(ctx context.Context) map[uint64]toldProgress {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	b, err := n.peers.call(ctx, leader, methodMoves, nil, nil)
-	if err != nil {
-		return nil, err
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	told := n.toldHere()
+	for _, node := range n.meta.state().present() {
+		if node == n.id.NodeID {
+			continue
+		}
+		wg.Go(func() {
+			b, err := n.peers.call(ctx, node, methodMoves, nil, nil)
+			there := map[uint64]toldProgress{}
+			if err != nil || json.Unmarshal(b, &there) != nil {
+				return // there is less to show
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for id, t := range there {
+				told[id] = told[id].add(t)
+			}
+		})
 	}
-	return told, errs.Wrap(errs.Corrupt, json.Unmarshal(b, &told), "read how far migrations are")
+	wg.Wait()
+	return told
 }

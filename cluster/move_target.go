@@ -111,6 +111,7 @@ func (v *arriveVerb) take(ctx context.Context, n *Node, sh *shard, command []byt
 		return err
 	}
 	v.bytes += uint64(len(command))
+	n.mover.received.Add(uint64(len(command)))
 	_, err := sh.proposeBytes(ctx, command)
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/croftdb/croft/internal/errs"
@@ -21,6 +22,10 @@ type mover struct {
 	mu     sync.Mutex
 	driven map[uint64]*drive
 	done   sync.WaitGroup
+
+	faults   moveFaults
+	received atomic.Uint64 // bytes of tenants, at shards that are led here
+	longest  atomic.Int64  // a write's wait for its tenant's new home, in nanoseconds
 }
 
 // drive is a migration that is carried out here.

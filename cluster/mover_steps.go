@@ -99,7 +99,9 @@ func (d *drive) copy(ctx context.Context, m *migration) (*moveStep, error) {
 		return m.next(moveCopying), nil
 	}
 	d.warm(ctx, m)
-	return m.next(moveTailing), nil
+	step := m.next(moveTailing)
+	step.copied = d.progress.copied.Load()
+	return step, nil
 }
 
 func (d *drive) arrive(ctx context.Context, m *migration, op byte) (arriveVerb, error) {
@@ -161,6 +163,7 @@ func (d *drive) cut(ctx context.Context, m *migration) (*moveStep, error) {
 		if v.done {
 			step := m.next(moveFlipped)
 			step.fence, step.source, step.target = fence.LSN, v.digest, v.compared
+			step.copied = d.progress.copied.Load()
 			return step, nil
 		}
 	}
@@ -177,6 +180,7 @@ func (d *drive) settle(ctx context.Context, m *migration) (*moveStep, error) {
 	d.logger.Info("a tenant has moved", "tenant", m.tenant.String(), "from", m.from, "to", m.to)
 	step := m.next(moveSettled)
 	step.until = step.at.Add(d.node.opts.KeepMoved)
+	step.failed = d.node.toldOf(ctx)[m.id].Failed
 	return step, nil
 }
 
@@ -201,7 +205,9 @@ func (d *drive) takeBack(ctx context.Context, m *migration) (*moveStep, error) {
 	if err := d.forgetAt(ctx, m.to, m); err != nil {
 		return nil, err
 	}
-	return m.next(moveAborted), nil
+	step := m.next(moveAborted)
+	step.failed = d.node.toldOf(ctx)[m.id].Failed
+	return step, nil
 }
 
 // forgetAt drops a copy. It may be that there is none, or that a later migration has taken it over.

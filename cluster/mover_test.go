@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/croftdb/croft/engine"
+	"github.com/croftdb/croft/internal/errs"
 )
 
 // moveTo moves a tenant through a node, and waits for the end.
@@ -44,6 +45,9 @@ func TestTenantMoves(t *testing.T) {
 			m := c.moveTo(c.nodes[i], "a", to)
 			require.Equal(c.t, PhaseSettled, m.Phase, "%+v", m)
 			require.Equal(c.t, uint64(i+1), m.Epoch)
+			require.Len(c.t, m.Phases, 7)
+			require.Len(c.t, m.Digest, 32)
+			require.Positive(c.t, m.Copied)
 			for j, n := range c.nodes[:3] {
 				recs, err := n.Fetch(c.t.Context(), ix, "a", []string{record(c.t, 1).ID, record(c.t, 3).ID})
 				require.NoError(c.t, err)
@@ -57,5 +61,29 @@ func TestTenantMoves(t *testing.T) {
 				require.Equal(c.t, want, ns.Stats.Records)
 			}
 		}
+	})
+}
+
+// TestFailedRequestsOfMoves counts requests that fail while their tenant is moved, on any node, and keeps the number.
+func TestFailedRequestsOfMoves(t *testing.T) {
+	inCluster(t, 3, func(c *simCluster) {
+		ix := createIndex(c.t, c.nodes[0], "i")
+		c.write(ix, "a", 1)
+		m, err := c.nodes[0].MoveTenant(c.t.Context(), "a", elsewhere(c.t, c.nodes[0], "a"), MoveOptions{})
+		require.NoError(c.t, err)
+		tn, ok := c.nodes[0].meta.state().tenant("a")
+		require.True(c.t, ok)
+		for _, n := range c.nodes[1:3] {
+			_, err := n.meta.fsm.wait(c.t.Context(), func(s *state) bool { _, known := s.migration(m.ID); return known })
+			require.NoError(c.t, err)
+			for _, kind := range []errs.Kind{errs.Unavailable, errs.OutcomeUnknown, errs.NotFound, errs.RateLimited} {
+				n.mover.faults.note(n.meta.state(), tn.id, errs.New(kind, "it failed"))
+			}
+		}
+		m = c.awaitMove(c.nodes[2], m.ID)
+		require.Equal(c.t, PhaseSettled, m.Phase)
+		require.Equal(c.t, uint64(4), m.Failed)
+		c.nodes[2].mover.faults.note(c.nodes[2].meta.state(), tn.id, errs.New(errs.Unavailable, "it failed"))
+		require.Equal(c.t, uint64(2), c.nodes[2].mover.faults.total.Load(), "it is not being moved any more")
 	})
 }

@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"slices"
 	"strconv"
 	"time"
@@ -33,7 +34,6 @@ type Migration struct {
 	TenantID   string
 	From, To   int
 	Attempt    uint64 // from 1 on
-	Failed     uint64 // attempts that were given up
 	Phase      string
 	Reason, By string // why, and who asked
 	Error      string // why an attempt, or the whole, was given up last
@@ -45,12 +45,21 @@ type Migration struct {
 	Changed   time.Time // when it came to its phase
 	Ended     time.Time // zero: it has not
 	KeptUntil time.Time // until when the source keeps its copy; zero: that is not known yet
+	Phases    []PhaseTime
+	Digest    string // of the tenant at the fence, at the source and at the target: they were equal; empty before the flip
 
-	// What the node that drives it tells; zero where it is not asked or does not answer.
+	// While it is under way, what the nodes tell; zero where none is asked or answers.
 	Copied, Total uint64 // bytes of this attempt
+	Failed        uint64 // requests of the tenant that failed since it was begun
 	Rate          float64
 	ETA           time.Duration // of the copy
 	Lag           uint64        // entries of the source's log that the target has not seen
+}
+
+// PhaseTime is when a phase of the present attempt began.
+type PhaseTime struct {
+	Phase string
+	At    time.Time
 }
 
 // Running reports whether the tenant is still to be brought to its new home, or back.
@@ -162,10 +171,21 @@ func (n *Node) plannedMoves(all []Migration, ids []engine.TenantID, entry uint64
 
 func describeMove(m *migration) Migration {
 	return Migration{
-		ID: m.id, Tenant: m.name, TenantID: m.tenant.String(), From: int(m.from), To: int(m.to), Attempt: m.attempt, Failed: m.attempt - 1,
+		ID: m.id, Tenant: m.name, TenantID: m.tenant.String(), From: int(m.from), To: int(m.to), Attempt: m.attempt,
 		Phase: m.phase.String(), Reason: m.reason, By: m.by, Error: m.fault, ToRing: m.toRing, RollbackOf: m.undoes, Epoch: m.epoch,
-		Started: timeOf(m.planned), Changed: timeOf(m.changed), Ended: timeOf(m.ended), KeptUntil: timeOf(m.kept),
+		Started: timeOf(m.begins[movePlanned]), Changed: timeOf(m.changed()), Ended: timeOf(m.ended()), KeptUntil: timeOf(m.kept),
+		Phases: m.phases(), Digest: hex.EncodeToString([]byte(m.digest)), Copied: m.copied, Total: m.copied, Failed: m.failed,
 	}
+}
+
+// phases are the beginnings of those that the present attempt has come to, in order.
+func (m *migration) phases() (all []PhaseTime) {
+	for p, at := range m.begins {
+		if at != 0 {
+			all = append(all, PhaseTime{movePhase(p).String(), timeOf(at)})
+		}
+	}
+	return all
 }
 
 // timeOf is a time in nanoseconds since 1970, 0 for none.

@@ -72,7 +72,7 @@ func TestMovesWaitForTheirTurn(t *testing.T) {
 		for i, m := range all[1:] {
 			require.Equal(c.t, Migration{
 				ID: uint64(i + 1), Tenant: moves[i+1].Tenant, TenantID: m.TenantID, From: m.From, To: moves[i+1].To, Attempt: 1,
-				Phase: m.Phase, Reason: "test", By: "me", Started: m.Started, Changed: m.Changed,
+				Phase: m.Phase, Reason: "test", By: "me", Started: m.Started, Changed: m.Changed, Phases: m.Phases,
 			}, m)
 		}
 		last, err := n.CancelMigration(c.t.Context(), 4)

@@ -104,7 +104,7 @@ func (s *state) loadsAtHome(held map[uint16][]holding) map[engine.TenantID]balan
 func (s *state) movedSince(since time.Time) map[engine.TenantID]bool {
 	moved := map[engine.TenantID]bool{}
 	for _, m := range s.moves {
-		if m.epoch != 0 && m.changed >= since.UnixNano() {
+		if m.epoch != 0 && m.changed() >= since.UnixNano() {
 			moved[m.tenant] = true
 		}
 	}

@@ -106,6 +106,9 @@ func (n *Node) ask(ctx context.Context, r *route, v verb) error {
 		span.Int(spanShard, int(r.shard))
 	}
 	span.End(err)
+	if err != nil {
+		n.mover.faults.note(n.meta.state(), r.key.Tenant, err)
+	}
 	return err
 }
 

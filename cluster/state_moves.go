@@ -79,13 +79,30 @@ type migration struct {
 	by       string // who asked for it
 	fault    string // why the last attempt was given up, or the whole
 
-	planned, changed, ended int64  // when, in nanoseconds since 1970; ended: 0 while it is not
-	kept                    int64  // until when the source keeps its copy; 0: that is not known yet
-	entry                   uint64 // that planned it
+	begins moveTimes // of phases, from the present attempt on
+	kept   int64     // until when the source keeps its copy, as begins; 0: that is not known yet
+	entry  uint64    // that planned it
+
+	copied uint64 // bytes that came to the target in the present attempt, once its copy is complete
+	failed uint64 // requests of the tenant that failed meanwhile, as far as is known at its end
 
 	fence  uint64 // entry of the source's log from which on it took no writes; 0: not flipped
 	digest string // of the tenant there, at the source and at the target
 	epoch  uint64 // of the tenant since the flip
+}
+
+// moveTimes are when phases began, in nanoseconds since 1970; 0: not yet.
+type moveTimes [moveAborted + 1]int64
+
+// changed is when the migration came to its phase.
+func (m *migration) changed() int64 { return m.begins[m.phase] }
+
+// ended is when nothing was left to be done; 0: there is.
+func (m *migration) ended() int64 {
+	if !m.phase.over() {
+		return 0
+	}
+	return m.changed()
 }
 
 const (
@@ -239,8 +256,9 @@ func (s *state) planMove(c *moveCommand, w wantedMove) error {
 	m := &migration{
 		id: s.nextMove, tenant: t.id, name: t.name, from: s.home(t), to: w.to, attempt: 1, phase: movePlanned,
 		toRing: c.toRing, ringed: t.pin == noPin, undoes: c.undoes, reason: c.reason, by: c.by,
-		planned: c.at.UnixNano(), changed: c.at.UnixNano(), entry: s.index,
+		entry: s.index,
 	}
+	m.begins[movePlanned] = c.at.UnixNano()
 	s.moves = append(s.moves, m) // planMoves has made it this state's own
 	s.setMoving(t, m.id)
 	return nil
@@ -288,13 +306,15 @@ func (s *state) stepMove(c *moveStep) error {
 		return errs.New(errs.FailedPrecondition, "migration %d is %s, from which it cannot become %s", m.id, m.phase, c.phase)
 	}
 	next := *m
-	next.phase, next.changed = c.phase, c.at.UnixNano()
+	next.phase = c.phase
 	if c.fault != "" {
 		next.fault = c.fault
 	}
+	next.copied, next.failed = max(m.copied, c.copied), max(m.failed, c.failed)
 	if err := s.take(m, &next, c); err != nil {
 		return err
 	}
+	next.begins[next.phase] = c.at.UnixNano()
 	s.putMove(&next)
 	return nil
 }
@@ -307,6 +327,7 @@ func (s *state) take(m, next *migration, c *moveStep) error {
 			return s.checkStart(m, c.limit, s.busyNodes())
 		}
 		next.attempt++
+		next.begins, next.copied = moveTimes{movePlanned: m.begins[movePlanned]}, 0
 	case moveFlipped:
 		return s.flip(next, c)
 	case moveSettled:
@@ -315,10 +336,10 @@ func (s *state) take(m, next *migration, c *moveStep) error {
 	case moveAborting:
 		if m.phase == movePlanned { // nothing was done
 			next.phase = moveAborted
-			s.end(next)
+			s.free(next)
 		}
 	case moveAborted, moveCollected:
-		s.end(next)
+		s.free(next)
 	}
 	return nil
 }
@@ -356,12 +377,6 @@ func (s *state) rehome(t, moved *tenant) {
 	s.residents[s.home(moved)]++
 }
 
-// end closes the books of a migration.
-func (s *state) end(m *migration) {
-	m.ended = m.changed
-	s.free(m)
-}
-
 // free lets the tenant of a migration be moved again.
 func (s *state) free(m *migration) {
 	if t, ok := s.tenantByID(m.tenant); ok && t.moving == m.id {
@@ -394,7 +409,8 @@ func (s *state) endMoves(id engine.TenantID) {
 		if m.tenant == id && m.phase == moveSettled {
 			next := *m
 			next.phase = moveCollected
-			s.end(&next)
+			next.begins[moveCollected] = m.changed() // nobody's clock was asked
+			s.free(&next)
 			s.putMove(&next)
 		}
 	}

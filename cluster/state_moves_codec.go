@@ -32,6 +32,8 @@ type moveStep struct {
 	at      time.Time // the proposer's clock
 	fault   string    // why an attempt or the whole is given up
 	limit   int       // of moveStaging: migrations that a node may have under way
+	copied  uint64    // bytes that have come to the target
+	failed  uint64    // requests that have failed meanwhile
 
 	fence  uint64 // of moveFlipped: entry of the source's log
 	source string // of moveFlipped: digest of the tenant at the source
@@ -80,6 +82,7 @@ func appendMoveStep(b []byte, c *moveStep) []byte {
 	b = codec.AppendUvarint(codec.AppendUvarint(b, c.id), c.attempt)
 	b = appendTime(append(b, byte(c.phase)), c.at)
 	b = codec.AppendUvarint(codec.AppendString(b, c.fault), uint64(c.limit))
+	b = codec.AppendUvarint(codec.AppendUvarint(b, c.copied), c.failed)
 	switch c.phase {
 	case moveFlipped:
 		b = codec.AppendUvarint(b, c.fence)
@@ -93,6 +96,7 @@ func appendMoveStep(b []byte, c *moveStep) []byte {
 func readMoveStep(r *codec.Reader) moveStep {
 	c := moveStep{id: r.Uvarint(), attempt: r.Uvarint(), phase: movePhase(r.Byte()), at: readTime(r)}
 	c.fault, c.limit = readMoveText(r), readInt(r)
+	c.copied, c.failed = r.Uvarint(), r.Uvarint()
 	switch c.phase {
 	case moveFlipped:
 		c.fence = r.Uvarint()
@@ -115,7 +119,7 @@ func appendMoves(b []byte, s *state) []byte {
 
 func readMoves(r *codec.Reader, s *state) {
 	s.nextMove = r.Uvarint()
-	for range r.Count(60) {
+	for range r.Count(121) {
 		m := readMigration(r)
 		s.moves = append(s.moves, m)
 		if t, ok := s.tenantByID(m.tenant); ok && m.phase.running() {
@@ -134,10 +138,11 @@ func appendMigration(b []byte, m *migration) []byte {
 	for _, text := range []string{m.reason, m.by, m.fault, m.digest} {
 		b = codec.AppendString(b, text)
 	}
-	for _, at := range []int64{m.planned, m.changed, m.ended, m.kept} {
+	for _, at := range m.begins[movePlanned:] {
 		b = codec.AppendUint64(b, uint64(at))
 	}
-	return b
+	b = codec.AppendUint64(b, uint64(m.kept))
+	return codec.AppendUvarint(codec.AppendUvarint(b, m.copied), m.failed)
 }
 
 func readMigration(r *codec.Reader) *migration {
@@ -152,8 +157,10 @@ func readMigration(r *codec.Reader) *migration {
 	for _, p := range []*string{&m.reason, &m.by, &m.fault, &m.digest} {
 		*p = r.String()
 	}
-	for _, p := range []*int64{&m.planned, &m.changed, &m.ended, &m.kept} {
-		*p = int64(r.Uint64())
+	for p := movePlanned; int(p) < len(m.begins); p++ {
+		m.begins[p] = int64(r.Uint64())
 	}
+	m.kept = int64(r.Uint64())
+	m.copied, m.failed = r.Uvarint(), r.Uvarint()
 	return m
 }

@@ -133,7 +133,8 @@ func (m *metaModel) checkMoves(t *rapid.T) {
 		got, ok := m.state.migration(id)
 		require.True(t, ok)
 		require.Equal(t, *mv, moveModel{got.tenant, got.from, got.to, got.attempt, got.phase, got.toRing})
-		require.Equal(t, mv.phase.over(), got.ended != 0)
+		require.Equal(t, mv.phase.over(), got.ended() != 0)
+		require.NotZero(t, got.changed())
 	}
 	for id := range m.plans {
 		tn, _ := m.state.tenantByID(id)
@@ -161,10 +162,10 @@ func goldenMoves(at time.Time) []*metaCommand {
 	step := func(id, attempt uint64, phase movePhase, fault string) {
 		s := moveStep{id: id, attempt: attempt, phase: phase, at: at.Add(time.Second), fault: fault, limit: 100}
 		if phase == moveFlipped {
-			s.fence, s.source, s.target = 99, "digest", "digest"
+			s.fence, s.source, s.target, s.copied = 99, "digest", "digest", 1<<30
 		}
 		if phase == moveSettled {
-			s.until = at.Add(time.Hour)
+			s.until, s.failed = at.Add(time.Hour), 2
 		}
 		all = append(all, &metaCommand{op: metaStepMove, moveCommand: moveCommand{step: s}})
 	}
@@ -208,6 +209,38 @@ func TestStateVersion6(t *testing.T) {
 	s, err := decodeState(b)
 	require.NoError(t, err)
 	require.Equal(t, appendState(nil, beforeMoves(goldenState())), appendState(nil, s), "written again, it is of the present version")
+}
+
+// TestMoveTimes tells when each phase of the present attempt began, and forgets those of the attempt before.
+func TestMoveTimes(t *testing.T) {
+	m := plannedMoves(t, 1)
+	clock := int64(100)
+	step := func(attempt uint64, phase movePhase, copied, failed uint64) *migration {
+		clock++
+		s := moveStep{id: 1, attempt: attempt, phase: phase, at: time.Unix(clock, 0), limit: 10, copied: copied, failed: failed, fence: 1, source: "d", target: "d"}
+		require.NoError(t, m.apply(&metaCommand{op: metaStepMove, moveCommand: moveCommand{step: s}}).err)
+		return m.state.moves[0]
+	}
+	step(1, moveStaging, 0, 0)
+	step(1, moveCopying, 0, 0)
+	require.Equal(t, uint64(77), step(1, moveTailing, 77, 0).copied)
+	again := describeMove(step(1, moveStaging, 0, 0))
+	require.Zero(t, again.Copied, "it begins anew")
+	require.Len(t, again.Phases, 2)
+	require.Equal(t, PhaseTime{PhaseStaging, time.Unix(104, 0).UTC()}, again.Phases[1])
+	require.Equal(t, again.Changed, again.Phases[1].At)
+	for p := moveCopying; p <= moveTailing; p++ {
+		step(2, p, 50, 0)
+	}
+	step(2, moveFenced, 0, 0)
+	step(2, moveFlipped, 60, 0)
+	got := describeMove(step(2, moveSettled, 0, 3))
+	require.Equal(t, uint64(60), got.Copied)
+	require.Equal(t, uint64(3), got.Failed)
+	require.Equal(t, "64", got.Digest)
+	require.Zero(t, got.Ended, "its source keeps a copy")
+	require.Equal(t, time.Unix(clock, 0).UTC(), got.Changed)
+	require.Len(t, got.Phases, 7)
 }
 
 // planned returns a state with n tenants on shard 0, of which each is to move to shard 1.

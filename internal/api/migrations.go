@@ -36,15 +36,27 @@ type migrationShown struct {
 	ETA    float64 `json:"eta_seconds"` // of the copy
 	Lag    uint64  `json:"lag_entries"` // of the source's log, that the target has not seen
 	Failed uint64  `json:"failed_requests"`
+
+	Phases []phaseShown `json:"phases,omitempty"` // of the present attempt
+	Digest string       `json:"digest,omitzero"`  // of the tenant at the fence, at both homes
+}
+
+type phaseShown struct {
+	Phase string    `json:"phase"`
+	At    time.Time `json:"at"`
 }
 
 func showMigration(m *cluster.Migration) migrationShown {
-	return migrationShown{
+	s := migrationShown{
 		ID: m.ID, Tenant: m.Tenant, TenantID: m.TenantID, From: m.From, To: m.To, Phase: m.Phase, Running: m.Running(), Attempt: m.Attempt,
 		Reason: m.Reason, By: m.By, Error: m.Error, RollbackOf: m.RollbackOf, Epoch: m.Epoch,
 		Started: momentOf(m.Started), Changed: momentOf(m.Changed), Ended: momentOf(m.Ended), KeptUntil: momentOf(m.KeptUntil),
-		Copied: m.Copied, Total: m.Total, Rate: m.Rate, ETA: m.ETA.Seconds(), Lag: m.Lag, Failed: m.Failed,
+		Copied: m.Copied, Total: m.Total, Rate: m.Rate, ETA: m.ETA.Seconds(), Lag: m.Lag, Failed: m.Failed, Digest: m.Digest,
 	}
+	for _, p := range m.Phases {
+		s.Phases = append(s.Phases, phaseShown(p))
+	}
+	return s
 }
 
 // momentOf is nil for no time.

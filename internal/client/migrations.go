@@ -33,6 +33,15 @@ type Migration struct {
 	ETA    float64 `json:"eta_seconds"` // of the copy
 	Lag    uint64  `json:"lag_entries"`
 	Failed uint64  `json:"failed_requests"`
+
+	Phases []PhaseTime `json:"phases,omitempty"` // of the present attempt
+	Digest string      `json:"digest,omitzero"`  // of the tenant at the fence, at both homes: the home is flipped only if they are equal
+}
+
+// PhaseTime is when a phase began.
+type PhaseTime struct {
+	Phase string    `json:"phase"`
+	At    time.Time `json:"at"`
 }
 
 // Phases in which a migration has come to something.
