@@ -147,7 +147,9 @@ func TestRingChangesKeepHomes(t *testing.T) {
 					require.Equal(t, home, s.home(tn))
 					require.Equal(t, home != s.ring[tn.slot], s.leaves(tn))
 				}
-				b := appendState(nil, s)
+			},
+			"snapshot": func(t *rapid.T) {
+				b := appendState(nil, w.state)
 				again, err := decodeState(b)
 				require.NoError(t, err)
 				require.Equal(t, b, appendState(nil, again))
