@@ -20,7 +20,7 @@ type Health struct {
 }
 
 // Health judges the cluster by the figures of all nodes, and by the last look at where tenants' data is. With verify it looks
-// anew.
+// anew, and puts right what it may.
 func (n *Node) Health(ctx context.Context, verify bool) (Health, error) {
 	routing, err := n.Routing(ctx, verify)
 	if err != nil && verify {

@@ -150,12 +150,13 @@ func (n *Node) checkCaller(from string) error {
 // appendMetaResult encodes the answer of a command that was not refused.
 func appendMetaResult(b []byte, res *metaResult) []byte {
 	b = codec.AppendUvarint(codec.AppendUvarint(b, res.at), uint64(res.shard))
+	b = codec.AppendUvarint(b, res.move)
 	return appendIndex(b, &res.index)
 }
 
 func decodeMetaResult(b []byte) (res metaResult, err error) {
 	r := codec.NewReader(b)
-	res.at, res.shard = r.Uvarint(), uint16(r.Uvarint())
+	res.at, res.shard, res.move = r.Uvarint(), uint16(r.Uvarint()), r.Uvarint()
 	res.index = readIndex(r, metaCommandVersion)
 	return res, r.Done()
 }

@@ -51,6 +51,7 @@ const (
 	metaStartRun                         // begins to move tenants
 	metaEndRun                           // ends that
 	metaSetBalance                       // says when tenants are moved by themselves
+	metaHeal                             // lets a tenant live where its data is
 )
 
 // metaCommandVersion is the first byte of every command. Those of earlier versions are still in logs.
@@ -76,6 +77,7 @@ type metaCommand struct {
 	moveCommand
 	ringCommand
 	runCommand
+	healCommand
 }
 
 func appendMetaCommand(b []byte, c *metaCommand) []byte {
@@ -120,6 +122,8 @@ func appendMetaCommand(b []byte, c *metaCommand) []byte {
 		b = appendRingCommand(b, &c.ringCommand)
 	case metaStartRun, metaEndRun, metaSetBalance:
 		b = appendRunCommand(b, c.op, &c.runCommand)
+	case metaHeal:
+		b = appendHealCommand(b, &c.healCommand)
 	default:
 		b = appendMemberCommand(b, c.op, &c.memberCommand)
 	}
@@ -173,6 +177,8 @@ func decodeMetaCommand(b []byte) (*metaCommand, error) {
 		c.ringCommand = readRingCommand(r)
 	case metaStartRun, metaEndRun, metaSetBalance:
 		c.runCommand = readRunCommand(r, c.op)
+	case metaHeal:
+		c.healCommand = readHealCommand(r)
 	default:
 		return nil, errs.New(errs.FailedPrecondition, "metadata command %d is unknown to this version", c.op)
 	}
@@ -216,6 +222,7 @@ type metaResult struct {
 	at    uint64 // index of the entry
 	index Index  // of commands about one
 	shard uint16 // of metaAddShard: the new one
+	move  uint64 // of metaHeal: the last number of a migration
 	err   error  // a refusal; the state is as before
 }
 
@@ -272,6 +279,9 @@ func (s *state) execute(c *metaCommand) metaResult {
 		return metaResult{err: s.executeRing(c.op, &c.ringCommand)}
 	case metaStartRun, metaEndRun, metaSetBalance:
 		return metaResult{err: s.executeRun(c.op, &c.runCommand)}
+	case metaHeal:
+		err := s.heal(&c.healCommand)
+		return metaResult{move: s.nextMove, err: err}
 	}
 	return metaResult{err: s.executeMember(c.op, &c.memberCommand)}
 }

@@ -517,6 +517,7 @@ func FuzzMetaApply(f *testing.F) {
 		{op: metaConfigureIndex, indexID: 1, patch: IndexPatch{DeletionProtection: &on, TargetRecall: 0.9}},
 		{op: metaDeleteIndex, indexID: 1},
 		{op: metaPin, pin: 1},
+		{op: metaHeal, healCommand: healCommand{to: 1, flip: true}},
 		{op: metaAddKey, key: tenancy.Key{ID: "k", CreatedAt: time.Unix(1, 0), TenantID: tenancy.ID{1}, Expires: time.Unix(2, 0)}},
 		{op: metaRevokeKey, key: tenancy.Key{ID: "k"}},
 		goldenPrices(),
@@ -565,10 +566,10 @@ func TestMetaOpsAreNumbered(t *testing.T) {
 	ops := []metaOp{metaInit, metaCreateTenants, metaCreateIndex, metaConfigureIndex, metaDeleteIndex, metaPin, metaAddKey,
 		metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication, metaAddShard, metaRemoveShard, metaSetRules, metaRecover,
 		metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict, metaRevokeKey, metaSetPrices,
-		metaPlanMoves, metaStepMove, metaJoinRing, metaDrainShard, metaStartRun, metaEndRun, metaSetBalance}
-	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34]", fmt.Sprint(ops))
-	_, err := decodeMetaCommand([]byte{metaCommandVersion, 35})
-	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 35 is taken: add it here")
+		metaPlanMoves, metaStepMove, metaJoinRing, metaDrainShard, metaStartRun, metaEndRun, metaSetBalance, metaHeal}
+	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35]", fmt.Sprint(ops))
+	_, err := decodeMetaCommand([]byte{metaCommandVersion, 36})
+	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 36 is taken: add it here")
 	require.False(t, errors.Is(err, os.ErrNotExist))
 }
 

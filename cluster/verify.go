@@ -43,9 +43,13 @@ type Stray struct {
 	Shard   int    `json:"shard"`
 	Records uint64 `json:"vectors"`
 	Bytes   uint64 `json:"bytes"`
+	Healed  string `json:"healed,omitempty"` // what was done about it; empty: nothing
+	Fault   string `json:"error,omitempty"`  // why not, where that was tried
 
-	id    engine.TenantID
-	epoch uint64 // of the tenant when it was seen
+	id     engine.TenantID
+	epoch  uint64 // of the tenant when it was seen
+	atHome uint64 // records at its home, of a copy
+	shut   bool   // its home takes no writes of it
 }
 
 // RoutingReport is what a comparison of routing with the shards has found.
@@ -61,8 +65,9 @@ type RoutingReport struct {
 // astray are the strays that are left.
 func (r *RoutingReport) astray() (all []balance.Astray) {
 	for i := range r.Strays {
-		s := &r.Strays[i]
-		all = append(all, balance.Astray{Tenant: cmp.Or(s.Tenant, s.ID), Shard: s.Shard, What: s.what()})
+		if s := &r.Strays[i]; s.Healed == "" {
+			all = append(all, balance.Astray{Tenant: cmp.Or(s.Tenant, s.ID), Shard: s.Shard, What: s.what()})
+		}
 	}
 	return all
 }
@@ -107,8 +112,11 @@ func strays(s *state, held map[uint16][]holding) (all []Stray) {
 			if y.Kind = StrayUnknown; known {
 				y.of(s, t)
 				at, told := has(s.home(t), h.tenant)
-				if y.Kind = StrayCopy; told && (at == nil || at.hidden || at.records == 0) {
-					y.Kind = StrayMisrouted
+				switch y.Kind = StrayCopy; {
+				case told && (at == nil || at.hidden || at.records == 0):
+					y.Kind, y.shut = StrayMisrouted, at != nil && at.hidden
+				case told:
+					y.atHome = at.records
 				}
 			}
 			all = append(all, y)
@@ -176,7 +184,7 @@ func (v *verifier) report() *RoutingReport {
 	return v.last
 }
 
-// look compares now, and returns what it found.
+// look compares now, heals what it may, and returns what it found.
 func (v *verifier) look(ctx context.Context) (*RoutingReport, error) {
 	v.looking.Lock()
 	defer v.looking.Unlock()
@@ -204,7 +212,11 @@ func (v *verifier) look(ctx context.Context) (*RoutingReport, error) {
 	}
 	for i := range found {
 		y := &found[i]
-		v.logger.Warn("a tenant's data is not where routing leads", "tenant", y.ID, "home", y.Home, "shard", y.Shard, "kind", y.Kind)
+		if y.Healed, err = n.heal(ctx, y); err != nil {
+			y.Fault = err.Error()
+		}
+		v.logger.Warn("a tenant's data is not where routing leads", "tenant", y.ID, "home", y.Home, "shard", y.Shard, "kind", y.Kind,
+			"healed", y.Healed, "err", err)
 	}
 	r.Strays = append(r.Strays, found[:min(len(found), maxStrays)]...)
 	r.Took = time.Since(begun).Seconds()

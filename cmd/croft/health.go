@@ -128,7 +128,8 @@ func (a *app) remarkOn(h *client.Health) {
 	a.note("routing compared %s ago: %s with data, %s astray", time.Since(r.At).Round(time.Second), counted(r.Tenants, "tenant"), thousands(len(r.Strays)))
 	for i := range r.Strays {
 		y := &r.Strays[i]
-		a.note("  %s: tenant %s (%s), home %d, %s on shard %d", y.Kind, dash(y.Tenant), y.ID, y.Home, counted(y.Vectors, "vector"), y.Shard)
+		a.note("  %s: tenant %s (%s), home %d, %s on shard %d: %s", y.Kind, dash(y.Tenant), y.ID, y.Home, counted(y.Vectors, "vector"), y.Shard,
+			firstNonEmpty(y.Healed, y.Error, "left as it is"))
 	}
 	if len(r.Silent) > 0 {
 		a.note("not looked at, since they did not answer: shards %s", numbersText(r.Silent))

@@ -49,6 +49,8 @@ type Stray struct {
 	Shard   int    `json:"shard"` // where the data is
 	Vectors uint64 `json:"vectors"`
 	Bytes   uint64 `json:"bytes"`
+	Healed  string `json:"healed,omitempty"` // what was done about it; empty: nothing
+	Error   string `json:"error,omitempty"`  // why not, where that was tried
 }
 
 // ClusterHealth judges the cluster.
