@@ -13,6 +13,8 @@ var gauges = []struct {
 	{gauge("partitions_loaded", "Partitions whose search structures are in memory."), func(s Stats) uint64 { return uint64(s.Loaded) }},
 	{gauge("records", "Records stored."), func(s Stats) uint64 { return s.Records }},
 	{gauge("records_bytes", "Logical size of the records: ids, values, metadata."), func(s Stats) uint64 { return s.Bytes }},
+	{gauge("away_records", "Records of tenants that live elsewhere: copies on their way, or left behind."), func(s Stats) uint64 { return s.AwayRecords }},
+	{gauge("away_bytes", "Logical size of those."), func(s Stats) uint64 { return s.AwayBytes }},
 	{gauge("segments", "Vector segments on disk."), func(s Stats) uint64 { return uint64(s.Segments) }},
 	{gauge("segment_bytes", "Size of the vector segments on disk."), func(s Stats) uint64 { return s.SegmentBytes }},
 	{gauge("resident_bytes", "Memory of search structures, without mapped vectors."), func(s Stats) uint64 { return s.ResidentBytes }},

@@ -154,8 +154,11 @@ func (w *wanderer) give(at int, c *Command) error {
 	return err
 }
 
+// mustGive gives an order, at times twice.
 func (w *wanderer) mustGive(at int, c *Command) {
-	require.NoError(w.rt, w.give(at, c), "%+v", c)
+	for range rapid.IntRange(1, 2).Draw(w.rt, "given") {
+		require.NoError(w.rt, w.give(at, c), "%+v", c)
+	}
 }
 
 // Steps of a move.
