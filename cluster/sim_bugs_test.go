@@ -25,6 +25,9 @@ var plantedBugs = []struct {
 	{"lease-outlives-transfer", "transfer", "history"},
 	{"apply-twice", "restart", "apply"},
 	{"drop-last-chunk", "checkpoint", "process|digest|history|answer|any"},
+	{"flip-without-drain", "move", "history|move|any"},
+	{"settle-with-another-digest", "move", "history|any|digest"},
+	{"late-write-to-a-left-shard", "move", "history|move|any"},
 }
 
 // TestPlantedBugsApply sees to it that the patches keep up with the code: one that does not apply finds nothing.
