@@ -92,7 +92,9 @@ var (
 	markedDesc  = prometheus.NewDesc("croft_cluster_raft_marker_index", "Entry of the newest snapshot or marker.", groupLabels, nil)
 	bytesDesc   = prometheus.NewDesc("croft_cluster_log_bytes", "Bytes of entries kept in the log, about.", groupLabels, nil)
 	tenantsDesc = prometheus.NewDesc("croft_cluster_tenants", "Tenants in the metadata plane.", nil, nil)
-	diskDesc    = prometheus.NewDesc("croft_cluster_disk_free_bytes", "Free disk space when last looked, at most a second before the last write.", nil, nil)
+	diskDesc    = prometheus.NewDesc("croft_cluster_disk_free_bytes", "Free disk space, as of a second ago at most; without a reserve, nobody looks.", nil, nil)
+	reserveDesc = prometheus.NewDesc("croft_cluster_disk_reserve_bytes", "Free disk space below which upserts and updates are refused.", nil, nil)
+	stalledDesc = prometheus.NewDesc("croft_cluster_disk_stalled_seconds", "How long the oldest call of a raft log to the disk has been under way.", nil, nil)
 	warningDesc = prometheus.NewDesc("croft_cluster_health_warnings", "Warnings of the cluster's health, told by the metadata plane's leader.", []string{"type"}, nil)
 	straysDesc  = prometheus.NewDesc("croft_cluster_routing_strays", "Tenants whose data is not where routing leads, as of the last comparison, told by the metadata plane's leader.", nil, nil)
 	indexesDesc = prometheus.NewDesc("croft_cluster_indexes", "Indexes in the metadata plane.", nil, nil)
@@ -100,7 +102,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (c *groupCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, termDesc, commitDesc, appliedDesc, markedDesc, bytesDesc, tenantsDesc, indexesDesc, diskDesc, warningDesc, straysDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, termDesc, commitDesc, appliedDesc, markedDesc, bytesDesc, tenantsDesc, indexesDesc, diskDesc, reserveDesc, stalledDesc, warningDesc, straysDesc} {
 		ch <- d
 	}
 }
@@ -110,7 +112,9 @@ func (c *groupCollector) Collect(ch chan<- prometheus.Metric) {
 	if !c.node.opened.Load() {
 		return
 	}
+	stalled, now := time.Duration(0), time.Now()
 	for _, g := range c.node.groups() {
+		stalled = max(stalled, g.log.clock.stalled(now))
 		send := func(d *prometheus.Desc, v uint64) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), g.name)
 		}
@@ -128,7 +132,12 @@ func (c *groupCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.node.meta.state()
 	ch <- prometheus.MustNewConstMetric(tenantsDesc, prometheus.GaugeValue, float64(s.byName.n))
 	ch <- prometheus.MustNewConstMetric(indexesDesc, prometheus.GaugeValue, float64(len(s.indexes)))
-	ch <- prometheus.MustNewConstMetric(diskDesc, prometheus.GaugeValue, float64(c.node.disk.sampled.Load()))
+	ch <- prometheus.MustNewConstMetric(stalledDesc, prometheus.GaugeValue, stalled.Seconds())
+	if disk := c.node.disk; disk.reserve >= 0 {
+		_ = disk.sample() // what cannot be asked has the last figure
+		ch <- prometheus.MustNewConstMetric(diskDesc, prometheus.GaugeValue, float64(disk.sampled.Load()))
+		ch <- prometheus.MustNewConstMetric(reserveDesc, prometheus.GaugeValue, float64(disk.reserve))
+	}
 	c.health(ch)
 }
 
