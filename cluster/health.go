@@ -39,7 +39,7 @@ func (n *Node) Health(ctx context.Context, verify bool) (Health, error) {
 // figures are what health is judged by, without routing.
 func (n *Node) figures(info *Info) *balance.Figures {
 	s := n.meta.state()
-	f := &balance.Figures{Capacity: info.Rules.capacity(), Silent: info.Silent}
+	f := &balance.Figures{Capacity: info.Rules.capacity(), Silent: info.Silent, Misplaced: s.residencyFaults(info.Shards)}
 	for i := range info.Shards {
 		f.Shards = append(f.Shards, info.Shards[i].figures(s.wantedReplicas(uint16(info.Shards[i].ID))))
 	}
@@ -74,11 +74,11 @@ func (i *ShardInfo) figures(wanted int) balance.Shard {
 // wantedReplicas is how many replicas a shard should have: as many as were asked for as far as there are nodes, and not fewer than
 // were placed.
 func (s *state) wantedReplicas(shard uint16) int {
-	l := layout{wanted: s.wanted}
+	l := layout{wanted: s.wanted, bounds: s.bounds}
 	for _, m := range s.members {
-		l.nodes = append(l.nodes, candidate{id: m.id, takes: m.state == memberActive})
+		l.nodes = append(l.nodes, candidate{id: m.id, zone: zoneOf(m), takes: m.state == memberActive})
 	}
-	return max(l.target(), len(s.replicas(shard)))
+	return max(l.target(l.zones(shard)), len(s.replicas(shard)))
 }
 
 // healthEvery is how often the metadata plane's leader looks whether all is well.

@@ -89,6 +89,7 @@ type ShardInfo struct {
 	Kind        string        `json:"kind"` // shared or dedicated
 	Name        string        `json:"name"` // of a dedicated shard, may be empty
 	Draining    bool          `json:"draining"`
+	Zones       []string      `json:"zones"`  // that it is bound to; none: it may be anywhere
 	Leader      string        `json:"leader"` // node id, empty while there is none
 	State       string        `json:"state"`  // of this node's replica: leader, follower, candidate, shutdown; missing if it has none
 	Stats       engine.Stats  `json:"stats"`  // of the leader's replica; of the one that has applied most while there is none
@@ -158,7 +159,9 @@ func (n *Node) nodeInfo(s *state, m member, all map[string]*nodeStatus) NodeInfo
 }
 
 func (n *Node) shardInfo(s *state, id uint16, all map[string]*nodeStatus) ShardInfo {
-	info := ShardInfo{ID: int(id), Kind: KindShared, State: RoleMissing, Tenants: s.tenantsOn(id), Draining: s.isDraining(id)}
+	info := ShardInfo{
+		ID: int(id), Kind: KindShared, State: RoleMissing, Tenants: s.tenantsOn(id), Draining: s.isDraining(id), Zones: s.boundOf(id).zones,
+	}
 	if d, ok := s.dedicatedShard(id); ok {
 		info.Kind, info.Name = KindDedicated, d.name
 	}

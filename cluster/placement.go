@@ -22,7 +22,8 @@ type layout struct {
 	// awaited are the nodes of busy shards that have no vote yet: another may be taken in their stead, since nothing counts on
 	// them. One that is lost while it is filled would keep its shard busy for ever.
 	awaited map[uint16][]string
-	wanted  int // replicas of a shard; 0: 3 when three nodes take replicas, else 1
+	wanted  int     // replicas of a shard; 0: 3 when three nodes take replicas, else 1
+	bounds  []bound // shards that may only be in some zones, by shard
 }
 
 // next returns the next single change to a shard's replica set that brings the layout closer to what is wanted; false if
@@ -39,11 +40,23 @@ func (l *layout) next() (placement, bool) {
 	return placement{}, false
 }
 
-// target is how many replicas a shard is to have, as far as there are nodes.
-func (l *layout) target() int {
+// zones are those that a shard is bound to; none: it may be anywhere.
+func (l *layout) zones(shard uint16) []string {
+	i, ok := slices.BinarySearchFunc(l.bounds, shard, func(b bound, id uint16) int { return cmp.Compare(b.shard, id) })
+	if !ok {
+		return nil
+	}
+	return l.bounds[i].zones
+}
+
+// in reports whether a node is in one of some zones, or these are none.
+func (n *candidate) in(zones []string) bool { return len(zones) == 0 || inZones(n.zone, zones) }
+
+// target is how many replicas a shard is to have that is bound to some zones, as far as there are nodes.
+func (l *layout) target(zones []string) int {
 	there := 0
 	for _, n := range l.nodes {
-		if n.takes {
+		if n.takes && n.in(zones) {
 			there++
 		}
 	}
@@ -70,30 +83,32 @@ func (l *layout) free(yield func(placement) bool) {
 }
 
 func (l *layout) fill() (placement, bool) {
-	target := l.target()
 	for p := range l.free {
-		if len(p.replicas) >= target {
+		zones := l.zones(p.shard)
+		if len(p.replicas) >= l.target(zones) {
 			continue
 		}
-		if id, ok := l.best(p.replicas, nil); ok {
+		if id, ok := l.best(p.replicas, nil, zones); ok {
 			return placement{p.shard, append(slices.Clone(p.replicas), id)}, true
 		}
 	}
 	return placement{}, false
 }
 
-// replace takes a node that is going out of a set, for another if there is one, else for nobody if others stay.
+// replace takes a node that is going, or where the shard may not be, out of a set, for another if there is one, else for nobody if
+// others stay.
 func (l *layout) replace() (placement, bool) {
 	for _, p := range l.placed {
+		zones := l.zones(p.shard)
 		for _, id := range p.replicas {
 			n, stay := l.node(id), len(l.staying(p))
-			if !n.leave || l.busy[p.shard] && !slices.Contains(l.awaited[p.shard], id) {
+			if !n.leave && n.in(zones) || l.busy[p.shard] && !slices.Contains(l.awaited[p.shard], id) {
 				continue
 			}
-			if other, ok := l.best(p.replicas, []string{id}); ok && stay < max(l.target(), 1) {
+			if other, ok := l.best(p.replicas, []string{id}, zones); ok && stay < max(l.target(zones), 1) {
 				return placement{p.shard, swap(p.replicas, id, other)}, true
 			}
-			if n.drop && stay > 0 {
+			if (n.drop || !n.in(zones)) && stay > 0 {
 				return placement{p.shard, without(p.replicas, id)}, true
 			}
 		}
@@ -103,7 +118,7 @@ func (l *layout) replace() (placement, bool) {
 
 func (l *layout) shrink() (placement, bool) {
 	for p := range l.free {
-		if l.wanted == 0 || len(p.replicas) <= max(l.wanted, l.target()) {
+		if l.wanted == 0 || len(p.replicas) <= max(l.wanted, l.target(l.zones(p.shard))) {
 			continue
 		}
 		worst := slices.MaxFunc(p.replicas[1:], func(a, b string) int {
@@ -121,7 +136,7 @@ func (l *layout) spread() (placement, bool) {
 			if l.crowd(p.replicas, id) < 2 {
 				continue
 			}
-			other, ok := l.best(p.replicas, []string{id})
+			other, ok := l.best(p.replicas, []string{id}, l.zones(p.shard))
 			if next := swap(p.replicas, id, other); ok && l.crowding(next) < l.crowding(p.replicas) {
 				return placement{p.shard, next}, true
 			}
@@ -134,7 +149,8 @@ func (l *layout) spread() (placement, bool) {
 func (l *layout) balance() (placement, bool) {
 	for _, pair := range l.uneven(l.load) {
 		for p := range l.free {
-			if !slices.Contains(p.replicas, pair.more) || slices.Contains(p.replicas, pair.fewer) {
+			to := l.node(pair.fewer)
+			if !slices.Contains(p.replicas, pair.more) || slices.Contains(p.replicas, pair.fewer) || !to.in(l.zones(p.shard)) {
 				continue
 			}
 			if next := swap(p.replicas, pair.more, pair.fewer); l.crowding(next) <= l.crowding(p.replicas) {
@@ -189,14 +205,14 @@ func (l *layout) uneven(figure func(string) int) []unevenPair {
 	return pairs
 }
 
-// best returns the node that should get a replica: in the zone with the fewest of them, then with the least load. leaving
-// are replicas that do not count because they go.
-func (l *layout) best(replicas, leaving []string) (string, bool) {
+// best returns the node in one of some zones, or anywhere if these are none, that should get a replica: in the zone with the fewest of
+// them, then with the least load. leaving are replicas that do not count because they go.
+func (l *layout) best(replicas, leaving, zones []string) (string, bool) {
 	stay := slices.DeleteFunc(slices.Clone(replicas), func(id string) bool { return slices.Contains(leaving, id) })
 	var found candidate
 	rank := func(n candidate) [2]int { return [2]int{l.inZone(stay, n.zone), l.load(n.id)} }
 	for _, n := range l.nodes {
-		if !n.takes || slices.Contains(replicas, n.id) {
+		if !n.takes || !n.in(zones) || slices.Contains(replicas, n.id) {
 			continue
 		}
 		if a, b := rank(n), rank(found); found.id == "" || a[0] < b[0] || a[0] == b[0] && a[1] < b[1] {
@@ -216,7 +232,11 @@ func (l *layout) node(id string) candidate {
 
 // staying returns the replicas of a set that are not to go.
 func (l *layout) staying(p placement) []string {
-	return slices.DeleteFunc(slices.Clone(p.replicas), func(id string) bool { return l.node(id).leave })
+	zones := l.zones(p.shard)
+	return slices.DeleteFunc(slices.Clone(p.replicas), func(id string) bool {
+		n := l.node(id)
+		return n.leave || !n.in(zones)
+	})
 }
 
 // load is how many replicas a node is to have.

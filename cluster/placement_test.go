@@ -74,7 +74,7 @@ func TestPlacement(t *testing.T) {
 		l.run(t)
 		check := func() {
 			for _, p := range l.placed {
-				require.Len(t, p.replicas, l.target(), "%+v", l)
+				require.Len(t, p.replicas, l.target(nil), "%+v", l)
 			}
 			require.LessOrEqual(t, l.spreadOf(l.load), 1, "replicas are even: %+v", l)
 			require.LessOrEqual(t, l.spreadOf(l.leads), 1, "leaders are even: %+v", l)
@@ -92,7 +92,7 @@ func TestPlacement(t *testing.T) {
 			return 1
 		})
 		moved := l.run(t)
-		if l.target() == target {
+		if l.target(nil) == target {
 			check()
 			require.LessOrEqual(t, moved, l.load("new"), "only to the new node")
 		}
@@ -119,6 +119,31 @@ func TestPlacementInZones(t *testing.T) {
 				used[l.node(id).zone] = true
 			}
 			require.Len(t, used, min(there, len(p.replicas)), "%+v", l)
+		}
+	})
+}
+
+// TestPlacementInBounds binds shards to zones: their replicas leave the others where they can, and come to an end.
+func TestPlacementInBounds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := drawLayout(t, rapid.IntRange(2, 4).Draw(t, "zones"))
+		l.run(t)
+		for _, p := range l.placed {
+			if zones := rapid.SampledFrom([][]string{nil, {"z0"}, {"z1", "z2"}, {"z9"}}).Draw(t, "zones"); zones != nil {
+				l.bounds = append(l.bounds, bound{shard: p.shard, zones: zones})
+			}
+		}
+		l.run(t)
+		for _, p := range l.placed {
+			zones := l.zones(p.shard)
+			if there := slices.ContainsFunc(l.nodes, func(n candidate) bool { return n.in(zones) }); !there {
+				continue // it stays where it is: the last replica is never given up
+			}
+			require.GreaterOrEqual(t, len(p.replicas), l.target(zones))
+			for _, id := range p.replicas {
+				n := l.node(id)
+				require.True(t, n.in(zones), "%+v", l)
+			}
 		}
 	})
 }

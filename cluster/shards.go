@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -13,15 +14,16 @@ const (
 	KindDedicated = "dedicated" // off the ring: holds the tenants that are pinned to it, and no others
 )
 
-// AddShard makes a dedicated shard, with one replica at first, on the node that has the fewest; the steward adds the others.
+// AddShard makes a dedicated shard, with one replica at first, on the node that has the fewest; the steward adds the others. Its
+// replicas are on nodes of the given zones, of any if there are none.
 // It returns when the shard has a leader. AlreadyExists if there is one of that name, which may be empty. OutcomeUnknown:
 // the shard may be there, see Info.
-func (n *Node) AddShard(ctx context.Context, name string) (id int, err error) {
-	founder, err := n.founder(ctx)
+func (n *Node) AddShard(ctx context.Context, name string, zones ...string) (id int, err error) {
+	founder, err := n.founder(ctx, zones)
 	if err != nil {
 		return NoShard, err
 	}
-	res, err := n.changeMeta(ctx, &metaCommand{op: metaAddShard, shardCommand: shardCommand{name: name, founder: founder}})
+	res, err := n.changeMeta(ctx, &metaCommand{op: metaAddShard, shardCommand: shardCommand{name: name, founder: founder, zones: zones}})
 	if err != nil {
 		return NoShard, err
 	}
@@ -43,15 +45,18 @@ func (n *Node) AddShard(ctx context.Context, name string) (id int, err error) {
 	}
 }
 
-// founder chooses the node that begins a shard: one that answers and has the fewest replicas.
-func (n *Node) founder(ctx context.Context) (string, error) {
+// founder chooses the node that begins a shard: one in some zones that answers and has the fewest replicas.
+func (n *Node) founder(ctx context.Context, zones []string) (string, error) {
 	s := n.meta.state()
+	if err := cmp.Or(checkZones(zones), s.checkCarriers(zones)); err != nil {
+		return "", err
+	}
 	alive := n.statuses(ctx, s.present(), statusRequest{})
 	l := &layout{placed: s.placed}
 	for _, m := range s.members {
 		l.nodes = append(l.nodes, candidate{id: m.id, zone: zoneOf(m), takes: m.state == memberActive && alive[m.id] != nil})
 	}
-	id, ok := l.best(nil, nil)
+	id, ok := l.best(nil, nil, zones)
 	if !ok {
 		return "", errs.New(errs.Unavailable, "there is no active node to carry a shard").WithRetryAfter(retryLeader)
 	}

@@ -42,6 +42,8 @@ type state struct {
 	balance   BalanceRules // as they were set
 	runs      []*run       // by id
 	nextRun   uint64       // id of the last run
+	bounds    []bound      // by shard
+	groups    []grouped    // in order; of the tenants' residencies, not stored
 
 	recoveries []recovery // oldest first
 
@@ -57,8 +59,9 @@ type tenant struct {
 	slot uint16
 	pin  int32 // shard where it lives although the ring says otherwise, or noPin
 
-	tier      string // empty: tenancy.DefaultTier
-	terms     *terms // nil: those of its tier
+	tier      string     // empty: tenancy.DefaultTier
+	terms     *terms     // nil: those of its tier
+	residency *Residency // nil: anywhere, beside anybody; immutable
 	life      tenantLife
 	deletedAt int64 // in nanoseconds since 1970, by the clock of who deleted it
 

@@ -52,6 +52,7 @@ func appendState(b []byte, s *state) []byte {
 	b = appendPrices(b, &s.prices)
 	b = appendMoves(b, s)
 	b = appendBalance(b, s)
+	b = appendBounds(b, s.bounds)
 	return codec.AppendUint32(b, codec.CRC(b[start:]))
 }
 
@@ -99,8 +100,11 @@ func readState(r *codec.Reader, version int) *state {
 		s.dropped = append(s.dropped, engine.IndexID(r.Uvarint()))
 	}
 	for range r.Count(18) {
-		s.putTenant(readKeptTenant(r, version))
+		t := readKeptTenant(r, version)
+		s.putTenant(t)
+		s.groups = t.appendGroups(s.groups)
 	}
+	slices.SortFunc(s.groups, grouped.compare)
 	for range r.Count(1) {
 		s.putKey(readKey(r, version))
 	}
@@ -121,6 +125,7 @@ func readState(r *codec.Reader, version int) *state {
 	if version >= 7 {
 		readMoves(r, s)
 		readBalance(r, s)
+		s.bounds = readBounds(r)
 	}
 	return s
 }
@@ -140,7 +145,7 @@ func checkPlacement(s *state) error {
 			return errs.New(errs.Corrupt, "tenant %s is pinned to shard %d, which does not exist", t.id, t.pin)
 		}
 	}
-	return cmp.Or(checkShards(s), checkRingChanges(s), checkRuns(s), checkMoves(s), checkMembers(s))
+	return cmp.Or(checkShards(s), checkRingChanges(s), checkRuns(s), checkBounds(s), checkMoves(s), checkMembers(s))
 }
 
 // checkRing reports a table that is not Slots long or names other shards.

@@ -52,6 +52,7 @@ const (
 	metaEndRun                           // ends that
 	metaSetBalance                       // says when tenants are moved by themselves
 	metaHeal                             // lets a tenant live where its data is
+	metaBindShard                        // says in which zones a shard's replicas are to be
 )
 
 // metaCommandVersion is the first byte of every command. Those of earlier versions are still in logs.
@@ -109,7 +110,7 @@ func appendMetaCommand(b []byte, c *metaCommand) []byte {
 		b = codec.AppendString(b, c.key.ID)
 	case metaSetPrices:
 		b = appendPrices(b, &c.prices)
-	case metaAddShard, metaRemoveShard, metaSetRules:
+	case metaAddShard, metaRemoveShard, metaSetRules, metaBindShard:
 		b = appendShardCommand(b, c.op, &c.shardCommand)
 	case metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict:
 		if c.op.ofTenant() {
@@ -164,13 +165,13 @@ func decodeMetaCommand(b []byte) (*metaCommand, error) {
 		c.prices = readPrices(r)
 	case metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication, metaRecover:
 		c.memberCommand = readMemberCommand(r, c.op, int(version))
-	case metaAddShard, metaRemoveShard, metaSetRules:
-		c.shardCommand = readShardCommand(r, c.op)
+	case metaAddShard, metaRemoveShard, metaSetRules, metaBindShard:
+		c.shardCommand = readShardCommand(r, c.op, int(version))
 	case metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict:
 		if c.op.ofTenant() {
 			copy(c.tenantID[:], r.Raw(len(c.tenantID)))
 		}
-		c.tenantCommand = readTenantCommand(r, c.op)
+		c.tenantCommand = readTenantCommand(r, c.op, int(version))
 	case metaPlanMoves, metaStepMove:
 		c.moveCommand = readMoveCommand(r, c.op)
 	case metaJoinRing, metaDrainShard:
@@ -266,11 +267,13 @@ func (s *state) execute(c *metaCommand) metaResult {
 		return metaResult{err: s.setPrices(c.prices)}
 	case metaAddShard:
 		id := s.nextShard
-		return metaResult{shard: id, err: s.addShard(c.name, c.founder)}
+		return metaResult{shard: id, err: s.addShard(&c.shardCommand)}
 	case metaRemoveShard:
 		return metaResult{err: s.removeShard(c.shard)}
 	case metaSetRules:
 		return metaResult{err: s.setRules(c.rules)}
+	case metaBindShard:
+		return metaResult{err: s.bindShard(&c.shardCommand)}
 	case metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict:
 		return metaResult{err: s.executeTenant(c.op, c.tenantID, &c.tenantCommand)}
 	case metaPlanMoves, metaStepMove:
@@ -305,15 +308,15 @@ func (s *state) init(c *metaCommand) error {
 	return nil
 }
 
-// createTenants passes over names that exist: whoever proposed them wants to have a tenant of that name. One that was to be
-// pinned to a shard that has gone meanwhile, or is going, goes where the ring says.
+// createTenants passes over names that exist: whoever proposed them wants to have a tenant of that name. It is refused where one
+// may not live where it would; one that was to be pinned to a shard that has gone meanwhile, or is going, goes where the ring says.
 func (s *state) createTenants(ts []*tenant) error {
 	if s.clusterID == "" {
 		return errs.New(errs.FailedPrecondition, "the cluster has no shards yet")
 	}
 	for _, t := range ts {
 		own := t.ownLimits()
-		if err := cmp.Or(s.checkTier(t.tierName()), own.Check()); err != nil {
+		if err := cmp.Or(s.checkTier(t.tierName()), own.Check(), t.residency.check()); err != nil {
 			return err
 		}
 	}
@@ -327,7 +330,13 @@ func (s *state) createTenants(ts []*tenant) error {
 		if t.pin != noPin && (!s.hasShard(uint16(t.pin)) || s.isDraining(uint16(t.pin))) {
 			t.pin = noPin // t was decoded from this command, and nobody else has seen it
 		}
+		if err := s.mayLive(t, s.home(t)); err != nil {
+			return err
+		}
 		s.putTenant(t)
+		if t.residency != nil {
+			s.regroup(t)
+		}
 		s.residents[s.home(t)]++
 	}
 	return nil
@@ -402,6 +411,11 @@ func (s *state) pin(id engine.TenantID, shard int32) error {
 	}
 	moved := *t
 	moved.pin, moved.homeward = shard, false
+	if home := s.home(&moved); home != s.home(t) {
+		if err := s.mayLive(t, home); err != nil {
+			return err
+		}
+	}
 	s.rehome(t, &moved)
 	return nil
 }

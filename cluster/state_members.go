@@ -120,6 +120,7 @@ func (s *state) putMember(m member) {
 	} else {
 		s.members = slices.Insert(s.members, i, m)
 	}
+	s.reviewBounds()
 }
 
 // place says where a shard is wanted from now on.
@@ -249,7 +250,7 @@ func (s *state) placeShard(shard uint16, replicas []string, epoch uint64) error 
 	if !s.hasShard(shard) {
 		return errs.New(errs.NotFound, "there is no shard %d", shard)
 	}
-	if err := checkReplicas(s, replicas); err != nil {
+	if err := cmp.Or(checkReplicas(s, replicas), s.checkInside(shard, replicas)); err != nil {
 		return err
 	}
 	s.place(shard, replicas)

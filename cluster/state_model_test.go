@@ -353,7 +353,7 @@ func goldenState() *state {
 	for _, c := range goldenShards() {
 		m.apply(c)
 	}
-	for _, c := range slices.Concat(goldenRecovery(at), goldenTenants(at), goldenKeys(at), goldenMoves(at)) {
+	for _, c := range slices.Concat(goldenRecovery(at), goldenTenants(at), goldenKeys(at), goldenMoves(at), goldenResidency()) {
 		if res := m.apply(c); res.err != nil {
 			panic(res.err)
 		}
@@ -417,7 +417,7 @@ func TestStateGolden(t *testing.T) {
 	s, err := decodeState(golden)
 	require.NoError(t, err)
 	require.Equal(t, golden, appendState(nil, s))
-	require.Equal(t, "metadata at entry 63: 6 shards, 2 indexes, 8 tenants", s.String())
+	require.Equal(t, "metadata at entry 66: 6 shards, 2 indexes, 9 tenants", s.String())
 }
 
 // TestStateVersion1 reads what was written before indexes had a width of codes and a target recall.
@@ -524,7 +524,7 @@ func FuzzMetaApply(f *testing.F) {
 	} {
 		f.Add(appendMetaCommand(nil, c))
 	}
-	for _, c := range slices.Concat(goldenMembers(time.Unix(1, 0)), goldenShards(), goldenTenants(time.Unix(1, 0)), goldenMoves(time.Unix(1, 0)), goldenBalance(newMetaModel(2).state, time.Unix(1, 0))) {
+	for _, c := range slices.Concat(goldenMembers(time.Unix(1, 0)), goldenShards(), goldenTenants(time.Unix(1, 0)), goldenMoves(time.Unix(1, 0)), goldenResidency(), goldenBalance(newMetaModel(2).state, time.Unix(1, 0))) {
 		f.Add(appendMetaCommand(nil, c))
 	}
 	bases := []*state{newState(), newMetaModel(2).state, goldenState()}
@@ -566,10 +566,10 @@ func TestMetaOpsAreNumbered(t *testing.T) {
 	ops := []metaOp{metaInit, metaCreateTenants, metaCreateIndex, metaConfigureIndex, metaDeleteIndex, metaPin, metaAddKey,
 		metaRegister, metaJoin, metaSetMember, metaPlace, metaAddToken, metaReplication, metaAddShard, metaRemoveShard, metaSetRules, metaRecover,
 		metaSetTier, metaDeleteTier, metaSetTenant, metaOverride, metaDeleteTenant, metaUndeleteTenant, metaPurgeTenant, metaSetStrict, metaRevokeKey, metaSetPrices,
-		metaPlanMoves, metaStepMove, metaJoinRing, metaDrainShard, metaStartRun, metaEndRun, metaSetBalance, metaHeal}
-	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35]", fmt.Sprint(ops))
-	_, err := decodeMetaCommand([]byte{metaCommandVersion, 36})
-	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 36 is taken: add it here")
+		metaPlanMoves, metaStepMove, metaJoinRing, metaDrainShard, metaStartRun, metaEndRun, metaSetBalance, metaHeal, metaBindShard}
+	require.Equal(t, "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36]", fmt.Sprint(ops))
+	_, err := decodeMetaCommand([]byte{metaCommandVersion, 37})
+	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "number 37 is taken: add it here")
 	require.False(t, errors.Is(err, os.ErrNotExist))
 }
 

@@ -172,7 +172,7 @@ func (s *state) checkMove(id engine.TenantID, to uint16) error {
 	case s.home(t) == to:
 		return errs.New(errs.FailedPrecondition, "tenant %q lives on shard %d already", t.name, to)
 	}
-	return s.checkTarget(to)
+	return cmp.Or(s.checkTarget(to), s.mayLive(t, to))
 }
 
 // checkTarget reports a shard that is to get no tenants because it, or one of its nodes, is going.
@@ -332,6 +332,9 @@ func (s *state) take(m, next *migration, c *moveStep) error {
 		return s.flip(next, c)
 	case moveSettled:
 		next.kept = c.until.UnixNano()
+		if t, ok := s.tenantByID(m.tenant); ok && s.inItsZones(t, m.from) != nil {
+			next.kept = next.changed() // a copy where the tenant may not be is not kept
+		}
 		s.free(next)
 	case moveAborting:
 		if m.phase == movePlanned { // nothing was done

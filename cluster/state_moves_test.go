@@ -188,6 +188,7 @@ func beforeMoves(s *state) *state {
 	old.index, old.moves, old.nextMove = 42, nil, 0
 	old.draining, old.runs, old.nextRun, old.balance = nil, nil, 0, BalanceRules{}
 	old.ring, old.epoch = newRing(shardIDs(4)), s.epoch-2
+	old.bounds, old.groups = nil, nil
 	old.byName, old.byID = cowMap[*tenant]{}, cowMap[*tenant]{}
 	for t := range s.byID.all() {
 		if strings.HasPrefix(t.name, "moved") {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
@@ -41,7 +42,8 @@ func (s *state) removedShard(id uint16) bool { return id < s.nextShard && !s.has
 // The methods below execute commands on a copy that is not yet published.
 
 // addShard makes a dedicated shard with its first replica on a node, which founds its group.
-func (s *state) addShard(name, founder string) error {
+func (s *state) addShard(c *shardCommand) error {
+	name, founder := c.name, c.founder
 	m, ok := s.member(founder)
 	switch {
 	case s.clusterID == "":
@@ -55,12 +57,19 @@ func (s *state) addShard(name, founder string) error {
 	case name != "" && slices.ContainsFunc(s.dedicated, func(d dedicated) bool { return d.name == name }):
 		return errs.New(errs.AlreadyExists, "there is a shard %q already", name)
 	}
+	if err := checkZones(c.zones); err != nil {
+		return err
+	}
+	if len(c.zones) > 0 && !inZones(zoneOf(m), c.zones) {
+		return errs.New(errs.FailedPrecondition, "node %s is in zone %q, and the shard is bound to %s", founder, m.zone, strings.Join(c.zones, ", "))
+	}
 	id := s.nextShard
 	s.nextShard++
 	s.residents = append(slices.Clone(s.residents), 0)
 	s.shards = append(slices.Clone(s.shards), id) // ids grow, so both stay in order
 	s.dedicated = append(slices.Clone(s.dedicated), dedicated{id, name, founder})
 	s.place(id, []string{founder})
+	s.putBound(bound{id, c.zones, true})
 	return nil
 }
 
@@ -79,6 +88,7 @@ func (s *state) removeShard(id uint16) error {
 		return errs.New(errs.FailedPrecondition, "shard %d is the target of %d migrations", id, moves).WithHint("cancel them first")
 	}
 	s.epoch++
+	s.putBound(bound{shard: id})
 	s.shards = slices.DeleteFunc(slices.Clone(s.shards), func(o uint16) bool { return o == id })
 	s.dedicated = slices.DeleteFunc(slices.Clone(s.dedicated), func(o dedicated) bool { return o.shard == id })
 	s.draining = slices.DeleteFunc(slices.Clone(s.draining), func(o uint16) bool { return o == id })
@@ -155,27 +165,38 @@ func readRules(r *codec.Reader) Rules {
 
 // shardCommand is the part of a metaCommand that is about shards and placement.
 type shardCommand struct {
-	shard   uint16 // metaRemoveShard
-	name    string // metaAddShard
-	founder string // metaAddShard: node id
-	rules   Rules  // metaSetRules, metaInit
+	shard   uint16   // metaRemoveShard, metaBindShard
+	name    string   // metaAddShard
+	founder string   // metaAddShard: node id
+	zones   []string // metaAddShard, metaBindShard: where its replicas are to be; none: anywhere
+	kept    bool     // metaBindShard: they are
+	epoch   uint64   // metaBindShard with kept: in which that was seen
+	rules   Rules    // metaSetRules, metaInit
 }
 
 func appendShardCommand(b []byte, op metaOp, c *shardCommand) []byte {
 	switch op {
 	case metaAddShard:
-		return codec.AppendString(codec.AppendString(b, c.name), c.founder)
+		return appendStrings(codec.AppendString(codec.AppendString(b, c.name), c.founder), c.zones)
 	case metaRemoveShard:
 		return codec.AppendUvarint(b, uint64(c.shard))
+	case metaBindShard:
+		b = appendStrings(codec.AppendUvarint(b, uint64(c.shard)), c.zones)
+		return codec.AppendUvarint(append(b, boolByte(c.kept)), c.epoch)
 	default: // metaSetRules
 		return appendRules(b, c.rules)
 	}
 }
 
-func readShardCommand(r *codec.Reader, op metaOp) (c shardCommand) {
+func readShardCommand(r *codec.Reader, op metaOp, version int) (c shardCommand) {
 	switch op {
 	case metaAddShard:
-		c.name, c.founder = r.String(), r.String()
+		if c.name, c.founder = r.String(), r.String(); version >= 7 {
+			c.zones = readStrings(r)
+		}
+	case metaBindShard:
+		c.shard, c.zones = uint16(r.Uvarint()), readStrings(r)
+		c.kept, c.epoch = r.Byte() != 0, r.Uvarint()
 	case metaRemoveShard:
 		c.shard = uint16(r.Uvarint())
 	case metaSetRules:

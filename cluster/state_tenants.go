@@ -88,6 +88,14 @@ func (t *tenant) ownLimits() (own tenancy.Limits) {
 	return own
 }
 
+// resides is where its data may be.
+func (t *tenant) resides() (r Residency) {
+	if t.residency != nil {
+		r = *t.residency
+	}
+	return r
+}
+
 func (t *tenant) override() (o tenancy.Override) {
 	if t.terms != nil {
 		o = t.terms.override
@@ -200,7 +208,7 @@ func (s *state) liveTenant(id engine.TenantID) (*tenant, error) {
 	return t, nil
 }
 
-// setTenant changes a tenant's tier and limits.
+// setTenant changes a tenant's tier, limits and residency.
 func (s *state) setTenant(id engine.TenantID, c *tenantCommand) error {
 	t, err := s.liveTenant(id)
 	if err != nil {
@@ -216,7 +224,15 @@ func (s *state) setTenant(id engine.TenantID, c *tenantCommand) error {
 		}
 		next.setTier(c.tier)
 	}
-	next.terms = &terms{own: c.limits.Of(t.ownLimits()), override: t.override(), changed: s.index}
+	if c.tier != "" || !c.limits.IsEmpty() {
+		next.terms = &terms{own: c.limits.Of(t.ownLimits()), override: t.override(), changed: s.index}
+	}
+	if !c.residency.IsEmpty() {
+		r := c.residency.Of(t.resides())
+		if err := s.setResidency(&next, &r); err != nil {
+			return err
+		}
+	}
 	s.putTenant(&next)
 	return nil
 }
@@ -309,6 +325,9 @@ func (s *state) purgeTenant(id engine.TenantID, done bool) error {
 	s.residents = slices.Clone(s.residents)
 	s.residents[s.home(t)]--
 	s.dropKeysOf(id)
+	if t.residency != nil {
+		s.regroup(&tenant{id: id})
+	}
 	s.endMoves(id)
 	return nil
 }

@@ -10,14 +10,15 @@ import (
 
 // tenantCommand is the part of a metaCommand that is about tiers and tenants.
 type tenantCommand struct {
-	tier     string           // metaSetTier, metaDeleteTier; metaSetTenant: the new one, empty: as it is
-	create   bool             // metaSetTier: it must not be there, else it must
-	limits   tenancy.Change   // metaSetTier, metaSetTenant
-	override tenancy.Override // metaOverride; without factor: none
-	at       time.Time        // metaDeleteTenant: the proposer's clock
-	as       string           // metaUndeleteTenant: under which name, empty: its own
-	done     bool             // metaPurgeTenant: the data has gone
-	strict   bool             // metaSetStrict
+	tier      string           // metaSetTier, metaDeleteTier; metaSetTenant: the new one, empty: as it is
+	create    bool             // metaSetTier: it must not be there, else it must
+	limits    tenancy.Change   // metaSetTier, metaSetTenant
+	residency ResidencyChange  // metaSetTenant
+	override  tenancy.Override // metaOverride; without factor: none
+	at        time.Time        // metaDeleteTenant: the proposer's clock
+	as        string           // metaUndeleteTenant: under which name, empty: its own
+	done      bool             // metaPurgeTenant: the data has gone
+	strict    bool             // metaSetStrict
 }
 
 func appendTenantCommand(b []byte, op metaOp, c *tenantCommand) []byte {
@@ -28,7 +29,7 @@ func appendTenantCommand(b []byte, op metaOp, c *tenantCommand) []byte {
 	case metaDeleteTier:
 		return codec.AppendString(b, c.tier)
 	case metaSetTenant:
-		return appendChange(codec.AppendString(b, c.tier), &c.limits)
+		return appendResidencyChange(appendChange(codec.AppendString(b, c.tier), &c.limits), &c.residency)
 	case metaOverride:
 		return appendOverride(b, &c.override)
 	case metaDeleteTenant:
@@ -42,14 +43,16 @@ func appendTenantCommand(b []byte, op metaOp, c *tenantCommand) []byte {
 	}
 }
 
-func readTenantCommand(r *codec.Reader, op metaOp) (c tenantCommand) {
+func readTenantCommand(r *codec.Reader, op metaOp, version int) (c tenantCommand) {
 	switch op {
 	case metaSetTier:
 		c.tier, c.create, c.limits = r.String(), r.Byte() != 0, readChange(r)
 	case metaDeleteTier:
 		c.tier = r.String()
 	case metaSetTenant:
-		c.tier, c.limits = r.String(), readChange(r)
+		if c.tier, c.limits = r.String(), readChange(r); version >= 7 {
+			c.residency = readResidencyChange(r)
+		}
 	case metaOverride:
 		c.override = readOverride(r)
 	case metaDeleteTenant:
@@ -129,8 +132,8 @@ func readOverride(r *codec.Reader) tenancy.Override {
 // appendNewTenant encodes a tenant as a command makes it.
 func appendNewTenant(b []byte, t *tenant) []byte {
 	b = codec.AppendUvarint(appendTenant(b, t), uint64(t.pin+1))
-	own := t.ownLimits()
-	return appendLimits(codec.AppendString(b, t.tier), &own)
+	own, r := t.ownLimits(), t.resides()
+	return appendResidency(appendLimits(codec.AppendString(b, t.tier), &own), &r)
 }
 
 func readNewTenant(r *codec.Reader, version int) *tenant {
@@ -144,6 +147,11 @@ func readNewTenant(r *codec.Reader, version int) *tenant {
 			t.terms = &terms{own: own}
 		}
 	}
+	if version >= 7 {
+		if res := readResidency(r); !res.IsZero() {
+			t.residency = res
+		}
+	}
 	return t
 }
 
@@ -153,13 +161,14 @@ const (
 	keptPurged               // and its data is being dropped
 	keptMoved                // it has moved
 	keptHomeward             // it is to move to where the ring says
+	keptBound                // it may not be everywhere
 )
 
 // appendKeptTenant encodes a tenant as a snapshot has it.
 func appendKeptTenant(b []byte, t *tenant) []byte {
 	b = codec.AppendUvarint(appendTenant(b, t), uint64(t.pin+1))
 	b = codec.AppendString(b, t.tier)
-	b = append(b, bits(t.terms != nil, t.life != tenantLive, t.life == tenantPurged, t.epoch != 0, t.homeward))
+	b = append(b, bits(t.terms != nil, t.life != tenantLive, t.life == tenantPurged, t.epoch != 0, t.homeward, t.residency != nil))
 	if t.life != tenantLive {
 		b = codec.AppendUint64(b, uint64(t.deletedAt))
 	}
@@ -169,6 +178,9 @@ func appendKeptTenant(b []byte, t *tenant) []byte {
 	}
 	if t.epoch != 0 {
 		b = codec.AppendUvarint(b, t.epoch)
+	}
+	if t.residency != nil {
+		b = appendResidency(b, t.residency)
 	}
 	return b
 }
@@ -193,6 +205,9 @@ func readKeptTenant(r *codec.Reader, version int) *tenant {
 	t.homeward = flags&keptHomeward != 0 && t.pin != noPin
 	if flags&keptMoved != 0 {
 		t.epoch = r.Uvarint()
+	}
+	if flags&keptBound != 0 {
+		t.residency = readResidency(r)
 	}
 	return t
 }

@@ -135,7 +135,7 @@ func (w *steward) metaVoters(s *state, voters []string, alive map[string]*nodeSt
 	self := w.node.id.NodeID
 	slices.SortStableFunc(stay, func(a, b string) int { return -cmp.Compare(boolByte(a == self), boolByte(b == self)) })
 	for len(stay) < target {
-		id, ok := l.best(stay, nil)
+		id, ok := l.best(stay, nil, nil)
 		if !ok {
 			break
 		}
@@ -167,10 +167,13 @@ func zoneOf(m member) string {
 // placeShards decides on replica sets, one change for each shard that has carried out the last one.
 func (w *steward) placeShards(ctx context.Context, s *state) error {
 	l := w.layout(s)
-	if _, ok := l.next(); !ok {
+	if _, ok := l.next(); !ok && !s.binding() {
 		return nil
 	}
 	l.busy, l.awaited = w.busyShards(ctx, s)
+	if err := w.keepBounds(ctx, s, l.busy); err != nil {
+		return err
+	}
 	for range s.placed {
 		p, ok := l.next()
 		if !ok {
@@ -189,7 +192,7 @@ func (w *steward) placeShards(ctx context.Context, s *state) error {
 }
 
 func (w *steward) layout(s *state) *layout {
-	l := &layout{placed: s.placed, wanted: s.wanted}
+	l := &layout{placed: s.placed, wanted: s.wanted, bounds: s.bounds}
 	for _, m := range s.members {
 		gone := w.gone(m.id)
 		l.nodes = append(l.nodes, candidate{

@@ -22,9 +22,10 @@ type Tenant struct {
 	Epoch     uint64 // how often it has moved to another home
 	Migration uint64 // that is under way, or planned; 0: none
 
-	Tier     string
-	Limits   tenancy.Limits   // of its own
-	Override tenancy.Override // the last one, which may have ended; factor 0: none
+	Tier      string
+	Limits    tenancy.Limits   // of its own
+	Override  tenancy.Override // the last one, which may have ended; factor 0: none
+	Residency Residency
 
 	Deleted   time.Time // zero: it is not
 	KeptUntil time.Time // its data is dropped then, or soon after
@@ -33,15 +34,16 @@ type Tenant struct {
 
 // Plan is what a tenant is to be served under.
 type Plan struct {
-	Tier   string // empty: tenancy.DefaultTier
-	Limits tenancy.Limits
+	Tier      string // empty: tenancy.DefaultTier
+	Limits    tenancy.Limits
+	Residency Residency
 }
 
 func (n *Node) describeTenant(s *state, t *tenant) Tenant {
 	shown := Tenant{
 		Name: t.name, ID: t.id.String(), Shard: int(s.home(t)), Pinned: t.pin != noPin, RingShard: int(s.ring[t.slot]),
 		Epoch: t.epoch, Migration: t.moving,
-		Tier: t.tierName(), Limits: t.ownLimits(), Override: t.override(), Purging: t.life == tenantPurged,
+		Tier: t.tierName(), Limits: t.ownLimits(), Override: t.override(), Residency: t.resides(), Purging: t.life == tenantPurged,
 	}
 	if t.life != tenantLive {
 		shown.Deleted = time.Unix(0, t.deletedAt).UTC()
@@ -55,9 +57,9 @@ const AnyShard = -1
 
 // CreateTenant makes a tenant, on a shard of the caller's choice or on AnyShard. AlreadyExists if there is one of that name:
 // it may have data, which only a migration moves. NotFound if there is no such shard or tier, Invalid if the name or a limit
-// cannot be.
+// cannot be, FailedPrecondition if the tenant may not live there, or on AnyShard that is shared.
 func (n *Node) CreateTenant(ctx context.Context, name string, shard int, plan Plan) (Tenant, error) {
-	if err := cmp.Or(checkNamespace(name), plan.Limits.Check()); err != nil {
+	if err := cmp.Or(checkNamespace(name), plan.Limits.Check(), plan.Residency.check()); err != nil {
 		return Tenant{}, err
 	}
 	if err := n.Refresh(ctx); err != nil {
@@ -70,9 +72,11 @@ func (n *Node) CreateTenant(ctx context.Context, name string, shard int, plan Pl
 	if t.setTier(plan.Tier); !plan.Limits.IsEmpty() {
 		t.terms = &terms{own: plan.Limits}
 	}
+	if !plan.Residency.IsZero() {
+		t.residency = &plan.Residency
+	}
 	switch s := n.meta.state(); {
-	case shard == AnyShard:
-		n.loads.place(ctx, []*tenant{t})
+	case shard == AnyShard: // it is chosen below
 	case shard < 0 || shard >= maxShardIDs || !s.hasShard(uint16(shard)):
 		return Tenant{}, errNoShard(shard)
 	case s.isDraining(uint16(shard)):
@@ -83,7 +87,7 @@ func (n *Node) CreateTenant(ctx context.Context, name string, shard int, plan Pl
 	if old, ok := n.meta.state().tenant(name); ok {
 		return Tenant{}, n.errTenantExists(old, shard)
 	}
-	if _, err := n.changeMeta(ctx, &metaCommand{op: metaCreateTenants, tenants: []*tenant{t}}); err != nil {
+	if err := n.createTenant(ctx, t, shard == AnyShard); err != nil {
 		return Tenant{}, err
 	}
 	s := n.meta.state()
@@ -97,6 +101,22 @@ func (n *Node) CreateTenant(ctx context.Context, name string, shard int, plan Pl
 		return n.describeTenant(s, made), errs.New(errs.NotFound, "there is no shard %d: tenant %q was put on shard %d", shard, name, s.home(made))
 	}
 	return n.describeTenant(s, made), nil
+}
+
+// createTenant makes a tenant that does not exist, where it is pinned or anywhere it may live.
+func (n *Node) createTenant(ctx context.Context, t *tenant, anywhere bool) error {
+	switch {
+	case anywhere && t.residency != nil:
+		return n.createBound(ctx, t)
+	case anywhere:
+		n.loads.place(ctx, []*tenant{t})
+	}
+	return n.proposeTenant(ctx, t)
+}
+
+func (n *Node) proposeTenant(ctx context.Context, t *tenant) error {
+	_, err := n.changeMeta(ctx, &metaCommand{op: metaCreateTenants, tenants: []*tenant{t}})
+	return err
 }
 
 func errNoTenant(name string) error {
@@ -143,9 +163,21 @@ func (n *Node) tenantNamed(ctx context.Context, name string) (*tenant, error) {
 	return nil, errNoTenant(name)
 }
 
-// SetTenant gives a tenant another tier, unless tier is empty, and changes its own limits. NotFound; Invalid.
-func (n *Node) SetTenant(ctx context.Context, name, tier string, limits tenancy.Change) (Tenant, error) {
-	return n.changeTenant(ctx, name, metaSetTenant, tenantCommand{tier: tier, limits: limits})
+// TenantChange says what is to change of a tenant.
+type TenantChange struct {
+	Tier      string // empty: it stays
+	Limits    tenancy.Change
+	Residency ResidencyChange
+}
+
+// IsEmpty reports whether nothing is to change.
+func (c *TenantChange) IsEmpty() bool {
+	return c.Tier == "" && c.Limits.IsEmpty() && c.Residency.IsEmpty()
+}
+
+// SetTenant changes a tenant. NotFound; Invalid; FailedPrecondition: it has data where it may not be then.
+func (n *Node) SetTenant(ctx context.Context, name string, c TenantChange) (Tenant, error) {
+	return n.changeTenant(ctx, name, metaSetTenant, tenantCommand{tier: c.Tier, limits: c.Limits, residency: c.Residency})
 }
 
 // OverrideTenant multiplies a tenant's limits until the override ends; one without a factor takes back what was set.

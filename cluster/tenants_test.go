@@ -137,7 +137,7 @@ func TestPlansAndTiers(t *testing.T) {
 	require.True(t, errs.Is(n.DeleteTier(t.Context(), "gold"), errs.FailedPrecondition))
 	_, err = n.SetTier(t.Context(), "tin", true, tenancy.Change{})
 	require.NoError(t, err)
-	_, err = n.SetTenant(t.Context(), "acme", "tin", tenancy.Change{Inherit: []tenancy.Limit{tenancy.Rate}})
+	_, err = n.SetTenant(t.Context(), "acme", TenantChange{Tier: "tin", Limits: tenancy.Change{Inherit: []tenancy.Limit{tenancy.Rate}}})
 	require.NoError(t, err)
 	require.Equal(t, int64(tenancy.Unlimited), of("acme").Get(tenancy.Rate))
 	require.NoError(t, n.DeleteTier(t.Context(), "gold"))
@@ -168,7 +168,7 @@ func TestTenantsOfACluster(t *testing.T) {
 		t := c.t
 		ix := createIndex(t, c.nodes[0], "dense")
 		upsert(t, c.nodes[1], ix, "acme", 1)
-		_, err := c.nodes[2].SetTenant(t.Context(), "acme", "free", tenancy.Change{})
+		_, err := c.nodes[2].SetTenant(t.Context(), "acme", TenantChange{Tier: "free"})
 		require.NoError(t, err)
 		everywhere := func(what string, value int64) {
 			c.until(what, func() bool {

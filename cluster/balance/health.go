@@ -17,11 +17,12 @@ const (
 	UnderReplica  = "under_replicated"
 	NoLeader      = "no_leader"
 	SilentNode    = "silent_node"
+	Residency     = "residency_violation"
 )
 
 // Kinds returns all kinds of warnings.
 func Kinds() []string {
-	return []string{HotTenants, HotVectors, HighLatency, NearCapacity, UnderUtilised, Routing, UnderReplica, NoLeader, SilentNode}
+	return []string{HotTenants, HotVectors, HighLatency, NearCapacity, UnderUtilised, Routing, UnderReplica, NoLeader, SilentNode, Residency}
 }
 
 // Severities. Advice saves money and can wait; a warning becomes trouble; what is critical is trouble.
@@ -65,6 +66,8 @@ type Figures struct {
 	Capacity Capacity
 	Silent   []string // nodes that did not answer
 	Astray   []Astray // tenants whose data is not where routing says, and that nobody could put right
+	// Misplaced are tenants with data where it may not be.
+	Misplaced []Astray
 }
 
 // Astray is a tenant whose data and home disagree.
@@ -90,6 +93,7 @@ func Check(f *Figures) (all []Warning) {
 	}
 	all = append(all, idle(f)...)
 	all = append(all, routing(f.Astray)...)
+	all = append(all, misplaced(f.Misplaced)...)
 	if len(f.Silent) > 0 {
 		all = append(all, Warning{Type: SilentNode, Severity: Warned, Nodes: f.Silent, Measure: "nodes", Value: float64(len(f.Silent)),
 			Message:        fmt.Sprintf("%d nodes do not answer: the figures lack what is known there alone", len(f.Silent)),
@@ -231,12 +235,28 @@ func routing(astray []Astray) []Warning {
 	if len(astray) == 0 {
 		return nil
 	}
-	w := Warning{
-		Type: Routing, Severity: Critical, Measure: "tenants", Value: float64(len(astray)),
+	return []Warning{ofTenants(Warning{
+		Type:           Routing,
 		Message:        fmt.Sprintf("%d tenants have data that routing does not lead to; the first: tenant %s %s", len(astray), astray[0].Tenant, astray[0].What),
 		Recommendation: "see all of them: croft health --verify; nothing is deleted before somebody decides",
+	}, astray)}
+}
+
+func misplaced(all []Astray) []Warning {
+	if len(all) == 0 {
+		return nil
 	}
-	for _, a := range astray {
+	return []Warning{ofTenants(Warning{
+		Type:           Residency,
+		Message:        fmt.Sprintf("%d tenants have data where it may not be; the first: tenant %s %s", len(all), all[0].Tenant, all[0].What),
+		Recommendation: "replicas outside of their zones move by themselves where there is a node for them: croft shards get, croft nodes list",
+	}, all)}
+}
+
+// ofTenants completes a critical warning about tenants.
+func ofTenants(w Warning, all []Astray) Warning {
+	w.Severity, w.Measure, w.Value = Critical, "tenants", float64(len(all))
+	for _, a := range all {
 		if !slices.Contains(w.Shards, a.Shard) {
 			w.Shards = append(w.Shards, a.Shard)
 		}
@@ -245,7 +265,7 @@ func routing(astray []Astray) []Warning {
 		}
 	}
 	slices.Sort(w.Shards)
-	return []Warning{w}
+	return w
 }
 
 // Places names what a warning is about, to tell it from others of its type.

@@ -13,6 +13,7 @@ func (a *app) shardsAddCommand() *cobra.Command {
 	var conn connection
 	var dedicated, watch bool
 	var name string
+	var zones []string
 	cmd := &cobra.Command{
 		Use:   "add",
 		Short: "Make a shard that takes part of the ring, or a dedicated one",
@@ -23,14 +24,14 @@ hand, and no others.`,
   croft shards add --dedicated --name acme -o json`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if name != "" && !dedicated {
-				return usagef("--name is for --dedicated shards")
+			if (name != "" || len(zones) > 0) && !dedicated {
+				return usagef("--name and --zone are for --dedicated shards").withHint("a shared one can be bound once it is there: croft shards bind")
 			}
 			c, err := a.connect(conn, 0)
 			if err != nil {
 				return err
 			}
-			s, err := c.AddShard(cmd.Context(), dedicated, name)
+			s, err := c.AddShard(cmd.Context(), dedicated, name, zones...)
 			if err != nil {
 				return err
 			}
@@ -44,6 +45,38 @@ hand, and no others.`,
 	cmd.Flags().BoolVar(&dedicated, "dedicated", false, "off the ring, for tenants that are put there")
 	cmd.Flags().StringVar(&name, "name", "", "what people call it, for example its tenant's name")
 	cmd.Flags().BoolVar(&watch, "watch", false, "follow the moves")
+	cmd.Flags().StringSliceVar(&zones, "zone", nil, "where a dedicated one's replicas are to be, e.g. eu-1,eu-2 or 'eu-*' (default: anywhere)")
+	return cmd
+}
+
+func (a *app) shardsBindCommand() *cobra.Command {
+	var conn connection
+	var zones []string
+	cmd := &cobra.Command{
+		Use:   "bind SHARD",
+		Short: "Have a shard's replicas in given zones alone, for tenants that may be nowhere else",
+		Long: `Replicas elsewhere move by themselves; tenants that are bound to these zones are taken once all have. --zone "" takes it back. It is refused
+while a tenant of the shard may not be where it would.`,
+		Example: `  croft shards bind 3 --zone eu-1,eu-2
+  croft shards bind 3 --zone 'eu-*'`,
+		Args: exactly("SHARD"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !cmd.Flags().Changed("zone") {
+				return usagef("--zone is missing").withHint(`--zone "" lets the shard be anywhere`)
+			}
+			c, err := a.connect(conn, 0)
+			if err != nil {
+				return err
+			}
+			s, err := c.BindShard(cmd.Context(), args[0], zones)
+			if err != nil {
+				return err
+			}
+			return a.print(shardsListing(s, s))
+		},
+	}
+	conn.addFlags(cmd)
+	cmd.Flags().StringSliceVar(&zones, "zone", nil, "zones of nodes; one that ends in * stands for all whose names begin so")
 	return cmd
 }
 

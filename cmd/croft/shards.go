@@ -17,7 +17,7 @@ func (a *app) shardsCommand() *cobra.Command {
 		Example: `  croft shards list
   croft shards add --dedicated`,
 	}
-	cmd.AddCommand(a.shardsListCommand(), a.shardsGetCommand(), a.shardsAddCommand(), a.shardsDrainCommand(), a.shardsRemoveCommand(), a.shardsPolicyCommand(), a.shardsDigestCommand())
+	cmd.AddCommand(a.shardsListCommand(), a.shardsGetCommand(), a.shardsAddCommand(), a.shardsBindCommand(), a.shardsDrainCommand(), a.shardsRemoveCommand(), a.shardsPolicyCommand(), a.shardsDigestCommand())
 	return group(cmd)
 }
 
@@ -137,6 +137,9 @@ func (a *app) shardsGetCommand() *cobra.Command {
 				counted(s.Vectors, "vector"), bytesText(int64(s.Bytes)), 100*s.Utilisation)
 			a.note("%.1f queries/s in the last minute, P50 %s, P95 %s, P99 %s", s.QueriesPerSecond, latencyText(s.Latency, 50),
 				latencyText(s.Latency, 95), latencyText(s.Latency, 99))
+			if len(s.Zones) > 0 {
+				a.note("bound to zone %s", strings.Join(s.Zones, ", "))
+			}
 			a.noteSilent(s.Silent)
 			return nil
 		},

@@ -26,13 +26,48 @@ func (a *app) tenantsCommand() *cobra.Command {
 }
 
 func tenantListing(value any, all ...client.Tenant) listing {
-	l := listing{value: value, items: itemsOf(all), header: []string{"TENANT", "SHARD", "PLACED BY", "RING SAYS", "TIER", "OWN LIMITS", "ID"}}
+	l := listing{value: value, items: itemsOf(all), header: []string{"TENANT", "SHARD", "PLACED BY", "RING SAYS", "TIER", "OWN LIMITS", "RESIDENCY", "ID"}}
 	for _, t := range all {
 		l.rows = append(l.rows, []string{
-			t.Tenant, strconv.Itoa(t.Shard), t.Placement, strconv.Itoa(t.RingShard), t.Tier, limitsText(t.Limits), t.ID,
+			t.Tenant, strconv.Itoa(t.Shard), t.Placement, strconv.Itoa(t.RingShard), t.Tier, limitsText(t.Limits), residencyText(t.Residency), t.ID,
 		})
 	}
 	return l
+}
+
+// residencyText is a residency on one line: zone=eu-1,eu-2 apart-from=banks.
+func residencyText(r *client.Residency) string {
+	var words []string
+	if r != nil && len(r.Zones) > 0 {
+		words = append(words, "zone="+strings.Join(r.Zones, ","))
+	}
+	if r != nil && len(r.ApartFrom) > 0 {
+		words = append(words, "apart-from="+strings.Join(r.ApartFrom, ","))
+	}
+	return dash(strings.Join(words, " "))
+}
+
+// residencyFlags say where a tenant's data may be.
+type residencyFlags struct{ zones, apart []string }
+
+func (r *residencyFlags) addFlags(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&r.zones, "zone", nil, "where its data may be, e.g. eu-1,eu-2 or 'eu-*' (\"\": anywhere)")
+	cmd.Flags().StringSliceVar(&r.apart, "apart-from", nil, "groups of tenants of which no two are on one shard (\"\": none)")
+}
+
+// residency is what the flags say, nil where none was given.
+func (r *residencyFlags) residency(cmd *cobra.Command) *client.Residency {
+	var said client.Residency
+	if cmd.Flags().Changed("zone") {
+		said.Zones = append([]string{}, r.zones...)
+	}
+	if cmd.Flags().Changed("apart-from") {
+		said.ApartFrom = append([]string{}, r.apart...)
+	}
+	if said.Zones == nil && said.ApartFrom == nil {
+		return nil
+	}
+	return &said
 }
 
 // limitsText is limits on one line: burst=7 top_k=5.
@@ -136,13 +171,14 @@ func (a *app) tenantsCreateCommand() *cobra.Command {
 	var shard int
 	var asked client.NewTenant
 	var limits limitFlags
+	var residency residencyFlags
 	cmd := &cobra.Command{
 		Use:   "create TENANT",
 		Short: "Make a tenant (an upsert does so by itself), where the placement policy says or on --shard",
 		Long: `A tenant that exists is refused, wherever it lives: it may have data there. --shard pins the new one to that shard, which may be a
 dedicated one.`,
-		Example: `  croft tenants create newcomer
-  croft tenants create acme --shard 16 --tier gold --limit rate_per_second=300`,
+		Example: `  croft tenants create acme --shard 16 --tier gold --limit rate_per_second=300
+  croft tenants create bank-a --zone 'eu-*' --apart-from banks`,
 		Args: exactly("TENANT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.connect(conn, 0)
@@ -156,6 +192,7 @@ dedicated one.`,
 			if asked.Limits, err = limits.limits(); err != nil {
 				return err
 			}
+			asked.Residency = residency.residency(cmd)
 			t, err := c.CreateTenant(cmd.Context(), asked)
 			if err != nil {
 				return err
@@ -167,5 +204,6 @@ dedicated one.`,
 	cmd.Flags().IntVar(&shard, "shard", 0, "where it is to live (default: where the placement policy says)")
 	cmd.Flags().StringVar(&asked.Tier, "tier", "", "whose limits it is served under (default: standard)")
 	limits.addFlag(cmd, "a limit of its own, NAME=VALUE; may be given several times")
+	residency.addFlags(cmd)
 	return cmd
 }

@@ -14,11 +14,12 @@ func (a *app) tenantsSetCommand() *cobra.Command {
 	var conn connection
 	var change client.TenantChange
 	var limits limitFlags
+	var residency residencyFlags
 	cmd := &cobra.Command{
 		Use:   "set TENANT",
-		Short: "Give a tenant another tier, or limits of its own; in force at once",
-		Example: `  croft tenants set acme --tier gold
-  croft tenants set acme --limit rate_per_second=300 --limit top_k=inherit`,
+		Short: "Give a tenant another tier, limits of its own, or say where its data may be; in force at once",
+		Example: `  croft tenants set acme --tier gold --limit rate_per_second=300 --limit top_k=inherit
+  croft tenants set acme --zone eu-1,eu-2 --apart-from banks`,
 		Args: exactly("TENANT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.connect(conn, 0)
@@ -28,8 +29,9 @@ func (a *app) tenantsSetCommand() *cobra.Command {
 			if change.Limits, err = limits.limits(); err != nil {
 				return err
 			}
-			if change.Tier == "" && len(change.Limits) == 0 {
-				return usagef("nothing to change").withHint("give --tier or --limit; `croft tenants settings TENANT` shows all limits")
+			change.Residency = residency.residency(cmd)
+			if change.Tier == "" && len(change.Limits) == 0 && change.Residency == nil {
+				return usagef("nothing to change").withHint("give --tier, --limit, --zone or --apart-from; `croft tenants settings TENANT` shows all limits")
 			}
 			t, err := c.SetTenant(cmd.Context(), args[0], change)
 			if err != nil {
@@ -41,6 +43,7 @@ func (a *app) tenantsSetCommand() *cobra.Command {
 	conn.addFlags(cmd)
 	cmd.Flags().StringVar(&change.Tier, "tier", "", "whose limits it is served under")
 	limits.addFlag(cmd, "a limit of its own, NAME=VALUE, or NAME=inherit; may be given several times")
+	residency.addFlags(cmd)
 	return cmd
 }
 

@@ -24,6 +24,11 @@ func tryTenants(t *testing.T, w *world) {
 	w.fails(exitUsage, "tenants", "set", "t1", "--limit", "burst")
 	w.fails(exitUsage, "tenants", "set", "t1")
 	require.Contains(t, w.must("tenants", "set", "t1", "--tier", "free", "--limit", "burst=inherit", "-o", "csv"), ",free,-,")
+	require.Contains(t, w.must("tenants", "set", "t1", "--apart-from", "banks,shops", "-o", "csv"), `,"apart-from=banks,shops",`)
+	w.fails(exitConflict, "tenants", "set", "t1", "--zone", "eu-*")
+	require.NotContains(t, w.must("tenants", "set", "t1", "--apart-from", "", "-o", "csv"), "apart")
+	w.fails(exitConflict, "shards", "bind", "0", "--zone", "eu-1")
+	w.fails(exitUsage, "shards", "bind", "0")
 	w.must("tiers", "delete", "bronze", "--yes")
 	w.fails(exitConflict, "tiers", "delete", "free", "--yes")
 

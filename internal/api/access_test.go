@@ -91,6 +91,7 @@ var accessRows = map[string]accessRow{
 	"PUT /v1/rebalance/rules":                    {who: keepers, path: "/v1/rebalance/rules", body: `{}`, everyTenant: true},
 	"GET /v1/capacity":                           {who: keepers, path: "/v1/capacity", everyTenant: true},
 	"GET /v1/shards/{shard}":                     {who: keepers, path: "/v1/shards/0", everyTenant: true},
+	"PATCH /v1/shards/{shard}":                   {who: keepers, path: "/v1/shards/77", body: `{"zones":[]}`, everyTenant: true},
 	"DELETE /v1/shards/{shard}":                  {who: keepers, path: "/v1/shards/77", everyTenant: true},
 	"GET /v1/placement":                          {who: keepers, path: "/v1/placement", everyTenant: true},
 	"PUT /v1/placement":                          {who: keepers, path: "/v1/placement", body: `{"policy":"ring"}`, everyTenant: true},

@@ -29,6 +29,7 @@ type shardShown struct {
 	Kind          string                `json:"kind"`
 	Name          string                `json:"name,omitzero"`
 	Draining      bool                  `json:"draining,omitzero"` // its tenants are leaving
+	Zones         []string              `json:"zones,omitempty"`   // that it is bound to
 	Leader        string                `json:"leader"`
 	State         string                `json:"state"`
 	Tenants       int                   `json:"tenants"`
@@ -102,7 +103,7 @@ func showShards(infos []cluster.ShardInfo) []shardShown {
 
 func showShard(s cluster.ShardInfo) shardShown {
 	return shardShown{
-		ID: s.ID, Kind: s.Kind, Name: s.Name, Draining: s.Draining, Leader: s.Leader, State: s.State, Tenants: s.Tenants, Vectors: s.Stats.Records,
+		ID: s.ID, Kind: s.Kind, Name: s.Name, Draining: s.Draining, Zones: s.Zones, Leader: s.Leader, State: s.State, Tenants: s.Tenants, Vectors: s.Stats.Records,
 		Bytes: s.Stats.Bytes, Utilisation: s.Utilisation, Partitions: s.Stats.Partitions, Loaded: s.Stats.Loaded,
 		Records: s.Stats.Records, Indexed: s.Stats.Indexed, Segments: s.Stats.Segments, SegmentBytes: s.Stats.SegmentBytes,
 		ResidentBytes: s.Stats.ResidentBytes, BufferBytes: s.Stats.BufferBytes, AppliedIndex: s.Stats.AppliedIndex,

@@ -104,7 +104,8 @@ type membership interface {
 type placement interface {
 	Rules() cluster.Rules
 	SetRules(ctx context.Context, r cluster.Rules) error
-	AddShard(ctx context.Context, name string) (int, error)
+	AddShard(ctx context.Context, name string, zones ...string) (int, error)
+	BindShard(ctx context.Context, shard int, zones []string) error
 	AddSharedShard(ctx context.Context, by string) (int, error)
 	DrainShard(ctx context.Context, id int, by string) error
 	KeepShard(ctx context.Context, id int) error
@@ -135,7 +136,7 @@ type tenants interface {
 	DescribeTenant(ctx context.Context, name string) (cluster.Tenant, error)
 	Tenants(prefix, after string, limit int) (page []cluster.Tenant, more bool, total int)
 	DeletedTenants() []cluster.Tenant
-	SetTenant(ctx context.Context, name, tier string, limits tenancy.Change) (cluster.Tenant, error)
+	SetTenant(ctx context.Context, name string, c cluster.TenantChange) (cluster.Tenant, error)
 	OverrideTenant(ctx context.Context, name string, o tenancy.Override) (cluster.Tenant, error)
 	DeleteTenant(ctx context.Context, name string) (cluster.Tenant, error)
 	UndeleteTenant(ctx context.Context, name, id, as string) (cluster.Tenant, error)

@@ -49,11 +49,15 @@ func setPlacement(c *call) (reply, error) {
 }
 
 // newShard is the body that asks for a shard.
-type newShard struct{ kind, name string }
+type newShard struct {
+	kind, name string
+	zones      *[]string // nil: anywhere
+}
 
 var newShardFields = []field[newShard]{
 	textField("kind", func(s *newShard) *string { return &s.kind }),
 	textField("name", func(s *newShard) *string { return &s.name }),
+	placesField("zones", func(s *newShard) **[]string { return &s.zones }),
 }
 
 // addShard makes a shard, off the ring or with part of it.
@@ -64,13 +68,16 @@ func addShard(c *call) (reply, error) {
 	}
 	var id int
 	var err error
+	if asked.zones == nil {
+		asked.zones = new([]string)
+	}
 	switch {
 	case asked.kind == cluster.KindDedicated:
-		id, err = c.h.node.AddShard(c.ctx, asked.name)
-	case asked.kind == cluster.KindShared && asked.name == "":
+		id, err = c.h.node.AddShard(c.ctx, asked.name, *asked.zones...)
+	case asked.kind == cluster.KindShared && asked.name == "" && len(*asked.zones) == 0:
 		id, err = c.h.node.AddSharedShard(c.ctx, c.principal.String())
 	case asked.kind == cluster.KindShared:
-		return nil, invalid("name", "is for dedicated shards")
+		return nil, invalid("name", "and zones are for dedicated shards; a shared one can be bound once it is there")
 	case asked.kind == "":
 		return nil, invalid("kind", "is missing: say shared or dedicated")
 	default:

@@ -92,6 +92,7 @@ func routes() []route {
 		{"GET", "/v1/shards", "shards", rc, allTenants, light, 200, false, false, nil, shards},
 		{"POST", "/v1/shards", "add_shard", wc, allTenants, write, 201, false, true, nil, addShard},
 		{"GET", "/v1/shards/{shard}", "describe_shard", rc, allTenants, light, 200, false, false, nil, describeShard},
+		{"PATCH", "/v1/shards/{shard}", "bind_shard", wc, allTenants, write, 200, false, true, nil, bindShard},
 		{"DELETE", "/v1/shards/{shard}", "remove_shard", wc, allTenants, write, 200, false, false, nil, removeShard},
 		{"POST", "/v1/shards/{shard}/drain", "drain_shard", wc, allTenants, write, 202, false, false, nil, drainShard},
 		{"DELETE", "/v1/shards/{shard}/drain", "keep_shard", wc, allTenants, write, 200, false, false, nil, keepShard},

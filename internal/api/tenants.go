@@ -12,17 +12,18 @@ import (
 
 // tenantShown tells where a tenant lives, why, and what it is served under.
 type tenantShown struct {
-	Tenant    string         `json:"tenant"`
-	ID        string         `json:"id"`
-	Shard     int            `json:"shard"`
-	Placement string         `json:"placement"`  // ring, or pin: it was put there
-	RingShard int            `json:"ring_shard"` // where the ring says it should live
-	Tier      string         `json:"tier"`
-	Limits    limitsShown    `json:"limits"` // of its own
-	Override  *overrideShown `json:"override,omitzero"`
-	Deleted   *time.Time     `json:"deleted_at,omitzero"`
-	KeptUntil *time.Time     `json:"kept_until,omitzero"` // it can be brought back until then
-	Load      *loadShown     `json:"load,omitzero"`
+	Tenant    string             `json:"tenant"`
+	ID        string             `json:"id"`
+	Shard     int                `json:"shard"`
+	Placement string             `json:"placement"`  // ring, or pin: it was put there
+	RingShard int                `json:"ring_shard"` // where the ring says it should live
+	Tier      string             `json:"tier"`
+	Limits    limitsShown        `json:"limits"` // of its own
+	Override  *overrideShown     `json:"override,omitzero"`
+	Residency *cluster.Residency `json:"residency,omitzero"`
+	Deleted   *time.Time         `json:"deleted_at,omitzero"`
+	KeptUntil *time.Time         `json:"kept_until,omitzero"` // it can be brought back until then
+	Load      *loadShown         `json:"load,omitzero"`
 }
 
 func (c *call) showTenant(t cluster.Tenant) tenantShown {
@@ -32,6 +33,9 @@ func (c *call) showTenant(t cluster.Tenant) tenantShown {
 	}
 	if t.Pinned {
 		s.Placement = "pin"
+	}
+	if !t.Residency.IsZero() {
+		s.Residency = &t.Residency
 	}
 	if !t.Deleted.IsZero() {
 		s.Deleted = &t.Deleted
@@ -44,10 +48,11 @@ func (c *call) showTenant(t cluster.Tenant) tenantShown {
 
 // newTenant is the body that asks for a tenant.
 type newTenant struct {
-	name   string
-	shard  int
-	tier   string
-	limits tenancy.Change
+	name      string
+	shard     int
+	tier      string
+	limits    tenancy.Change
+	residency cluster.ResidencyChange
 }
 
 const maxShardID = 1 << 16
@@ -57,6 +62,7 @@ var newTenantFields = []field[newTenant]{
 	intField("shard", 0, maxShardID, func(t *newTenant) *int { return &t.shard }),
 	textField("tier", func(t *newTenant) *string { return &t.tier }),
 	limitsField("limits", func(t *newTenant) *tenancy.Change { return &t.limits }),
+	residencyField("residency", func(t *newTenant) *cluster.ResidencyChange { return &t.residency }),
 }
 
 // createTenant makes a tenant, on the shard that the body names or where the policy of placement says. The name is in the body,
@@ -75,7 +81,9 @@ func createTenant(c *call) (reply, error) {
 		return nil, invalid("tenant", "is missing")
 	}
 	c.namespace = asked.name
-	t, err := c.h.node.CreateTenant(c.ctx, asked.name, asked.shard, cluster.Plan{Tier: asked.tier, Limits: asked.limits.Set})
+	t, err := c.h.node.CreateTenant(c.ctx, asked.name, asked.shard, cluster.Plan{
+		Tier: asked.tier, Limits: asked.limits.Set, Residency: asked.residency.Of(cluster.Residency{}),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -90,26 +98,22 @@ func (c *call) decodeOptional(decode func() error) error {
 	return decode()
 }
 
-// tenantPatch is the body that changes a tenant.
-type tenantPatch struct {
-	tier   string
-	limits tenancy.Change
-}
-
-var tenantPatchFields = []field[tenantPatch]{
-	textField("tier", func(p *tenantPatch) *string { return &p.tier }),
-	limitsField("limits", func(p *tenantPatch) *tenancy.Change { return &p.limits }),
+// tenantPatchFields are those of the body that changes a tenant.
+var tenantPatchFields = []field[cluster.TenantChange]{
+	textField("tier", func(p *cluster.TenantChange) *string { return &p.Tier }),
+	limitsField("limits", func(p *cluster.TenantChange) *tenancy.Change { return &p.Limits }),
+	residencyField("residency", func(p *cluster.TenantChange) *cluster.ResidencyChange { return &p.Residency }),
 }
 
 func setTenant(c *call) (reply, error) {
-	var p tenantPatch
+	var p cluster.TenantChange
 	if err := decodeObject(c.body, &p, tenantPatchFields); err != nil {
 		return nil, err
 	}
-	if p.tier == "" && p.limits.IsEmpty() {
-		return nil, errs.New(errs.Invalid, "there is nothing to change: give a tier, or limits")
+	if p.IsEmpty() {
+		return nil, errs.New(errs.Invalid, "there is nothing to change: give a tier, limits or a residency")
 	}
-	return c.tenantReply(c.h.node.SetTenant(c.ctx, c.args[0], p.tier, p.limits))
+	return c.tenantReply(c.h.node.SetTenant(c.ctx, c.args[0], p))
 }
 
 func deleteTenant(c *call) (reply, error) {

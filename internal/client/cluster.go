@@ -50,6 +50,7 @@ type Shard struct {
 	Name         string    `json:"name,omitzero"`
 	Draining     bool      `json:"draining,omitzero"` // its tenants are leaving
 	Leader       string    `json:"leader"`            // node id, empty while there is none
+	Zones        []string  `json:"zones,omitempty"`   // that it is bound to
 	Tenants      int       `json:"tenants"`
 	Vectors      uint64    `json:"vectors"`
 	Bytes        uint64    `json:"bytes"`

@@ -34,17 +34,27 @@ func (c *Client) SetPlacement(ctx context.Context, change PlacementChange) (out 
 	return out, err
 }
 
-// AddShard makes a shard with part of the ring, or a dedicated one, which may have a name. It is repeated only when the server has
-// done nothing.
-func (c *Client) AddShard(ctx context.Context, dedicated bool, name string) (out Shard, err error) {
+// AddShard makes a shard with part of the ring, or a dedicated one, which may have a name and be bound to zones. It is repeated only when
+// the server has done nothing.
+func (c *Client) AddShard(ctx context.Context, dedicated bool, name string, zones ...string) (out Shard, err error) {
 	in := struct {
-		Kind string `json:"kind"`
-		Name string `json:"name,omitzero"`
-	}{"shared", name}
+		Kind  string   `json:"kind"`
+		Name  string   `json:"name,omitzero"`
+		Zones []string `json:"zones,omitempty"`
+	}{"shared", name, zones}
 	if dedicated {
 		in.Kind = "dedicated"
 	}
 	err = c.do(ctx, c.root, call{method: http.MethodPost, path: "/v1/shards", in: in, once: true}, &out)
+	return out, err
+}
+
+// BindShard has a shard's replicas on nodes of some zones, of any if there are none.
+func (c *Client) BindShard(ctx context.Context, id string, zones []string) (out Shard, err error) {
+	in := struct {
+		Zones []string `json:"zones"`
+	}{append([]string{}, zones...)}
+	err = c.do(ctx, c.root, call{method: http.MethodPatch, path: shardPath(id), in: in}, &out)
 	return out, err
 }
 

@@ -12,16 +12,23 @@ type Limits map[string]any
 
 // Tenant tells where a tenant lives, why, and what it is served under.
 type Tenant struct {
-	Tenant    string    `json:"tenant"`
-	ID        string    `json:"id"`
-	Shard     int       `json:"shard"`
-	Placement string    `json:"placement"`  // ring, or pin: it was put there
-	RingShard int       `json:"ring_shard"` // where the ring says it should live
-	Tier      string    `json:"tier"`
-	Limits    Limits    `json:"limits"` // of its own
-	Override  *Override `json:"override,omitempty"`
-	Deleted   time.Time `json:"deleted_at,omitzero"`
-	KeptUntil time.Time `json:"kept_until,omitzero"` // it can be brought back until then
+	Tenant    string     `json:"tenant"`
+	ID        string     `json:"id"`
+	Shard     int        `json:"shard"`
+	Placement string     `json:"placement"`  // ring, or pin: it was put there
+	RingShard int        `json:"ring_shard"` // where the ring says it should live
+	Tier      string     `json:"tier"`
+	Limits    Limits     `json:"limits"` // of its own
+	Override  *Override  `json:"override,omitempty"`
+	Residency *Residency `json:"residency,omitempty"`
+	Deleted   time.Time  `json:"deleted_at,omitzero"`
+	KeptUntil time.Time  `json:"kept_until,omitzero"` // it can be brought back until then
+}
+
+// Residency says where a tenant's data may be. In a change, a list that is nil stays, and an empty one takes back what there was.
+type Residency struct {
+	Zones     []string `json:"zones,omitzero"`      // one that ends in * stands for all whose names begin so
+	ApartFrom []string `json:"apart_from,omitzero"` // groups: two tenants of the same one are never on one shard
 }
 
 // Override multiplies a tenant's limits until it ends.
@@ -59,10 +66,11 @@ func (c *Client) DescribeTenant(ctx context.Context, name string) (out Tenant, e
 
 // NewTenant says where a new tenant is to live, and under what. Its zero fields are the server's choice.
 type NewTenant struct {
-	Tenant string `json:"tenant"`
-	Shard  *int   `json:"shard,omitempty"`
-	Tier   string `json:"tier,omitzero"`
-	Limits Limits `json:"limits,omitempty"`
+	Tenant    string     `json:"tenant"`
+	Shard     *int       `json:"shard,omitempty"`
+	Tier      string     `json:"tier,omitzero"`
+	Limits    Limits     `json:"limits,omitempty"`
+	Residency *Residency `json:"residency,omitempty"`
 }
 
 // CreateTenant makes a tenant. It is repeated only when the server has done nothing.
@@ -73,11 +81,12 @@ func (c *Client) CreateTenant(ctx context.Context, t NewTenant) (out Tenant, err
 
 // TenantChange says what is to change of a tenant; an empty tier stays as it is.
 type TenantChange struct {
-	Tier   string `json:"tier,omitzero"`
-	Limits Limits `json:"limits,omitempty"`
+	Tier      string     `json:"tier,omitzero"`
+	Limits    Limits     `json:"limits,omitempty"`
+	Residency *Residency `json:"residency,omitempty"`
 }
 
-// SetTenant changes a tenant's tier and limits.
+// SetTenant changes a tenant's tier, limits and residency.
 func (c *Client) SetTenant(ctx context.Context, name string, change TenantChange) (out Tenant, err error) {
 	err = c.do(ctx, c.root, call{method: http.MethodPatch, path: tenantPath(name), in: change}, &out)
 	return out, err
