@@ -28,7 +28,6 @@ func (a *app) healthCommand() *cobra.Command {
 others, are slow, nearly full or lack replicas, and tenants whose data is not where routing leads. What is critical ends with 8, with
 --strict any warning does. Without a key, with --ready and with --live it asks about the one process alone.`,
 		Example: `  croft health
-  croft health --live --url http://127.0.0.1:5080
   croft health --verify --strict -o json`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
