@@ -19,7 +19,8 @@ func (a *app) benchCommand() *cobra.Command {
   croft bench recall --dataset ./mnist-784 --target http://127.0.0.1:5080`,
 	}
 	cmd.AddCommand(a.benchRecallCommand(), a.benchFiltersCommand(), a.benchChurnCommand(), a.benchDataCommand(), a.benchPlotCommand(),
-		a.benchRingCommand(), a.benchIdleCommand(), a.benchReplicaCommand(), a.benchTenantsCommand(), a.benchNeighboursCommand(), a.benchSearchCommand())
+		a.benchRingCommand(), a.benchIdleCommand(), a.benchReplicaCommand(), a.benchTenantsCommand(), a.benchNeighboursCommand(), a.benchSearchCommand(),
+		a.benchMigrateCommand())
 	return group(cmd)
 }
 

@@ -6,11 +6,16 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/croftdb/croft/bench"
 	"github.com/croftdb/croft/internal/client"
 	"github.com/croftdb/croft/internal/errs"
 )
@@ -62,6 +67,63 @@ func (c *demoCluster) clients(consistency string) (all []*client.Client, err err
 		all = append(all, api)
 	}
 	return all, nil
+}
+
+// hosts are the addresses of all nodes' APIs, as host and port.
+func (c *demoCluster) hosts() (all []string, err error) {
+	for _, u := range c.urls() {
+		at, err := url.Parse(u)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, at.Host)
+	}
+	return all, nil
+}
+
+// upsertDrawn stores the first n base vectors of a drawer, "v0" and on.
+func upsertDrawn(ctx context.Context, ix *client.Index, tenant string, d *bench.Drawer, n int) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	for first := 0; first < n && ctx.Err() == nil; first += bench.DrawnBlock {
+		rows := d.Base(first / bench.DrawnBlock)
+		rows = rows[:min(len(rows), n-first)]
+		per := min(500, max(1, client.MaxBody/(16*len(rows[0])))) // a value takes up to 16 bytes of text
+		for at := 0; at < len(rows); at += per {
+			var batch []client.Vector
+			for i, row := range rows[at:min(len(rows), at+per)] {
+				batch = append(batch, client.Vector{ID: "v" + strconv.Itoa(first+at+i), Values: row})
+			}
+			g.Go(func() error {
+				_, err := ix.Upsert(ctx, tenant, batch)
+				return err
+			})
+		}
+	}
+	return g.Wait()
+}
+
+// awaitGraphs waits until no node puts vectors into a graph any more. What is left beside is the newest, scanned exactly.
+func (c *demoCluster) awaitGraphs(ctx context.Context) error {
+	const calm = 3 // looks
+	var last []float64
+	for same := 0; same < calm; {
+		var now []float64
+		for _, n := range c.nodes {
+			values, err := scrape(ctx, n.url)
+			if err != nil {
+				return err
+			}
+			now = append(now, values["croft_engine_graph_inserts_total"])
+		}
+		if same++; !slices.Equal(now, last) {
+			same, last = 0, now
+		}
+		if err := pauseFor(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // scrape reads a server's metrics, each summed up over its labels.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"net/url"
 	"os"
 	"runtime"
 	"slices"
@@ -348,12 +347,9 @@ func tenantOf(n int) string { return fmt.Sprintf("tenant-%03d", n) }
 func (b *neighbours) crowd(c *demoCluster) (*crowd, error) {
 	crowd := &crowd{clients: b.flags.clients, spike: b.flags.spike}
 	queries := b.drawer.Queries(1)[:8]
-	for _, u := range c.urls() {
-		at, err := url.Parse(u)
-		if err != nil {
-			return nil, err
-		}
-		crowd.addrs = append(crowd.addrs, at.Host)
+	var err error
+	if crowd.addrs, err = c.hosts(); err != nil {
+		return nil, err
 	}
 	for n := range b.flags.tenants {
 		tenant := make(tenantShots, len(crowd.addrs))

@@ -92,10 +92,7 @@ const patienceOfVictims = 10 * time.Second
 // that is free.
 func (c *crowd) askSteadily(ctx context.Context, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	free := make([]chan *wire, len(c.addrs))
-	for i := range free {
-		free[i] = make(chan *wire, 1024)
-	}
+	wires := newWirePool(c.addrs)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	due := time.Now()
@@ -108,21 +105,12 @@ func (c *crowd) askSteadily(ctx context.Context, seed uint64) {
 		shots := c.victims[tenant][node]
 		s, phase, at := &shots[rng.IntN(len(shots))], c.phase.Load(), due
 		wg.Go(func() {
-			var w *wire
-			select {
-			case w = <-free[node]:
-			default:
-				w = &wire{addr: c.addrs[node]}
-			}
-			status, err := w.fire(ctx, s, c.number.Add(1), patienceOfVictims)
-			if ctx.Err() == nil {
-				c.victim.note(phase, at, status, err)
-			}
-			select {
-			case free[node] <- w:
-			default:
-				w.close()
-			}
+			wires.use(node, func(w *wire) {
+				status, err := w.fire(ctx, s, c.number.Add(1), patienceOfVictims)
+				if ctx.Err() == nil {
+					c.victim.note(phase, at, status, err)
+				}
+			})
 		})
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/croftdb/croft/bench"
 	"github.com/croftdb/croft/internal/client"
@@ -169,60 +168,16 @@ func (b *replicaBench) load(ctx context.Context) error {
 	}
 	begun := time.Now()
 	b.app.note("loading %s", counted(b.flags.vectors, "vector"))
-	if err := b.upsertAll(ctx, ix); err != nil {
+	if err := upsertDrawn(ctx, ix, replicaTenant, b.drawer, b.flags.vectors); err != nil {
 		return err
 	}
 	b.report.LoadSeconds = time.Since(begun).Seconds()
 	begun = time.Now()
 	b.app.note("waiting for the graphs")
-	if err := b.awaitGraphs(ctx); err != nil {
+	if err := b.cluster.awaitGraphs(ctx); err != nil {
 		return err
 	}
 	b.report.BuildSeconds = time.Since(begun).Seconds()
-	return nil
-}
-
-func (b *replicaBench) upsertAll(ctx context.Context, ix *client.Index) error {
-	per := min(500, max(1, client.MaxBody/(16*b.flags.dim))) // a value takes up to 16 bytes of text
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(4)
-	for first := 0; first < b.flags.vectors && ctx.Err() == nil; first += bench.DrawnBlock {
-		rows := b.drawer.Base(first / bench.DrawnBlock)
-		rows = rows[:min(len(rows), b.flags.vectors-first)]
-		for at := 0; at < len(rows); at += per {
-			var batch []client.Vector
-			for i, row := range rows[at:min(len(rows), at+per)] {
-				batch = append(batch, client.Vector{ID: "v" + strconv.Itoa(first+at+i), Values: row})
-			}
-			g.Go(func() error {
-				_, err := ix.Upsert(ctx, replicaTenant, batch)
-				return err
-			})
-		}
-	}
-	return g.Wait()
-}
-
-// awaitGraphs waits until no node puts vectors into a graph any more. What is left beside is the newest, scanned exactly.
-func (b *replicaBench) awaitGraphs(ctx context.Context) error {
-	const calm = 3 // looks
-	var last []float64
-	for same := 0; same < calm; {
-		var now []float64
-		for _, n := range b.cluster.nodes {
-			values, err := scrape(ctx, n.url)
-			if err != nil {
-				return err
-			}
-			now = append(now, values["croft_engine_graph_inserts_total"])
-		}
-		if same++; !slices.Equal(now, last) {
-			same, last = 0, now
-		}
-		if err := pauseFor(ctx, time.Second); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 

@@ -23,6 +23,7 @@ type wire struct {
 	conn net.Conn // nil: to be dialled
 	r    *bufio.Reader
 	buf  []byte
+	said string // the beginning of the last answer that was no success
 }
 
 // shot is a request in bytes, with room for a number that makes each one different: an answer from a cache measures nothing.
@@ -32,6 +33,9 @@ type shot struct {
 }
 
 const shotDigits = 9
+
+// maxSaid is how much is kept of an answer that is no success, in bytes.
+const maxSaid = 300
 
 // newShot is a query of a namespace.
 func newShot(host, key, path, namespace string, vector []float32, k int) shot {
@@ -43,8 +47,13 @@ func newShot(host, key, path, namespace string, vector []float32, k int) shot {
 		body.WriteString(strconv.FormatFloat(float64(x), 'g', 4, 32))
 	}
 	body.WriteString("]}")
-	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nApi-Key: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", path, host, key, body.Len())
+	head := requestHead(host, key, path, body.Len())
 	return shot{[]byte(head + body.String()), len(head) + at}
+}
+
+// requestHead is what comes before a JSON body of so many bytes.
+func requestHead(host, key, path string, length int) string {
+	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nApi-Key: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", path, host, key, length)
 }
 
 // fire sends a shot with a number of its own, and reads the answer.
@@ -54,6 +63,17 @@ func (w *wire) fire(ctx context.Context, s *shot, n uint64, patience time.Durati
 		w.buf[i] = byte('0' + n%10)
 		n /= 10
 	}
+	return w.post(ctx, patience)
+}
+
+// postBody sends a body as it is.
+func (w *wire) postBody(ctx context.Context, key, path, body string, patience time.Duration) (status int, err error) {
+	w.buf = append(append(w.buf[:0], requestHead(w.addr, key, path, len(body))...), body...)
+	return w.post(ctx, patience)
+}
+
+// post sends what is in buf.
+func (w *wire) post(ctx context.Context, patience time.Duration) (status int, err error) {
 	if w.conn == nil {
 		if w.conn, err = (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", w.addr); err != nil {
 			return 0, err
@@ -99,6 +119,13 @@ func (w *wire) exchange(until time.Time) (status int, err error) {
 		}
 		last = last || string(line) == "Connection: close"
 	}
+	if status != http.StatusOK {
+		begin, err := w.r.Peek(min(length, maxSaid))
+		if err != nil {
+			return 0, err
+		}
+		w.said = string(begin)
+	}
 	if _, err := w.r.Discard(length); err != nil {
 		return 0, err
 	}
@@ -106,6 +133,36 @@ func (w *wire) exchange(until time.Time) (status int, err error) {
 		w.close()
 	}
 	return status, nil
+}
+
+// wirePool has connections to each of some nodes, as many as are needed at a time.
+type wirePool struct {
+	addrs []string
+	free  []chan *wire
+}
+
+func newWirePool(addrs []string) *wirePool {
+	p := &wirePool{addrs: addrs, free: make([]chan *wire, len(addrs))}
+	for i := range p.free {
+		p.free[i] = make(chan *wire, 1024)
+	}
+	return p
+}
+
+// use lends a connection to a node.
+func (p *wirePool) use(node int, do func(*wire)) {
+	var w *wire
+	select {
+	case w = <-p.free[node]:
+	default:
+		w = &wire{addr: p.addrs[node]}
+	}
+	do(w)
+	select {
+	case p.free[node] <- w:
+	default:
+		w.close()
+	}
 }
 
 func (w *wire) close() {

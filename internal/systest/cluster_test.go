@@ -22,6 +22,7 @@ type clusterShown struct {
 		Alive    bool
 		Leaders  int
 		Replicas int
+		Meta     bool `json:"meta_leader"`
 	}
 	Shards []struct {
 		ID       int
@@ -107,6 +108,18 @@ func (c *nodes) id(t *testing.T, at int) string {
 	}
 	t.Fatalf("node %d does not know itself: %+v", at, info.Nodes)
 	return ""
+}
+
+// number is the node of an identity.
+func (c *nodes) number(t *testing.T, id string) int {
+	t.Helper()
+	for i := range c.servers {
+		if c.id(t, i) == id {
+			return i
+		}
+	}
+	t.Fatalf("no node is %q", id)
+	return 0
 }
 
 // freeAddress is one where nobody listens now.

@@ -124,13 +124,8 @@ func (c *nodes) home(t *testing.T, ns string) int {
 	info, err := dial(c.servers[0]).cluster(t.Context())
 	require.NoError(t, err)
 	for _, sh := range info.Shards {
-		if sh.ID != tenant.Shard {
-			continue
-		}
-		for i := range c.servers {
-			if c.id(t, i) == sh.Leader {
-				return i
-			}
+		if sh.ID == tenant.Shard {
+			return c.number(t, sh.Leader)
 		}
 	}
 	t.Fatalf("nobody leads shard %d: %+v", tenant.Shard, info)
