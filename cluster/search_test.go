@@ -420,6 +420,7 @@ func TestSearchWhileTenantsMove(t *testing.T) {
 		movers := []string{"t000", "t001", "t002"}
 		marked, err := metadata.Make(metadata.Field{Key: "marked", Value: metadata.BoolValue(true)})
 		require.NoError(w.t, err)
+		s := Search{Query: engine.Query{Vector: w.vector(1), K: 2000, Filter: parseFilter(w.t, `{"marked":true}`)}, Fresh: true}
 		ctx, stop := context.WithCancel(w.t.Context())
 		var acked atomic.Int64
 		var g errgroup.Group
@@ -455,7 +456,6 @@ func TestSearchWhileTenantsMove(t *testing.T) {
 			}
 			return nil
 		})
-		s := Search{Query: engine.Query{Vector: w.vector(1), K: 2000, Filter: parseFilter(w.t, `{"marked":true}`)}, Fresh: true}
 		for i := range 50 {
 			before := int(acked.Load())
 			found := map[string]int{}
