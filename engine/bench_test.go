@@ -5,8 +5,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
+
+	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/engine/metadata"
 )
 
 // BenchmarkQuery searches partitions that are scanned exactly, as most tenants' are: one query at a time, warm.
@@ -122,5 +127,59 @@ func BenchmarkMove(b *testing.B) {
 		if _, err := to.shard.Flush(context.Background()); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkBound searches 200 partitions one after the other for the ten nearest of all, with metadata, and each by itself or with the
+// bound of those before.
+func BenchmarkBound(b *testing.B) {
+	const partitions, records, dim, k = 200, 200, 64, 10
+	s := newSubject(b, Options{Logger: quiet()})
+	s.apply(&Command{Op: OpDefineIndex, Schema: Schema{ID: 1, Dim: dim, Metric: ann.Euclidean}})
+	rng := rand.New(rand.NewPCG(1, 2))
+	text, err := metadata.Make(metadata.Field{Key: "text", Value: metadata.StringValue(strings.Repeat("lorem ipsum ", 50))})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for p := range partitions {
+		recs := make([]Record, records)
+		for i := range recs {
+			recs[i] = Record{ID: strconv.Itoa(i), Values: make([]float32, dim), Metadata: text}
+			for j := range recs[i].Values {
+				recs[i].Values[j] = float32(rng.NormFloat64())
+			}
+		}
+		s.apply(&Command{Op: OpUpsert, Key: testKey(byte(p), 1), Records: recs})
+	}
+	if _, err := s.shard.Flush(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	for _, shared := range []bool{false, true} {
+		b.Run(fmt.Sprintf("shared=%t", shared), func(b *testing.B) {
+			var res Result
+			for b.Loop() {
+				q := &Query{Vector: make([]float32, dim), K: k, IncludeMetadata: true}
+				for i := range q.Vector {
+					q.Vector[i] = rng.Float32()
+				}
+				if shared {
+					q.Bound = NewBound(ann.Euclidean)
+				}
+				var scores []float64
+				for p := range partitions {
+					if err := s.shard.Query(context.Background(), testKey(byte(p), 1), q, &res); err != nil {
+						b.Fatal(err)
+					}
+					for _, m := range res.Matches {
+						scores = append(scores, float64(m.Score))
+					}
+					if shared && len(scores) >= k {
+						slices.Sort(scores)
+						scores = scores[:k]
+						q.Bound.Tighten(float32(scores[k-1]))
+					}
+				}
+			}
+		})
 	}
 }
