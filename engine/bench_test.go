@@ -183,3 +183,23 @@ func BenchmarkBound(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkTenantDigest sums up a tenant that has used as many keys as are remembered: what a move's writes wait for, twice.
+func BenchmarkTenantDigest(b *testing.B) {
+	s := newSubject(b, Options{Logger: quiet()})
+	smallPartition(s, 1000, 8)
+	for i := range OnceLimit {
+		o := &Once{Key: [16]byte{byte(i), byte(i >> 8)}, At: 1}
+		if a := s.apply(&Command{Op: OpDelete, Key: testKey(1, 1), Once: o}); a.Err != nil {
+			b.Fatal(a.Err)
+		}
+	}
+	if _, err := s.shard.Flush(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := s.shard.TenantDigest(TenantID{1}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

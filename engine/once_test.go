@@ -79,6 +79,7 @@ func TestOnceForgets(t *testing.T) {
 	for _, tenant := range []byte{1, 2} {
 		s.apply(upsertOnce(tenant, 1, nil))
 	}
+	require.False(t, del(2, OnceLimit, 1000))
 	require.False(t, del(1, 0, 1000))
 	require.False(t, del(1, 1, 1<<60), "a clock that is years ahead")
 	require.True(t, del(1, 0, 1000), "makes nothing forgotten")
@@ -88,6 +89,7 @@ func TestOnceForgets(t *testing.T) {
 	require.True(t, del(1, 1, 0))
 	require.False(t, del(1, 50, 1000+26*onceStep))
 	require.False(t, del(1, 0, 0), "a day later")
+	require.True(t, del(2, OnceLimit, 0), "clocks are a tenant's own")
 
 	for key := range uint32(OnceLimit + 1) {
 		require.False(t, del(2, key, 1000))

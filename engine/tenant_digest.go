@@ -178,17 +178,18 @@ func readOnceAnswers(tx store.Tx, t TenantID) (map[[16]byte]onceAnswer, error) {
 
 // digest leaves out the entries of the log that answers are of: each log has its own.
 func (k *kept) digest() (d Digest) {
-	d.addHash(append([]byte("keys"), k.use.encode()...))
+	b := codec.AppendUint64(codec.AppendUint64(nil, k.use.keys), uint64(k.use.now))
 	for i := range k.answers {
-		o := k.answers[i].onceAnswer
-		o.index = 0
-		b := append([]byte("answer"), k.answers[i].key[:]...)
-		d.addHash(append(b, o.encode()...))
+		a := &k.answers[i]
+		b = append(append(b, a.key[:]...), a.body[:]...)
+		for _, v := range [...]uint64{uint64(a.at), a.seq, uint64(a.affected), a.version} {
+			b = codec.AppendUint64(b, v)
+		}
 	}
 	for i := range k.costate {
-		b := codec.AppendString([]byte("costate"), k.costate[i].Name)
-		d.addHash(append(b, k.costate[i].Value...))
+		b = codec.AppendBytes(codec.AppendString(b, k.costate[i].Name), k.costate[i].Value)
 	}
+	d.addHash(codec.AppendUint64(b, uint64(len(k.answers))))
 	return d
 }
 
