@@ -532,7 +532,7 @@ func TestDigestFindsDifferences(t *testing.T) {
 		return c
 	}))
 	require.NotEqual(t, want, digest(func(n int, c *Command) *Command {
-		if n == 48 {
+		if n > 40 && len(c.Records) > 0 { // one may be refused for a quota
 			c.Records[0].Values[1]++
 		}
 		return c
