@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -311,7 +310,9 @@ func (a *app) printMigrate(r *migrateReport) error {
 	}
 	a.note("%s moved in %.1f s, %s copied; writes waited %.1f ms at most, queries' P95 was %.2f times that before", counted(r.Tenants, "tenant"),
 		r.MoveSeconds, bytesText(int64(r.CopiedBytes)), r.WritePauseMax, r.QueryP95Ratio)
-	a.note("%d requests failed, %d records lost, %d too many, %d checked; recall %s", r.Failed, r.Lost, r.Doubled, r.Checked,
-		fmt.Sprintf("%.4f → %.4f", r.RecallBefore, r.RecallAfter))
+	a.note("%d requests failed, %d records lost, %d too many, %d checked", r.Failed, r.Lost, r.Doubled, r.Checked)
+	if r.Tenants == 1 {
+		a.note("recall at %d: %.4f before, %.4f after", recallAt, r.RecallBefore, r.RecallAfter)
+	}
 	return nil
 }
