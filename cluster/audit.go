@@ -23,8 +23,13 @@ func (n *Node) openAudit() (err error) {
 	return err
 }
 
-// Record writes an act down. It is on this node's disk when it returns nil.
-func (n *Node) Record(e audit.Event) error { return n.trail.Record(e) }
+// Begin writes down that an act is about to be done, see audit.Trail.
+func (n *Node) Begin(e audit.Event) (number uint64, err error) { return n.trail.Begin(e) }
+
+// Record writes down what came of an act, see audit.Trail. It is on this node's disk when it returns nil.
+func (n *Node) Record(e audit.Event, begun uint64, void bool) error {
+	return n.trail.Record(e, begun, void)
+}
 
 // Refuse notes a refusal, which is written down soon.
 func (n *Node) Refuse(e audit.Event) { n.trail.Refuse(e) }

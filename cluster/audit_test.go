@@ -18,7 +18,7 @@ func TestAuditOfAllNodes(t *testing.T) {
 		const events = 30
 		for i := range events {
 			n := c.nodes[i%3]
-			require.NoError(c.t, n.Record(audit.Event{At: time.Now(), Actor: "key:a", Action: fmt.Sprint("act ", i), Result: "ok"}))
+			require.NoError(c.t, n.Record(audit.Event{At: time.Now(), Actor: "key:a", Action: fmt.Sprint("act ", i), Result: "ok"}, 0, false))
 			n.Refuse(audit.Event{At: time.Now(), Actor: "nobody", Action: fmt.Sprint("refused ", i), Result: "unauthenticated"})
 			time.Sleep(time.Millisecond)
 		}

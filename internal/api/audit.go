@@ -26,24 +26,46 @@ func (r *route) administrative() bool {
 	return false
 }
 
-// audit writes down what was done to the store, and who was refused. It comes before the answer: what was answered is on disk. An act that
-// cannot be written down has been done all the same, and the log says so.
+// announce writes an act down before it is done: a crash in the middle leaves a mark. One that cannot be written down is done all
+// the same, and the log says so.
+func (c *call) announce() {
+	if !c.route.administrative() {
+		return
+	}
+	var err error
+	if c.begun, err = c.h.node.Begin(c.event(nil, c.whoseAct())); err != nil {
+		c.unwritten(err)
+	}
+}
+
+// whoseAct is the tenant that an act is about, or that acts.
+func (c *call) whoseAct() string {
+	if c.namespace != "" {
+		return c.namespace
+	}
+	return c.principal.Tenant
+}
+
+func (c *call) unwritten(err error) {
+	c.h.opts.Logger.ErrorContext(c.r.Context(), "an act could not be written to the audit log", "op", c.op, "actor", c.principal.String(), "request", c.id, "err", err)
+}
+
+// audit writes down what came of an act, and who was refused. It comes before the answer: what was answered is on disk. Of an act of which
+// certainly nothing was done, it only ends what announce wrote.
 func (c *call) audit(err error) {
 	if c.route == nil {
 		return
 	}
-	switch kind := errs.KindOf(err); {
-	case err != nil && (kind == errs.Unauthenticated || kind == errs.PermissionDenied):
+	kind := errs.KindOf(err)
+	if err != nil && (kind == errs.Unauthenticated || kind == errs.PermissionDenied) {
 		c.h.node.Refuse(c.event(err, c.principal.Tenant))
-	case !c.route.administrative():
-	case err == nil || kind == errs.OutcomeUnknown || kind == errs.Internal:
-		tenant := c.namespace
-		if tenant == "" {
-			tenant = c.principal.Tenant
-		}
-		if fault := c.h.node.Record(c.event(err, tenant)); fault != nil {
-			c.h.opts.Logger.ErrorContext(c.r.Context(), "an act could not be written to the audit log", "op", c.op, "actor", c.principal.String(), "request", c.id, "err", fault)
-		}
+	}
+	done := c.route.administrative() && (err == nil || kind == errs.OutcomeUnknown || kind == errs.Internal)
+	if !done && c.begun == 0 {
+		return
+	}
+	if fault := c.h.node.Record(c.event(err, c.whoseAct()), c.begun, !done); fault != nil {
+		c.unwritten(fault)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/croftdb/croft/internal/errs"
 	"github.com/croftdb/croft/tenancy"
 	"github.com/croftdb/croft/tenancy/audit"
 )
@@ -17,6 +18,29 @@ func (c *client) events(query, key string) []audit.Event {
 	var page auditPage
 	require.NoError(c.t, json.Unmarshal([]byte(c.ok("GET", "/v1/audit?"+query, "", "Api-Key: "+key).body), &page))
 	return page.Events
+}
+
+// cutOff is a node that ends in the middle of an act: its end is not written down.
+type cutOff struct{ Node }
+
+func (cutOff) Record(audit.Event, uint64, bool) error {
+	return errs.New(errs.Internal, "the power is gone")
+}
+
+func TestActThatACrashCutOff(t *testing.T) {
+	n := openNode(t)
+	c := &client{t, newHandler(t, cutOff{n})}
+	c.ok("POST", "/v1/tenants", `{"tenant":"acme"}`, "X-Request-Id: r-1")
+	found := c.events("action=create_tenant", testKey)
+	require.Len(t, found, 1)
+	require.Equal(t, []string{audit.Begun, "r-1", "admin"}, []string{found[0].Result, found[0].Request, found[0].Role})
+
+	c.h = newHandler(t, n)
+	c.ok("POST", "/v1/tenants", `{"tenant":"other"}`)
+	found = c.events("action=create_tenant", testKey)
+	require.Len(t, found, 2)
+	require.Equal(t, "ok", found[0].Result)
+	require.Len(t, c.events("result=begun", testKey), 1)
 }
 
 func TestAudit(t *testing.T) {

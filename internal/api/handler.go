@@ -200,6 +200,7 @@ type call struct {
 	reading   cluster.Reading
 	body      []byte
 	namespace string // for the log
+	begun     uint64 // event of the audit log that told of this act
 	object    string // that the path does not name, for the audit log
 	span      tracing.Span
 	travels   bool // the request has brought a trace or baggage, or has got one here
@@ -300,6 +301,7 @@ func (c *call) handle() (reply, error) {
 		return nil, c.tooLate(err)
 	}
 	defer leave()
+	c.announce()
 	rep, err := c.route.handle(c)
 	err = c.tooLate(err)
 	if err == nil && !c.scoped {

@@ -167,7 +167,8 @@ type keyring interface {
 }
 
 type auditor interface {
-	Record(e audit.Event) error
+	Begin(e audit.Event) (number uint64, err error)
+	Record(e audit.Event, begun uint64, void bool) error
 	Refuse(e audit.Event)
 	AuditEvents(ctx context.Context, q audit.Query) (events []audit.Event, more bool, silent []string, err error)
 	VerifyAudit(ctx context.Context) (reports []audit.Report, silent []string, err error)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -361,7 +362,7 @@ func TestFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		trail, err := Open(vfs.NewMem(), "/audit", "n", Options{}, quiet())
 		require.NoError(t, err)
-		require.NoError(t, trail.Record(Event{At: time.Now(), Actor: "admin key", Action: "create_tenant", Result: "ok"}))
+		require.NoError(t, trail.Record(Event{At: time.Now(), Actor: "admin key", Action: "create_tenant", Result: "ok"}, 0, false))
 		const flood, kinds = 100_000, 1000
 		for i := range flood {
 			trail.Refuse(Event{At: time.Now(), Actor: "nobody", From: fmt.Sprint("10.0.0.", i%kinds), Action: "query", Result: "unauthenticated"})
@@ -418,6 +419,73 @@ func TestFailingDiskIsBounded(t *testing.T) {
 	require.Len(t, found, 1)
 	require.Equal(t, uint64(n)+1, requireWhole(t, l).Events-1+found[0].Count)
 	require.NoError(t, l.Close())
+}
+
+// TestActsLeaveTheirMark has acts begin and end at random, some in other files than they began in, and compares what is shown with a
+// plain list: those that have not ended, and the ends of the others, but for those of which nothing came.
+func TestActsLeaveTheirMark(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		disk := vfs.NewMem()
+		open := func() *Trail {
+			trail, err := Open(disk, "/audit", "n", Options{}, quiet())
+			require.NoError(t, err)
+			return trail
+		}
+		trail := open()
+		begun := map[uint64]string{}
+		shown := map[string]string{} // result by detail
+		for i := range rapid.IntRange(1, 30).Draw(t, "acts") {
+			e := event(i)
+			number, err := trail.Begin(e)
+			require.NoError(t, err)
+			begun[number], shown[e.Detail] = e.Detail, Begun
+			if rapid.Bool().Draw(t, "new file") {
+				trail.acts.size = maxFile
+			}
+			for _, number := range slices.Sorted(maps.Keys(begun)) {
+				detail := begun[number]
+				switch rapid.IntRange(0, 3).Draw(t, "end") {
+				case 0:
+					require.NoError(t, trail.Record(Event{At: time.Now(), Result: "ok", Detail: detail}, number, false))
+					shown[detail] = "ok"
+					delete(begun, number)
+				case 1:
+					require.NoError(t, trail.Record(Event{At: time.Now(), Result: "invalid", Detail: detail}, number, true))
+					delete(shown, detail)
+					delete(begun, number)
+				}
+			}
+			if rapid.IntRange(0, 5).Draw(t, "crash") == 0 { // nothing that was begun ends any more
+				disk = disk.CrashClone(nil)
+				trail = open()
+				begun = map[uint64]string{}
+			}
+		}
+		found, err := trail.Find(&Query{Limit: 100})
+		require.NoError(t, err)
+		got := map[string]string{}
+		for _, e := range found {
+			require.NotContains(t, got, e.Detail)
+			got[e.Detail] = e.Result
+		}
+		require.Equal(t, shown, got)
+		report, err := trail.acts.Verify()
+		require.NoError(t, err)
+		require.Empty(t, report.Breaks)
+		require.NoError(t, trail.Close())
+	})
+}
+
+// TestOldEvents reads one as version 1 had it.
+func TestOldEvents(t *testing.T) {
+	e := event(1)
+	e.Count, e.Seq = 1, 7
+	b := AppendEvent(nil, &e)
+	const at = 1 + 1 + 8 + 1 + 1 + 1 // behind version, number, time, count, last, flags
+	old := append(append([]byte{1}, b[1:at]...), b[at+1:]...)
+	r := codec.NewReader(old)
+	require.Equal(t, e, ReadEvent(r))
+	require.NoError(t, r.Done())
 }
 
 func TestTextsAreBounded(t *testing.T) {

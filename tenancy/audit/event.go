@@ -20,20 +20,25 @@ type Event struct {
 	Target  string    `json:"target,omitzero"` // method and path
 	From    string    `json:"from,omitzero"`   // address of the client
 	Request string    `json:"request_id,omitzero"`
-	Result  string    `json:"result"` // ok, or the kind of error
+	Result  string    `json:"result"` // ok, Begun, or the kind of error
 	Refused bool      `json:"refused"`
 	Detail  string    `json:"detail,omitzero"` // of what went wrong
 	Count   uint64    `json:"count"`           // how often; more than 1 for refusals that were repeated
 	Last    time.Time `json:"last,omitzero"`   // of them
 
-	begins bool // what is before it was on disk when it was written
+	begins bool   // what is before it was on disk when it was written
+	ends   uint64 // event of its chain that told that the act would begin; 0: none did
+	void   bool   // nothing was done: neither this nor what it ends is shown
 }
+
+// Begun is the result of an act of which nobody knows yet what came of it, or ever will: its node has ended in the middle of it.
+const Begun = "begun"
 
 // maxText bounds each text of an event, in bytes.
 const maxText = 600
 
-// eventVersion begins an encoded event.
-const eventVersion = 1
+// eventVersion begins an encoded event. Those of version 1 end nothing.
+const eventVersion = 2
 
 // texts are an event's texts in the order in which they are written; new ones go to the end, with a new version.
 func (e *Event) texts() []*string {
@@ -54,6 +59,7 @@ func (e *Event) bound() {
 const (
 	flagRefused = 1 << iota
 	flagBegins
+	flagVoid
 )
 
 func (e *Event) flags() (f byte) {
@@ -62,6 +68,9 @@ func (e *Event) flags() (f byte) {
 	}
 	if e.begins {
 		f |= flagBegins
+	}
+	if e.void {
+		f |= flagVoid
 	}
 	return f
 }
@@ -78,6 +87,7 @@ func AppendEvent(b []byte, e *Event) []byte {
 	}
 	b = codec.AppendUvarint(b, uint64(last))
 	b = append(b, e.flags())
+	b = codec.AppendUvarint(b, e.ends)
 	for _, s := range e.texts() {
 		b = codec.AppendString(b, *s)
 	}
@@ -86,8 +96,9 @@ func AppendEvent(b []byte, e *Event) []byte {
 
 // ReadEvent reads what AppendEvent wrote. Corrupt: it is damaged, or of a newer version.
 func ReadEvent(r *codec.Reader) (e Event) {
-	if v := r.Byte(); v != eventVersion {
-		r.Fail(errs.New(errs.Corrupt, "an audit event has version %d, this version reads %d", v, eventVersion))
+	version := r.Byte()
+	if version < 1 || version > eventVersion {
+		r.Fail(errs.New(errs.Corrupt, "an audit event has version %d, this version reads %d", version, eventVersion))
 		return e
 	}
 	e.Seq = r.Uvarint()
@@ -97,7 +108,10 @@ func ReadEvent(r *codec.Reader) (e Event) {
 		e.Last = e.At.Add(time.Duration(last))
 	}
 	flags := r.Byte()
-	e.Refused, e.begins = flags&flagRefused != 0, flags&flagBegins != 0
+	e.Refused, e.begins, e.void = flags&flagRefused != 0, flags&flagBegins != 0, flags&flagVoid != 0
+	if version > 1 {
+		e.ends = r.Uvarint()
+	}
 	for _, s := range e.texts() {
 		*s = r.String()
 	}

@@ -83,7 +83,8 @@ func (l *Log) Find(node string, q *Query) ([]Event, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var found []Event
-	upTo := l.next // events from there on are in a newer file once more
+	upTo := l.next             // events from there on are in a newer file once more
+	ended := map[uint64]bool{} // acts that newer files have the ends of
 	for i := len(l.files) - 1; i >= 0; i-- {
 		if last := l.files[i].last; !last.IsZero() && last.Before(q.Since) {
 			continue
@@ -95,7 +96,7 @@ func (l *Log) Find(node string, q *Query) ([]Event, error) {
 		if err != nil {
 			return nil, errs.Wrap(errs.KindOf(err), err, "read the audit log")
 		}
-		found = append(found, l.findIn(i, b, h, upTo, node, q)...)
+		found = append(found, l.findIn(i, b, h, upTo, node, q, ended)...)
 		slices.SortFunc(found, func(a, b Event) int { return a.Compare(&b) })
 		found = found[:min(len(found), q.Limit)]
 		upTo = h.first
@@ -103,8 +104,11 @@ func (l *Log) Find(node string, q *Query) ([]Event, error) {
 	return found, nil
 }
 
-func (l *Log) findIn(i int, b []byte, h header, upTo uint64, node string, q *Query) (found []Event) {
+// findIn looks through a file. An act that has ended is shown by its end alone, which stands behind its beginning, in this file or in one
+// that was looked through before: ended has those.
+func (l *Log) findIn(i int, b []byte, h header, upTo uint64, node string, q *Query, ended map[uint64]bool) (found []Event) {
 	var last time.Time
+	begun := map[uint64]Event{}
 	end := endOf(b, h)
 	scan(b, h, func(r *record) bool {
 		if r.event.Seq >= min(upTo, end.next) {
@@ -113,7 +117,18 @@ func (l *Log) findIn(i int, b []byte, h header, upTo uint64, node string, q *Que
 		if r.event.At.After(last) {
 			last = r.event.At
 		}
-		if r.event.Node = node; q.matches(&r.event) {
+		r.event.Node = node
+		if before := r.event.ends; before >= h.first {
+			delete(begun, before)
+		} else if before > 0 {
+			ended[before] = true
+		}
+		switch {
+		case r.event.Result == Begun && ended[r.event.Seq]:
+			delete(ended, r.event.Seq)
+		case r.event.Result == Begun:
+			begun[r.event.Seq] = r.event
+		case !r.event.void && q.matches(&r.event):
 			found = append(found, r.event)
 		}
 		if len(found) >= 4*q.Limit+1024 {
@@ -123,6 +138,11 @@ func (l *Log) findIn(i int, b []byte, h header, upTo uint64, node string, q *Que
 		return true
 	})
 	l.files[i].last = last
+	for _, e := range begun { // any order: they are sorted with the others
+		if q.matches(&e) {
+			found = append(found, e)
+		}
+	}
 	return found
 }
 

@@ -69,9 +69,20 @@ func Open(fsys vfs.FS, dir, node string, o Options, logger *slog.Logger) (*Trail
 	return t, err
 }
 
-// Record writes down what somebody has done. It is on disk when it returns nil.
-func (t *Trail) Record(e Event) error {
-	e.Refused = false
+// Begin writes down what somebody is about to do, and returns the number to Record its end with. Until that is there the act is shown
+// with the result Begun, so that a crash in the middle of it leaves its mark. It is on disk when Begin returns nil; with an error it
+// may be yet, and the number is good all the same.
+func (t *Trail) Begin(e Event) (number uint64, err error) {
+	e.Refused, e.Result = false, Begun
+	begun := []Event{e}
+	err = t.acts.Append(begun...)
+	return begun[0].Seq, err
+}
+
+// Record writes down what somebody has done, or with void that nothing came of it, which leaves no trace in answers. begun is what Begin
+// returned, 0 without it. It is on disk when Record returns nil.
+func (t *Trail) Record(e Event, begun uint64, void bool) error {
+	e.Refused, e.ends, e.void = false, begun, void
 	return t.acts.Append(e)
 }
 
