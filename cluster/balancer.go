@@ -141,7 +141,7 @@ func (b *balancer) next(s *state, r *run, limit int) map[bool][]Move {
 		}
 	}
 	for t := range s.byID.all() {
-		if s.leaves(t) && !add(t, s.ring[t.slot]) {
+		if to, ok := s.wayOut(t); ok && !add(t, to) {
 			return moves
 		}
 	}
@@ -157,7 +157,7 @@ func (b *balancer) end(ctx context.Context, s *state, r *run) error {
 		}
 	}
 	for t := range s.byID.all() {
-		if s.leaves(t) && b.tries[t.id] >= moveTries {
+		if _, ok := s.wayOut(t); ok && b.tries[t.id] >= moveTries {
 			end.failed++
 		}
 	}

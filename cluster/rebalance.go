@@ -74,13 +74,14 @@ func (s *state) balanceInput(held map[uint16][]holding, now time.Time) (in *bala
 	for t := range s.byID.all() {
 		b := balance.Tenant{Shard: int(s.home(t)), Load: loads[t.id], Fixed: t.moving != 0 || t.life != tenantLive || resting[t.id]}
 		b.Load[balance.Tenants] = 1
-		if s.leaves(t) {
-			b.Shard, b.Fixed = int(s.ring[t.slot]), true
+		if to, ok := s.wayOut(t); ok {
+			b.Shard, b.Fixed = int(to), true
 			homeward++
 		}
 		in.Tenants = append(in.Tenants, b)
 		tenants = append(tenants, t)
 	}
+	in.May = func(tenant, shard int) bool { return s.mayLive(tenants[tenant], uint16(shard)) == nil }
 	return in, tenants, homeward
 }
 
@@ -230,7 +231,7 @@ func (r *run) reason() string { return fmt.Sprintf("rebalance run %d", r.id) }
 // homewards counts the tenants that are to follow the ring.
 func (s *state) homewards() (n int) {
 	for t := range s.byID.all() {
-		if s.leaves(t) {
+		if _, ok := s.wayOut(t); ok {
 			n++
 		}
 	}

@@ -231,6 +231,36 @@ func mustTenant(t require.TestingT, s *state, id engine.TenantID) *tenant {
 	return found
 }
 
+// TestWayOut: a tenant leaves a shard that is drained for where the ring says, or for another shared shard where it may live.
+func TestWayOut(t *testing.T) {
+	p := newPlaces(3, "a")
+	id, err := p.create(noPin, Residency{Apart: []string{"g"}})
+	require.NoError(t, err)
+	ring := p.state.home(mustTenant(t, p.state, id))
+	home, other := (ring+1)%3, (ring+2)%3
+	require.NoError(t, p.apply(&metaCommand{op: metaPin, tenantID: id, pin: int32(home)}).err)
+	drained := func() (uint16, bool) {
+		s := *p.state
+		s.draining = []uint16{home}
+		return s.wayOut(mustTenant(t, &s, id))
+	}
+	_, ok := p.state.wayOut(mustTenant(t, p.state, id))
+	require.False(t, ok, "it was put there")
+	to, ok := drained()
+	require.True(t, ok)
+	require.Equal(t, ring, to)
+	_, err = p.create(int32(ring), Residency{Apart: []string{"g"}})
+	require.NoError(t, err)
+	to, ok = drained()
+	require.True(t, ok)
+	require.Equal(t, other, to)
+	_, err = p.create(int32(other), Residency{Apart: []string{"g"}})
+	require.NoError(t, err)
+	to, ok = drained()
+	require.True(t, ok)
+	require.Equal(t, ring, to, "it is tried, and refused, so that somebody hears of it")
+}
+
 // TestFaultsOfResidency: a node that is started in another zone is told of, and heals.
 func TestFaultsOfResidency(t *testing.T) {
 	p := newPlaces(2, "eu-1", "eu-2")

@@ -132,6 +132,25 @@ func (s *state) refuge(versions ...*tenant) (best uint16, found bool) {
 	return best, found
 }
 
+// wayOut is where a tenant is to move that leaves its home: where the ring says if it may live there; else, if the home is drained,
+// another shared shard where it may. Without one it is still the ring: the move is refused, and the run tells so.
+func (s *state) wayOut(t *tenant) (to uint16, ok bool) {
+	if !s.leaves(t) {
+		return 0, false
+	}
+	if to = s.ring[t.slot]; s.mayLive(t, to) == nil {
+		return to, true
+	}
+	if !s.isDraining(s.home(t)) {
+		return 0, false // it stays
+	}
+	other, found := s.refuge(t)
+	if _, off := s.dedicatedShard(other); !found || off {
+		return to, true // refused, and told as failed
+	}
+	return other, true
+}
+
 // The methods below execute commands on a copy that is not yet published.
 
 // setResidency gives t, which replaces a tenant, what r says. It is refused where the tenant has data that may not be there then:

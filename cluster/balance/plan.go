@@ -43,6 +43,8 @@ type Input struct {
 	MaxMoves int     // 0: no limit
 	Parallel int     // moves that run at once, at least 1
 	Rate     float64 // bytes a second that one move copies
+	// May reports whether a tenant, by its place in Tenants, may live on a shard; nil: all may everywhere.
+	May func(tenant, shard int) bool
 }
 
 // Move takes a tenant to another shard.
@@ -203,7 +205,7 @@ func (p *planner) relieve(s int) []Move {
 			}
 			l := &p.in.Tenants[t].Load
 			w := p.ratio(l, 0)
-			to, ok := p.target(s, &w, l, floor)
+			to, ok := p.target(t, s, &w, l, floor)
 			if !ok {
 				continue
 			}
@@ -243,8 +245,8 @@ func (p *planner) byRelief(s int) []int {
 	return order
 }
 
-// target chooses where a tenant of shard s goes, w being its load in means: where all together are evened out most.
-func (p *planner) target(s int, w, l *Load, floor float64) (int, bool) {
+// target chooses where tenant t of shard s goes, w being its load in means: where all together are evened out most.
+func (p *planner) target(t, s int, w, l *Load, floor float64) (int, bool) {
 	from := &p.ratios[s]
 	for m := range w {
 		if from[m] > relief && from[m]-w[m] < floor {
@@ -256,7 +258,7 @@ func (p *planner) target(s int, w, l *Load, floor float64) (int, bool) {
 		if to == s {
 			continue
 		}
-		if g, ok := p.gain(from, to, w); ok && g > most && p.hasRoom(to, l) {
+		if g, ok := p.gain(from, to, w); ok && g > most && p.hasRoom(to, l) && (p.in.May == nil || p.in.May(t, p.ids[to])) {
 			best, most = to, g
 		}
 	}

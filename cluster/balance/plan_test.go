@@ -52,6 +52,13 @@ func TestPlanOfAHotShard(t *testing.T) {
 	require.InDelta(t, 16/11.5, p.Before[1].Ratios[Vectors], 1e-9)
 	require.InDelta(t, 12/11.5, p.After[1].Ratios[Vectors], 1e-9)
 	require.Empty(t, p.Stuck)
+	in.May = func(_, shard int) bool { return shard == 3 }
+	for _, m := range NewPlan(in).Moves {
+		require.Equal(t, 3, m.To, "they may be nowhere else")
+	}
+	in.May = func(int, int) bool { return false }
+	require.Empty(t, NewPlan(in).Moves)
+	in.May = nil
 	carryOut(in.Tenants, p.Moves)
 	require.Empty(t, NewPlan(in).Moves)
 }
