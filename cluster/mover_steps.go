@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/croftdb/croft/engine"
@@ -114,22 +115,29 @@ func (d *drive) arrive(ctx context.Context, m *migration, op byte) (arriveVerb, 
 	return v, err
 }
 
-// fewEntries is how many entries of the source's log may be left when the fence is asked for: as many are read and written in
-// some milliseconds.
-const fewEntries = 64
+// fewEntries is how many entries of the source's log may be left when the fence is asked for, and shortTail how long it may have
+// taken to follow the last ones: what is left then takes some milliseconds.
+const (
+	fewEntries = 64
+	shortTail  = 20 * time.Millisecond
+)
 
-// tail follows the source until little is left.
+// tail follows the source until little is left, or no less than before: a shard that is written to as fast as it is read is not
+// waited for. Those writes are mostly of others, and how long the tenant's own may wait is bounded.
 func (d *drive) tail(ctx context.Context, m *migration) (*moveStep, error) {
-	for {
+	until := time.Now().Add(callPatience / 2)
+	for before := uint64(math.MaxUint64); time.Now().Before(until); {
 		begun := time.Now()
 		v, err := d.arrive(ctx, m, arriveTail)
 		if err != nil {
 			return nil, err
 		}
-		if v.lag <= fewEntries || time.Since(begun) < 20*time.Millisecond {
+		if v.lag <= fewEntries || v.lag >= before || time.Since(begun) < shortTail {
 			return m.next(moveFenced), nil
 		}
+		before = v.lag
 	}
+	return m.next(moveTailing), nil
 }
 
 // cutOver stops the tenant's writes, takes in the last of them, and asks for the flip. What fails is done again while writes may

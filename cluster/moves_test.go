@@ -90,3 +90,15 @@ func TestMovesWaitForTheirTurn(t *testing.T) {
 		require.Equal(c.t, uint64(3), some[0].ID)
 	})
 }
+
+// TestTargetNeedsRoom looks for more than the nodes of a shard have.
+func TestTargetNeedsRoom(t *testing.T) {
+	inClusterWith(t, 3, func(o *Options) { o.DiskReserve = 1 }, func(c *simCluster) {
+		n := c.nodes[1]
+		require.NoError(c.t, n.checkRoom(c.t.Context(), 0, 1, 1))
+		require.Equal(c.t, errs.StorageFull, errs.KindOf(n.checkRoom(c.t.Context(), 0, 1, 1<<60)), "disk")
+		require.Equal(c.t, errs.StorageFull, errs.KindOf(n.checkRoom(c.t.Context(), 0, 1<<40, 1)), "memory")
+		c.kill(2)
+		require.Equal(c.t, errs.Unavailable, errs.KindOf(n.checkRoom(c.t.Context(), 0, 1, 1)))
+	})
+}

@@ -323,3 +323,19 @@ func TestMovesAreForgotten(t *testing.T) {
 	_, ok = m.state.migration(2)
 	require.False(t, ok)
 }
+
+// TestDrainedNodesGetNoTenants: neither is a move planned to a shard with a replica on a node that is going, nor does it begin.
+func TestDrainedNodesGetNoTenants(t *testing.T) {
+	m := plannedMoves(t, 1)
+	drain := func(to memberState) {
+		c := &metaCommand{op: metaSetMember, memberCommand: memberCommand{member: member{id: "n0", state: to}}}
+		require.NoError(t, m.apply(c).err)
+	}
+	drain(memberDraining)
+	id := m.state.moves[0].tenant
+	require.Equal(t, errs.FailedPrecondition, errs.KindOf(m.takeStep(moveStep{id: 1, attempt: 1, phase: moveStaging, limit: 2})))
+	require.NoError(t, m.takeStep(moveStep{id: 1, phase: moveAborting}))
+	require.Equal(t, errs.FailedPrecondition, errs.KindOf(m.state.checkMove(id, 1)))
+	drain(memberActive)
+	require.NoError(t, m.state.checkMove(id, 1))
+}
