@@ -51,7 +51,7 @@ var methodNames = map[method]string{
 	methodQuery: "query", methodFetch: "fetch", methodScan: "scan", methodPartitions: "partitions", methodCreate: "create",
 	methodCheckpoint: "checkpoint", methodRefresh: "refresh", methodConfirm: "confirm", methodRejoin: "rejoin", methodLast: "last",
 	methodUsage: "usage", methodAudit: "audit", methodUsed: "used", methodCache: "cache", methodLoads: "loads", methodResident: "resident",
-	methodRoom: "room", methodHoldings: "holdings", methodRouting: "routing",
+	methodRoom: "room", methodHoldings: "holdings", methodRouting: "routing", methodSearch: "search", methodSearchTurn: "search turn",
 }
 
 // String names a method; one without a name by its number.

@@ -60,6 +60,7 @@ type nodes struct {
 	mu      sync.Mutex // while a node is started again under load
 	servers []*server
 	how     []setup
+	flags   []string // of each node, beside those that it needs
 }
 
 // startNodes starts a first node and has others join it.
@@ -85,7 +86,7 @@ func startNodesOn(t *testing.T, data ...string) *nodes {
 // add starts another node, which joins by way of the one named unless it is the first.
 func (c *nodes) add(t *testing.T, by int, data string) {
 	t.Helper()
-	how := setup{data: data, shards: 3, flags: []string{"--peer-listen", freeAddress(t)}}
+	how := setup{data: data, shards: 3, flags: append([]string{"--peer-listen", freeAddress(t)}, c.flags...)}
 	if len(c.servers) > 0 {
 		var ticket struct{ Token, Join string }
 		require.NoError(t, dial(c.servers[by]).call(t.Context(), http.MethodPost, "/v1/cluster/nodes", nil, &ticket))
