@@ -131,7 +131,7 @@ func (b *balancer) next(s *state, r *run, limit int) map[bool][]Move {
 		if t.moving == 0 && b.tries[t.id] < moveTries && s.home(t) != to {
 			b.tries[t.id]++
 			toRing := s.ring[t.slot] == to
-			moves[toRing] = append(moves[toRing], Move{t.name, int(to)})
+			moves[toRing] = append(moves[toRing], Move{Tenant: t.name, To: int(to), id: t.id})
 		}
 		return len(moves[true])+len(moves[false]) < limit
 	}

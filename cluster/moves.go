@@ -82,13 +82,15 @@ type MoveOptions struct {
 type Move struct {
 	Tenant string
 	To     int
+
+	id engine.TenantID // if set, it says which; it may be deleted
 }
 
 // MoveTenant plans to move a tenant to another shard, and returns at once; AwaitMigration waits for the end. NotFound: there is no
 // such tenant or shard. FailedPrecondition: it lives there already, is being moved, or the target is on a node that is going.
 // StorageFull: the target has no room.
 func (n *Node) MoveTenant(ctx context.Context, tenant string, to int, o MoveOptions) (Migration, error) {
-	all, err := n.moveTenants(ctx, []Move{{tenant, to}}, o, 0)
+	all, err := n.moveTenants(ctx, []Move{{Tenant: tenant, To: to}}, o, 0)
 	if err != nil {
 		return Migration{}, err
 	}
@@ -140,6 +142,9 @@ func (n *Node) wantedMove(ctx context.Context, shown *Migration, m Move, dry boo
 	s := n.meta.state()
 	*shown = Migration{Tenant: m.Tenant, To: m.To, Phase: PhasePlanned}
 	t, ok := s.tenant(m.Tenant)
+	if m.id != (engine.TenantID{}) {
+		t, ok = s.tenantByID(m.id)
+	}
 	if !ok {
 		return wantedMove{}, errNoTenant(m.Tenant)
 	}
@@ -310,7 +315,7 @@ func (n *Node) RollbackMigration(ctx context.Context, id uint64) (Migration, err
 		return Migration{}, errs.New(errs.FailedPrecondition, "tenant %q has moved on to shard %d since", t.name, s.home(t))
 	}
 	o := MoveOptions{Reason: "rollback of migration " + strconv.FormatUint(id, 10), By: m.by, ToRing: m.ringed}
-	all, err := n.moveTenants(ctx, []Move{{t.name, int(m.from)}}, o, id)
+	all, err := n.moveTenants(ctx, []Move{{Tenant: t.name, To: int(m.from)}}, o, id)
 	if err != nil {
 		return Migration{}, err
 	}

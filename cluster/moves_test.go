@@ -24,7 +24,7 @@ func TestMoveIsRefused(t *testing.T) {
 		d, err := n.DescribeTenant(c.t.Context(), "a")
 		require.NoError(c.t, err)
 		for what, move := range map[errs.Kind]Move{
-			errs.NotFound: {"unknown", 0}, errs.FailedPrecondition: {"a", d.Shard},
+			errs.NotFound: {Tenant: "unknown", To: 0}, errs.FailedPrecondition: {Tenant: "a", To: d.Shard},
 		} {
 			_, err := n.MoveTenant(c.t.Context(), move.Tenant, move.To, MoveOptions{})
 			require.Equal(c.t, what, errs.KindOf(err))
@@ -63,7 +63,7 @@ func TestMovesWaitForTheirTurn(t *testing.T) {
 		for i := range 4 {
 			name := fmt.Sprint("t", i)
 			c.write(ix, name, 1)
-			moves = append(moves, Move{name, elsewhere(c.t, n, name)})
+			moves = append(moves, Move{Tenant: name, To: elsewhere(c.t, n, name)})
 		}
 		all, err := n.MoveTenants(c.t.Context(), moves, MoveOptions{Reason: "test", By: "me"})
 		require.NoError(c.t, err)

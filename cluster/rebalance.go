@@ -205,8 +205,9 @@ func (s *state) describeRun(r *run, now time.Time) Run {
 	return d
 }
 
-// movedBy counts the moves of a run that are done.
+// movedBy counts the moves of a run that are done. Of tenants that follow the ring, others may have joined since it began.
 func (s *state) movedBy(r *run) (n int) {
+	n = max(0, r.homeward-s.homewards())
 	for _, m := range r.moves {
 		if t, ok := s.tenantByID(m.tenant); ok && s.home(t) == m.to {
 			n++
@@ -254,7 +255,7 @@ func (n *Node) carryOut(ctx context.Context, p *RebalancePlan, by string, window
 		return Run{}, errs.New(errs.FailedPrecondition, "there is nothing to move: the hottest shard has %.2f times the mean", hottest(p.Before))
 	}
 	return n.startRun(ctx, run{
-		by: by, windowed: windowed, moves: p.of, bytes: p.Bytes, seconds: p.Took.Seconds(), before: hottest(p.Before), began: time.Now().UnixNano(),
+		by: by, windowed: windowed, moves: p.of, homeward: p.Homeward, bytes: p.Bytes, seconds: p.Took.Seconds(), before: hottest(p.Before), began: time.Now().UnixNano(),
 	})
 }
 
@@ -271,10 +272,11 @@ func (n *Node) startRun(ctx context.Context, r run) (Run, error) {
 
 // runRing has the tenants that are to follow the ring do so. A run that is under way takes them along.
 func (n *Node) runRing(ctx context.Context, by string) error {
-	if s := n.meta.state(); s.homewards() == 0 {
+	homeward := n.meta.state().homewards()
+	if homeward == 0 {
 		return nil
 	}
-	_, err := n.startRun(ctx, run{by: by, began: time.Now().UnixNano()})
+	_, err := n.startRun(ctx, run{by: by, homeward: homeward, began: time.Now().UnixNano()})
 	if errs.Is(err, errs.AlreadyExists) {
 		return nil
 	}
@@ -292,7 +294,7 @@ func (n *Node) AbortRebalance(ctx context.Context) (Run, error) {
 	if r == nil {
 		return Run{}, errs.New(errs.NotFound, "no run is under way")
 	}
-	if err := n.endRun(ctx, r, runAborted, runEnd{moved: s.movedBy(r), failed: len(r.moves) - s.movedBy(r)}); err != nil {
+	if err := n.endRun(ctx, r, runAborted, runEnd{moved: s.movedBy(r)}); err != nil {
 		return Run{}, err
 	}
 	for _, m := range n.meta.state().movesOf(r) {

@@ -159,7 +159,7 @@ func (s *state) preferredLeader(shard uint16) string {
 
 // checkMove reports why a tenant cannot be moved to a shard, nil if it can.
 func (s *state) checkMove(id engine.TenantID, to uint16) error {
-	t, err := s.liveTenant(id)
+	t, err := s.keptTenant(id)
 	if err != nil {
 		return err
 	}
@@ -349,7 +349,7 @@ func (s *state) take(m, next *migration, c *moveStep) error {
 
 // flip lets a tenant live at the target. This entry is the only place where its home changes while it has one.
 func (s *state) flip(m *migration, c *moveStep) error {
-	t, err := s.liveTenant(m.tenant)
+	t, err := s.keptTenant(m.tenant)
 	switch {
 	case err != nil:
 		return err

@@ -47,7 +47,7 @@ func (m *metaModel) planMoves(t *rapid.T) {
 		id, tm := m.drawPlan(t)
 		to := m.drawShard(t)
 		c.moves = append(c.moves, wantedMove{id, uint16(to)})
-		if tm == nil || tm.life != tenantLive || !m.there(to) || m.movingModel(id) != nil || m.homeModel(id) == uint16(to) {
+		if tm == nil || tm.life == tenantPurged || !m.there(to) || m.movingModel(id) != nil || m.homeModel(id) == uint16(to) {
 			continue
 		}
 		m.moves[uint64(len(m.moves)+1)] = &moveModel{tenant: id, from: m.homeModel(id), to: uint16(to), attempt: 1, phase: movePlanned, toRing: c.toRing}

@@ -17,10 +17,10 @@ func (s *state) isDraining(shard uint16) bool {
 	return ok
 }
 
-// leaves reports whether a tenant is to move to where the ring says. One that is deleted stays until its data is dropped.
+// leaves reports whether a tenant is to move to where the ring says. One whose data is being dropped is not.
 func (s *state) leaves(t *tenant) bool {
 	home := s.home(t)
-	return t.life == tenantLive && home != s.ring[t.slot] && (t.homeward || s.isDraining(home))
+	return t.life != tenantPurged && home != s.ring[t.slot] && (t.homeward || s.isDraining(home))
 }
 
 // The methods below execute commands on a copy that is not yet published.

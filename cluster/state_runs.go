@@ -36,6 +36,7 @@ type run struct {
 	by       string    // who asked for it
 	windowed bool      // moves begin within the windows of the rules only
 	moves    []runMove // beside those of all tenants that are to follow the ring
+	homeward int       // how many these were when it began
 	bytes    uint64    // that they copy, by estimate
 	seconds  float64   // that they take, by estimate
 	before   float64   // what the hottest shard had, in means
@@ -155,7 +156,7 @@ func (s *state) startRun(r run) error {
 		return errs.New(errs.Invalid, "%d moves, a run has at most %d", len(r.moves), maxRunMoves)
 	}
 	s.nextRun++
-	r.id, r.state, r.runEnd = s.nextRun, runRunning, runEnd{total: len(r.moves)}
+	r.id, r.state, r.runEnd = s.nextRun, runRunning, runEnd{total: len(r.moves) + r.homeward}
 	s.runs = append(slices.Clone(s.runs), &r)
 	s.runs = s.runs[max(0, len(s.runs)-maxRuns):]
 	return nil
@@ -216,7 +217,7 @@ func appendRun(b []byte, r *run) []byte {
 		m := &r.moves[i]
 		b = codec.AppendUvarint(codec.AppendUvarint(append(b, m.tenant[:]...), uint64(m.from)), uint64(m.to))
 	}
-	b = codec.AppendUvarint(b, r.bytes)
+	b = codec.AppendUvarint(codec.AppendUvarint(b, uint64(r.homeward)), r.bytes)
 	for _, v := range []float64{r.seconds, r.before, r.after} {
 		b = codec.AppendFloat64(b, v)
 	}
@@ -235,7 +236,7 @@ func readRun(r *codec.Reader) run {
 		m.from, m.to = uint16(r.Uvarint()), uint16(r.Uvarint())
 		n.moves = append(n.moves, m)
 	}
-	n.bytes = r.Uvarint()
+	n.homeward, n.bytes = readInt(r), r.Uvarint()
 	for _, p := range []*float64{&n.seconds, &n.before, &n.after} {
 		if *p = r.Float64(); math.IsNaN(*p) {
 			fail(r, "a figure that is none")

@@ -208,6 +208,15 @@ func (s *state) liveTenant(id engine.TenantID) (*tenant, error) {
 	return t, nil
 }
 
+// keptTenant finds a tenant that is there or may be brought back.
+func (s *state) keptTenant(id engine.TenantID) (*tenant, error) {
+	t, ok := s.tenantByID(id)
+	if !ok || t.life == tenantPurged {
+		return nil, errNoTenantID(id)
+	}
+	return t, nil
+}
+
 // setTenant changes a tenant's tier, limits and residency.
 func (s *state) setTenant(id engine.TenantID, c *tenantCommand) error {
 	t, err := s.liveTenant(id)
