@@ -252,7 +252,7 @@ type leaveVerb struct {
 	at     uint64
 
 	commands [][]byte // for the target's log, in order; of leaveGraph: a piece of it, or nothing behind the end
-	to       uint64   // of leaveOpen: the entry that the export stands for; of leaveTail: the last one that commands bring
+	to       uint64   // of leaveOpen: the entry behind the one that the export stands for; of leaveTail: the last one that commands bring
 	applied  uint64   // last entry applied at the source
 	bytes    uint64   // of leaveOpen: about how many there are
 	digest   string   // of leaveTail: of the tenant behind its fence, once commands bring all
@@ -269,7 +269,7 @@ func (v *leaveVerb) run(ctx context.Context, n *Node, sh *shard, _ engine.Key) e
 		if err != nil || export == nil {
 			return err
 		}
-		v.to, v.bytes = export.Applied(), export.Bytes()
+		v.to, v.bytes = export.Applied()+1, export.Bytes()
 		return nil
 	case leaveBatch:
 		return v.batch(ctx, n)
