@@ -28,6 +28,9 @@ func (s *state) heal(c *healCommand) error {
 	case !s.hasShard(c.to):
 		return errNoShard(int(c.to))
 	}
+	if err := s.mayLive(t, c.to); err != nil {
+		return err
+	}
 	healed := *t
 	healed.epoch++
 	healed.pin, healed.homeward = int32(c.to), false
