@@ -40,6 +40,8 @@ const (
 	Violations
 	// Errors are requests that failed by no fault of the caller.
 	Errors
+	// Expired are requests whose deadline passed while they waited: among Violations, and not among queries, reads or writes.
+	Expired
 
 	figureCount
 )
@@ -47,7 +49,7 @@ const (
 var figureNames = [figureCount]string{
 	Queries: "queries", Reads: "reads", Writes: "writes", Upserted: "upserted", Deleted: "deleted", ReadUnits: "read_units",
 	WrittenBytes: "written_bytes", ScannedBytes: "scanned_bytes", Distances: "distances", ComputeNanos: "compute_ns",
-	CacheHits: "cache_hits", Refused: "refused", Violations: "violations", Errors: "errors",
+	CacheHits: "cache_hits", Refused: "refused", Violations: "violations", Errors: "errors", Expired: "expired",
 }
 
 func (f Figure) String() string { return figureNames[f] }
@@ -200,6 +202,7 @@ func (u *Usage) note(e *Event) {
 	switch {
 	case e.Declined && late: // while it waited
 		u.Counts[Violations]++
+		u.Counts[Expired]++
 		return
 	case e.Declined, errs.Is(e.Outcome.Err, errs.QuotaExceeded):
 		u.Counts[Refused]++

@@ -80,7 +80,7 @@ func TestEventsAreCounted(t *testing.T) {
 	require.Equal(t, Stored{4, 40}, u.End)
 	want := map[Figure]uint64{
 		Queries: 5, Reads: 1, Writes: 2, Upserted: 4, Deleted: 1, ReadUnits: 5, WrittenBytes: 1000, ScannedBytes: 6 * 70, Distances: 6 * 7,
-		ComputeNanos: uint64(6*time.Millisecond + 2*200*time.Microsecond + 10*time.Microsecond), CacheHits: 1, Refused: 2, Violations: 2, Errors: 1,
+		ComputeNanos: uint64(6*time.Millisecond + 2*200*time.Microsecond + 10*time.Microsecond), CacheHits: 1, Refused: 2, Violations: 2, Errors: 1, Expired: 1,
 	}
 	for _, f := range Figures() {
 		require.Equal(t, want[f], u.Counts[f], f.String())

@@ -15,12 +15,13 @@ import (
 func (a *app) usageCommand() *cobra.Command {
 	var conn connection
 	var q client.UsageQuery
+	var sla bool
 	cmd := &cobra.Command{
 		Use:   "usage [TENANT]",
 		Short: "Report what tenants have used, by the hour or the day, and what that costs",
 		Long: `Of the last 24 hours unless --from and --to say otherwise; 30 days are kept. A report of all tenants comes a page at a time. Costs follow
-` + "`croft usage prices`" + `.`,
-		Example: `  croft usage acme --by hour
+` + "`croft usage prices`" + `. --sla reports which share of requests was answered within the deadline, by tenant, or --by tier.`,
+		Example: `  croft usage --sla --by tier
   croft usage --from 2026-01-01 --to 2026-01-31 --by day -o json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -30,6 +31,13 @@ func (a *app) usageCommand() *cobra.Command {
 			}
 			if len(args) > 0 {
 				q.Tenant = args[0]
+			}
+			if sla {
+				res, err := c.SLA(cmd.Context(), q)
+				if err != nil {
+					return err
+				}
+				return a.printPage(slaListing(&res), res.Pagination)
 			}
 			res, err := c.Usage(cmd.Context(), q)
 			if err != nil {
@@ -42,7 +50,8 @@ func (a *app) usageCommand() *cobra.Command {
 	addPageFlags(cmd, &q.Page)
 	cmd.Flags().StringVar(&q.From, "from", "", "beginning, as 2026-01-31 or 2026-01-31T15:00:00Z (default: a day before --to)")
 	cmd.Flags().StringVar(&q.To, "to", "", "end (default: now)")
-	cmd.Flags().StringVar(&q.By, "by", "", "hour or day (default: hour up to two days)")
+	cmd.Flags().StringVar(&q.By, "by", "", "hour or day (default: hour up to two days); with --sla tenant or tier")
+	cmd.Flags().BoolVar(&sla, "sla", false, "which share of requests was answered within the deadline")
 	cmd.AddCommand(a.usagePricesCommand())
 	return cmd
 }
@@ -59,6 +68,23 @@ func usageListing(r *client.UsageReport) listing {
 			u.Tenant, u.Time.Format("2006-01-02 15:04"), count(u.Queries), count(u.Upserted + u.Deleted), count(u.Vectors), count(u.Bytes),
 			strconv.FormatFloat(u.Compute, 'f', 3, 64), count(u.CacheHits), count(u.Refused), count(u.Errors + u.Violations),
 			strconv.FormatFloat(u.Latency.P95, 'f', 2, 64), strconv.FormatFloat(u.Cost, 'f', -1, 64),
+		})
+	}
+	return l
+}
+
+func slaListing(r *client.SLAReport) listing {
+	l := listing{value: r, items: itemsOf(r.SLA), header: []string{"TENANT", "TIER", "TENANTS", "REQUESTS", "IN TIME", "LATE", "ERRORS", "REFUSED", "SHARE", "P95 MS"}}
+	for i := range r.SLA {
+		s := &r.SLA[i]
+		share := "-"
+		if s.Share != nil {
+			share = fmt.Sprintf("%.4f %%", 100**s.Share)
+		}
+		count := func(n uint64) string { return strconv.FormatUint(n, 10) }
+		l.rows = append(l.rows, []string{
+			dash(s.Tenant), s.Tier, strconv.Itoa(s.Tenants), count(s.Requests), count(s.InTime), count(s.Late), count(s.Errors), count(s.Refused), share,
+			strconv.FormatFloat(s.Latency.P95, 'f', 2, 64),
 		})
 	}
 	return l

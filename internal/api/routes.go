@@ -128,7 +128,7 @@ func routes() []route {
 		{"GET", "/v1/tenants/{tenant}/cache", "tenant_cache", rt, oneTenant, light, 200, false, false, nil, tenantCache},
 		{"POST", "/v1/tenants/{tenant}/cache/invalidate", "invalidate_cache", tenancy.RunTenants, oneTenant, write, 200, false, false, nil, invalidateCache},
 		{"POST", "/v1/search", "search", tenancy.SearchTenants, allTenants, search, 200, false, true, nil, searchTenants},
-		{"GET", "/v1/usage", "usage", rt, inSight, search, 200, false, false, []string{"tenant", "from", "to", "by", "format", "prefix", "limit", "paginationToken"}, usage},
+		{"GET", "/v1/usage", "usage", rt, inSight, search, 200, false, false, []string{"report", "tenant", "from", "to", "by", "format", "prefix", "limit", "paginationToken"}, usage},
 		{"GET", "/v1/usage/prices", "prices", rt, allTenants, light, 200, false, false, nil, getPrices},
 		{"PUT", "/v1/usage/prices", "set_prices", wt, allTenants, write, 200, false, true, nil, setPrices},
 		{"GET", "/v1/tiers", "list_tiers", rt, allTenants, light, 200, false, false, nil, listTiers},

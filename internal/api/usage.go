@@ -84,6 +84,16 @@ func usage(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	switch kind := c.params.text("report"); kind {
+	case "sla":
+		return c.slaReport(q, by)
+	case "", "usage":
+	default:
+		return nil, invalid("report", "%q is neither usage nor sla", clip(kind))
+	}
+	if by, err = readStep(&q, by); err != nil {
+		return nil, err
+	}
 	at := c.listing(q.Tenant, q.Prefix+q.From.String()+q.To.String()+by)
 	if q.After, err = c.h.tokens.open(at, c.params.text("paginationToken")); err != nil {
 		return nil, err
@@ -102,13 +112,18 @@ func usage(c *call) (reply, error) {
 	if more && len(found) > 0 {
 		page.Pagination = &nextPage{c.h.tokens.seal(at, found[len(found)-1].Tenant)}
 	}
-	if c.params.text("format") == "csv" || c.params.text("format") == "" && accepts(c.r.Header, "text/csv") {
+	if c.wantsCSV() {
 		return c.usageCSV(&page)
 	}
 	return document{page}, nil
 }
 
-// readReport reads what is asked for. Without a time it is the last day, by the hour; more than two days are by the day.
+func (c *call) wantsCSV() bool {
+	format := c.params.text("format")
+	return format == "csv" || format == "" && accepts(c.r.Header, "text/csv")
+}
+
+// readReport reads what is asked for, and by what. Without a time it is the last day.
 func (c *call) readReport() (q cluster.UsageReport, by string, err error) {
 	own, all := c.sight()
 	if q.Tenant = c.params.text("tenant"); !all {
@@ -137,16 +152,20 @@ func (c *call) readReport() (q cluster.UsageReport, by string, err error) {
 	if span := q.To.Sub(q.From); span <= 0 || span > usageSpan {
 		return q, "", invalid("to", "is %s after from; a report is of an hour to %d days", span, usageSpan/(24*time.Hour))
 	}
-	by = c.params.text("by")
+	return q, c.params.text("by"), nil
+}
+
+// readStep reads the step of a report: an hour, and a day of one over more than two days, unless by says otherwise.
+func readStep(q *cluster.UsageReport, by string) (string, error) {
 	switch {
 	case by == "day" || by == "" && q.To.Sub(q.From) > 48*time.Hour:
 		by, q.Step = "day", 24*time.Hour
 	case by == "hour" || by == "":
 		by, q.Step = "hour", time.Hour
 	default:
-		return q, "", invalid("by", "%q is neither hour nor day", clip(by))
+		return "", invalid("by", "%q is neither hour nor day", clip(by))
 	}
-	return q, by, nil
+	return by, nil
 }
 
 // time reads a time as RFC 3339, or a date of UTC.
@@ -171,11 +190,8 @@ var usageHeader = []string{
 
 // usageCSV sends a report as comma-separated values (RFC 4180); a page that is not the last one names the next in Link.
 func (c *call) usageCSV(p *usagePage) (reply, error) {
-	var b bytes.Buffer
-	w := csv.NewWriter(&b)
 	rows := [][]string{usageHeader}
 	count := func(n uint64) string { return strconv.FormatUint(n, 10) }
-	decimal := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 	for i := range p.Usage {
 		u := &p.Usage[i]
 		row := []string{cell(u.Tenant), u.Tier, u.Time.Format(time.RFC3339)}
@@ -188,13 +204,21 @@ func (c *call) usageCSV(p *usagePage) (reply, error) {
 		}
 		rows = append(rows, append(row, decimal(u.GiBHours), decimal(u.Latency.P50), decimal(u.Latency.P95), decimal(u.Latency.P99), decimal(u.Cost), cell(p.Currency)))
 	}
-	if err := w.WriteAll(rows); err != nil {
+	return c.csv(rows, p.Pagination)
+}
+
+func decimal(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+
+// csv sends rows as comma-separated values.
+func (c *call) csv(rows [][]string, next *nextPage) (reply, error) {
+	var b bytes.Buffer
+	if err := csv.NewWriter(&b).WriteAll(rows); err != nil {
 		return nil, err
 	}
 	h := c.w.Header()
 	h.Set("Content-Type", "text/csv; charset=utf-8")
-	if p.Pagination != nil {
-		h.Set("X-Croft-Next", p.Pagination.Next)
+	if next != nil {
+		h.Set("X-Croft-Next", next.Next)
 	}
 	return &page{header: h, code: 200, body: b.Bytes()}, nil
 }

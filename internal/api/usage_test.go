@@ -69,6 +69,50 @@ func TestUsage(t *testing.T) {
 	requireError(t, c.do("PUT", "/v1/usage/prices", `{"prices":{"million_gueries":1}}`), 400, "million_queries")
 }
 
+// TestSLA counts the requests that were answered in time, by tenant and by tier.
+func TestSLA(t *testing.T) {
+	c := newClient(t)
+	c.index("ix", `"dimension":1`)
+	c.ok("POST", "/v1/tenants", `{"tenant":"g","tier":"gold"}`)
+	for _, ns := range []string{"a", "b", "g"} {
+		c.ok("POST", "/vectors/upsert", fmt.Sprintf(`{"namespace":%q,"vectors":[{"id":"1","values":[1]}]}`, ns))
+		c.ok("POST", "/query", fmt.Sprintf(`{"namespace":%q,"topK":1,"vector":[1]}`, ns))
+	}
+	a := c.ok("GET", "/v1/usage?report=sla&tenant=a", "")
+	for field, want := range map[string]any{"tenant": "a", "tier": "standard", "requests": 2.0, "in_time": 2.0, "late": 0.0, "share": 1.0} {
+		require.Equal(t, want, a.get(t, "sla.0."+field), field)
+	}
+	tiers := c.ok("GET", "/v1/usage?report=sla&by=tier", "")
+	require.Len(t, tiers.get(t, "sla"), 2)
+	require.Equal(t, "gold", tiers.get(t, "sla.0.tier"))
+	require.Equal(t, 4.0, tiers.get(t, "sla.1.requests"))
+	require.Equal(t, 2.0, tiers.get(t, "sla.1.tenants"))
+	first := c.ok("GET", "/v1/usage?report=sla&limit=2", "")
+	require.Len(t, first.get(t, "sla"), 2)
+	require.Equal(t, "g", c.ok("GET", "/v1/usage?report=sla&limit=2&paginationToken="+first.get(t, "pagination.next").(string), "").get(t, "sla.0.tenant"))
+	rows, err := csv.NewReader(strings.NewReader(c.ok("GET", "/v1/usage?report=sla&format=csv", "").body)).ReadAll()
+	require.NoError(t, err)
+	require.Len(t, rows, 4)
+	require.Equal(t, slaHeader, rows[0])
+	require.Equal(t, []string{"a", "standard", "1", "2", "2", "0", "0", "0", "1"}, rows[1][:9])
+	require.Equal(t, 400, c.do("GET", "/v1/usage?report=sla&by=hour", "").status)
+	require.Equal(t, 400, c.do("GET", "/v1/usage?report=all", "").status)
+}
+
+// TestShareInTime: what was late counts once, whether it had begun or not.
+func TestShareInTime(t *testing.T) {
+	var s slaShown
+	n := &s.used.Counts
+	n[tenancy.Queries], n[tenancy.Reads], n[tenancy.Writes] = 5, 2, 1
+	n[tenancy.Violations], n[tenancy.Expired], n[tenancy.Errors], n[tenancy.Refused] = 3, 2, 1, 7
+	s.sum()
+	require.Equal(t, []uint64{10, 6, 3, 1, 7}, []uint64{s.Requests, s.InTime, s.Late, s.Errors, s.Refused})
+	require.InDelta(t, 0.6, *s.Share, 1e-9)
+	var none slaShown
+	none.sum()
+	require.Nil(t, none.Share)
+}
+
 // TestUsageIsATenantsOwn shows a tenant's key its own usage alone.
 func TestUsageIsATenantsOwn(t *testing.T) {
 	n := openNode(t)

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -11,7 +12,7 @@ type UsageQuery struct {
 	Page
 	Tenant   string
 	From, To string // RFC 3339, or dates of UTC
-	By       string // hour or day
+	By       string // hour or day; of SLA tenant or tier
 }
 
 // UsageReport is what tenants have used, a page of tenants at a time.
@@ -54,11 +55,46 @@ type Used struct {
 
 // Usage returns a page of a report.
 func (c *Client) Usage(ctx context.Context, q UsageQuery) (out UsageReport, err error) {
+	err = c.do(ctx, c.root, call{method: http.MethodGet, path: "/v1/usage", query: q.usageValues()}, &out)
+	return out, err
+}
+
+func (q *UsageQuery) usageValues() url.Values {
 	values := q.values()
 	setNonEmpty(values, "tenant", q.Tenant)
 	setNonEmpty(values, "from", q.From)
 	setNonEmpty(values, "to", q.To)
 	setNonEmpty(values, "by", q.By)
+	return values
+}
+
+// SLAReport tells which share of requests was answered within the deadline, by tenant or by tier.
+type SLAReport struct {
+	From       time.Time   `json:"from"`
+	To         time.Time   `json:"to"`
+	By         string      `json:"by"`
+	SLA        []SLA       `json:"sla"`
+	Pagination *Pagination `json:"pagination,omitempty"`
+}
+
+// SLA is a tenant's figures, or a tier's.
+type SLA struct {
+	Tenant   string   `json:"tenant,omitzero"`
+	Tier     string   `json:"tier"`
+	Tenants  int      `json:"tenants"`
+	Requests uint64   `json:"requests"` // those that were let in, or whose deadline passed before
+	InTime   uint64   `json:"in_time"`
+	Late     uint64   `json:"late"`
+	Errors   uint64   `json:"errors"`
+	Refused  uint64   `json:"refused"` // no part of the share
+	Share    *float64 `json:"share"`   // in time, of all requests; nil if there were none
+	Latency  Latency  `json:"latency_ms"`
+}
+
+// SLA returns a page of a report, by tenant unless q.By is tier.
+func (c *Client) SLA(ctx context.Context, q UsageQuery) (out SLAReport, err error) {
+	values := q.usageValues()
+	values.Set("report", "sla")
 	err = c.do(ctx, c.root, call{method: http.MethodGet, path: "/v1/usage", query: values}, &out)
 	return out, err
 }
