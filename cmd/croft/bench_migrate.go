@@ -59,6 +59,8 @@ type migrateReport struct {
 	Unknown       int                 `json:"unknown_outcomes"`         // writes that were not answered: they may be there or not
 	Said          map[string]string   `json:"first_failures,omitempty"` // the first of each kind
 	Failures      map[string]int      `json:"failures,omitempty"`       // failed requests by what was answered
+	Faults        []string            `json:"faults,omitempty"`         // the first records that were lost or too many
+	Moves         []client.Migration  `json:"moves,omitempty"`          // of one tenant: what its record says
 	Replicas      string              `json:"replicas_digest"`          // of all shards, equal on all nodes, or the run fails
 	LoadSeconds   float64             `json:"load_seconds"`             // until all vectors were stored and in a graph
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/croftdb/croft/bench"
@@ -61,6 +63,9 @@ func (b *migrateBench) sumUpMoves() {
 		}
 		cutOvers = append(cutOvers, float64(to.Sub(from))/float64(time.Millisecond))
 		pauses = append(pauses, b.load.met(m.number, from, to)...)
+	}
+	if len(b.moves) == 1 {
+		r.Moves = []client.Migration{b.moves[0].last}
 	}
 	q := quantilesOf(pauses)
 	r.WritePause, r.WritePauseMax, r.CutOverWrites = q.P99, q.Max, q.Count
@@ -146,12 +151,31 @@ func (b *migrateBench) judgeTenant(ctx context.Context, n int, written []int) (m
 			switch row := want[name]; {
 			case row == nil && there:
 				tooMany++
-			case row != nil && (!there || !slices.Equal(v.Values, row)):
+				b.blame(name, "is there")
+			case row != nil && !there:
 				missing++
+				b.blame(name, "is gone")
+			case row != nil && !slices.Equal(v.Values, row):
+				missing++
+				b.blame(name, "is another one")
 			}
 		}
 	}
 	return missing, tooMany, nil
+}
+
+// blame keeps the first faults for people to look into.
+func (b *migrateBench) blame(name, what string) {
+	const most = 20
+	if len(b.report.Faults) == most {
+		return
+	}
+	if id, err := strconv.Atoi(strings.TrimPrefix(name, "w")); err == nil && id < len(b.load.book) {
+		e := &b.load.book[id]
+		what += fmt.Sprintf("; it should be vector %d; vector %d was last written to it at %s, answered with %d after %v", e.vector, e.last.vector,
+			e.last.due.Format(time.RFC3339Nano), e.last.status, e.last.took)
+	}
+	b.report.Faults = append(b.report.Faults, name+" "+what)
 }
 
 // sample adds records that were loaded: whole blocks, evenly out of all.

@@ -44,6 +44,14 @@ type entry struct {
 	vector int  // of moveLoad.rows, or deleted
 	busy   bool // it is being written
 	sure   bool // the last write was answered
+	last   lastWrite
+}
+
+// lastWrite is what was last asked of a record, for people who look into a fault.
+type lastWrite struct {
+	vector, status int
+	due            time.Time
+	took           time.Duration
 }
 
 // moveLoad writes and asks at a steady rate, whether answered or not, and keeps a book of what was written. Each record is written
@@ -181,6 +189,7 @@ func (l *moveLoad) note(w *wire, id, vector, status int, err error, s sample) {
 	defer l.mu.Unlock()
 	e := &l.book[id]
 	e.busy, s.tenant = false, e.tenant
+	e.last = lastWrite{vector, status, s.due, s.took}
 	switch {
 	case l.answeredLocked("write", w, status, err):
 		e.vector = vector
