@@ -292,6 +292,20 @@ func TestFaultsOfResidency(t *testing.T) {
 	require.Empty(t, p.state.residencyFaults(shown()))
 }
 
+// TestRecoveryOutsideOfItsZone: a shard that goes on elsewhere after a loss takes no more tenants that may not be there.
+func TestRecoveryOutsideOfItsZone(t *testing.T) {
+	p := newPlaces(1, "eu-1", "us-1")
+	p.must(bindCommand(0, []string{"eu-1"}, 0))
+	p.step(10)
+	require.True(t, p.state.boundOf(0).kept)
+	p.must(&metaCommand{op: metaRecover, memberCommand: memberCommand{
+		recovery: recovery{id: "r", node: "n1", at: time.Unix(9, 0), lost: []string{"n0"}}, places: []placement{{0, []string{"n1"}}},
+	}})
+	require.False(t, p.state.boundOf(0).kept)
+	_, err := p.create(0, Residency{Zones: []string{"eu-1"}})
+	require.ErrorContains(t, err, "replicas elsewhere")
+}
+
 // TestResidencyHolds: whatever is asked for, and whichever nodes come, go and are lost, no replica is where a tenant of its shard may
 // not be, and no two tenants of a group are on one shard.
 func TestResidencyHolds(t *testing.T) {

@@ -46,6 +46,7 @@ func (s *state) recover(r recovery, places []placement) error {
 	s.epoch++
 	s.recoveries = append(slices.Clone(s.recoveries), r)
 	s.recoveries = s.recoveries[max(0, len(s.recoveries)-maxRecoveries):]
+	s.reviewBounds() // replicas stand where they are
 	return nil
 }
 
