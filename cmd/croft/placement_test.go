@@ -40,7 +40,7 @@ func TestPlacementVerbs(t *testing.T) {
 	require.Contains(t, run(exitUsage, "shards", "add", "--name", "x").err.String(), "--dedicated shards")
 	require.Contains(t, run(exitUsage, "shards", "remove", "16").err.String(), "takes out dedicated shard 16, which holds 0 tenants")
 	run(exitOK, "shards", "remove", "16", "--yes")
-	require.Contains(t, run(exitOK, "tenants", "list", "-o", "csv").out.String(), "acme,16,pin,3,,-,01")
+	require.Contains(t, run(exitOK, "tenants", "list", "-o", "csv").out.String(), "acme,16,pin,3,,-,-,01")
 	run(exitOK, "tenants", "get", "a/b")
 	run(exitOK, "tenants", "create", "acme")
 	run(exitOK, "tenants", "create", "acme", "--shard", "0")

@@ -253,7 +253,7 @@ func TestWrongInput(t *testing.T) {
 		// Shards, placement and tenants.
 		{"POST /v1/shards", `{}`, 400, "kind: is missing"},
 		{"POST /v1/shards", `{"kind":"big"}`, 400, `kind: "big" is neither shared nor dedicated`},
-		{"POST /v1/shards", `{"kind":"shared","name":"x"}`, 400, "name: is for dedicated shards"},
+		{"POST /v1/shards", `{"kind":"shared","name":"x"}`, 400, "for dedicated shards"},
 		{"POST /v1/shards/99/drain", ``, 404, "no shard 99"},
 		{"POST /v1/shards/x/drain", ``, 404, "no shard x"},
 		{"DELETE /v1/shards/0/drain", ``, 412, "shard 0 is not being drained"},
