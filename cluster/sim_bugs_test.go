@@ -27,7 +27,7 @@ var plantedBugs = []struct {
 	{"drop-last-chunk", "checkpoint", "process|digest|history|answer|any"},
 	{"flip-without-drain", "move", "history|move|any"},
 	{"settle-with-another-digest", "move", "history|any|digest"},
-	{"late-write-to-a-left-shard", "move", "history|move|any"},
+	{"left-shard-serves", "move", "history|move|any"},
 }
 
 // TestPlantedBugsApply sees to it that the patches keep up with the code: one that does not apply finds nothing.
