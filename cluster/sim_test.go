@@ -35,6 +35,12 @@ func TestSimulation(t *testing.T) {
 	require.NoError(t, err, "CROFT_SEED")
 	t.Logf("CROFT_SEED=%d", seed)
 	sizes := strings.Split(cmp.Or(os.Getenv("CROFT_SIM_NODES"), "3,5"), ",")
+	t.Run("alone", func(t *testing.T) { // what a process does once must be done: who waits for another bubble's goroutine seems to wait for nobody
+		simulate(t, simSettings{
+			seed: seed, nodes: 1, tick: time.Second, replicas: 1, shards: 2, logRetain: 1 << 20, replaceAfter: time.Minute, clients: 1,
+			think: time.Second, script: func(s *simulation) { pause(s.stopped, 10*time.Second) },
+		})
+	})
 	var sum sums
 	t.Run("histories", func(t *testing.T) {
 		for i := range max(1, int(hours*float64(time.Hour)/float64(length)+0.5)) {
