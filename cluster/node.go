@@ -52,6 +52,7 @@ type Node struct {
 	links   *links
 	cluster atomic.Pointer[string] // id of the cluster, for peers
 	book    *addressBook
+	keyUses *keyUses
 	trimmer *trimmer
 	aligner *aligner
 	loads   *shardLoads
@@ -80,7 +81,7 @@ type Node struct {
 	ctx        context.Context // of all that runs in the background
 	cancel     context.CancelFunc
 	opened     atomic.Bool    // all groups are there; what follows only reads them
-	managing   sync.WaitGroup // steward and reconciler: they open and close groups, so they end before the groups do
+	managing   sync.WaitGroup // steward, reconciler and keepKeyUses: the first two open and close groups, so they end before the groups do
 	background sync.WaitGroup
 	closing    sync.Once
 	closeErr   error

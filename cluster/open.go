@@ -98,6 +98,7 @@ func (n *Node) openDir() (err error) {
 		return err
 	}
 	n.life = drawLife()
+	n.keyUses = openKeyUses(disk, dir, n.logger)
 	if err := n.openAudit(); err != nil {
 		return err
 	}
@@ -129,6 +130,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 	n.peers.handle(methodRouting, n.whenOpen(n.answerRouting))
 	n.peers.handle(methodSearch, n.whenOpen(n.answerSearch))
 	n.peers.handle(methodSearchTurn, n.whenOpen(n.answerSearchTurn))
+	n.peers.handle(methodKeyUses, n.whenOpen(n.answerKeyUses))
 	n.registerVerbs()
 	switch {
 	case n.id.Joining && n.opts.Join == "":
@@ -379,6 +381,7 @@ func (n *Node) manage() {
 	c, w := newReconciler(n), newSteward(n)
 	n.managing.Go(func() { c.run(n.ctx) })
 	n.managing.Go(func() { w.run(n.ctx) })
+	n.managing.Go(func() { n.keepKeyUses(n.ctx) })
 }
 
 // Close flushes and stops everything, shards first. Other calls must have ended, or the engine closes under their
@@ -397,6 +400,9 @@ func (n *Node) close() error {
 	}
 	n.cancel() // no new snapshot, no flush on behalf of one
 	n.managing.Wait()
+	if n.opened.Load() {
+		n.saveKeyUses()
+	}
 	if n.taker != nil {
 		n.taker.close()
 	}

@@ -43,6 +43,7 @@ const (
 	methodArrive                       // has a shard take in a part of a tenant that comes there
 	methodWarm                         // has a node make a replica fit to serve a tenant that comes
 	methodMoves                        // how far the migrations are that a node carries out
+	methodKeyUses                      // when API keys were last used through a node
 )
 
 // methodNames are for people: in traces and logs.
@@ -52,6 +53,7 @@ var methodNames = map[method]string{
 	methodCheckpoint: "checkpoint", methodRefresh: "refresh", methodConfirm: "confirm", methodRejoin: "rejoin", methodLast: "last",
 	methodUsage: "usage", methodAudit: "audit", methodUsed: "used", methodCache: "cache", methodLoads: "loads", methodResident: "resident",
 	methodRoom: "room", methodHoldings: "holdings", methodRouting: "routing", methodSearch: "search", methodSearchTurn: "search turn",
+	methodLeave: "leave", methodArrive: "arrive", methodWarm: "warm", methodMoves: "moves", methodKeyUses: "key uses",
 }
 
 // String names a method; one without a name by its number.

@@ -17,6 +17,13 @@ type Authenticator struct {
 	Source KeySource
 	Admin  *[32]byte     // HashKey of the operator's own key (CROFT_ADMIN_KEY)
 	Tokens TokenVerifier // of JWTs; nil: none are taken
+	Uses   KeyWatcher    // of stored keys; nil: nobody
+}
+
+// KeyWatcher is told which stored keys are used.
+type KeyWatcher interface {
+	// KeyUsed is called for each request with a key that is good, so it must be quick.
+	KeyUsed(id string, at time.Time)
 }
 
 // TokenVerifier checks signed tokens.
@@ -58,6 +65,9 @@ func (a *Authenticator) Authenticate(text string, now time.Time) (Principal, err
 	if !k.Expires.IsZero() && !now.Before(k.Expires) {
 		return Principal{}, errs.New(errs.Unauthenticated, "this API key has expired at %s", k.Expires.UTC().Format(time.RFC3339)).
 			WithHint("make another one: croft keys create")
+	}
+	if a.Uses != nil {
+		a.Uses.KeyUsed(k.ID, now)
 	}
 	return Principal{KeyID: k.ID, Role: k.Role, Tenant: k.Tenant}, nil
 }

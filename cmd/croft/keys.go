@@ -22,13 +22,17 @@ func (a *app) keysCommand() *cobra.Command {
 }
 
 func keyListing(value any, all ...client.Key) listing {
-	l := listing{value: value, items: itemsOf(all), header: []string{"ID", "NAME", "ROLE", "TENANT", "CREATED", "EXPIRES"}}
+	l := listing{value: value, items: itemsOf(all), header: []string{"ID", "NAME", "ROLE", "TENANT", "CREATED", "EXPIRES", "LAST USED"}}
 	for _, k := range all {
 		expires := "never"
 		if !k.ExpiresAt.IsZero() {
 			expires = k.ExpiresAt.Format(time.RFC3339)
 		}
-		l.rows = append(l.rows, []string{k.ID, dash(k.Name), k.Role, dash(k.Tenant), k.CreatedAt.Format(time.RFC3339), expires})
+		used := "-"
+		if !k.LastUsed.IsZero() {
+			used = k.LastUsed.Format(time.RFC3339)
+		}
+		l.rows = append(l.rows, []string{k.ID, dash(k.Name), k.Role, dash(k.Tenant), k.CreatedAt.Format(time.RFC3339), expires, used})
 	}
 	return l
 }

@@ -270,7 +270,7 @@ func (a *app) untilStopped(ctx context.Context, cfg config, f *floors) error {
 // authenticate makes the authenticator. Where there is neither a key of the operator's nor a stored one, it makes one
 // and returns its text, which nobody will see again.
 func authenticate(ctx context.Context, node *cluster.Node, adminKey string) (auth *tenancy.Authenticator, firstKey string, err error) {
-	auth = &tenancy.Authenticator{Source: node}
+	auth = &tenancy.Authenticator{Source: node, Uses: node}
 	if adminKey != "" {
 		auth.Admin, err = tenancy.AdminHash(adminKey)
 		return auth, "", err

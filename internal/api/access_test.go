@@ -184,7 +184,7 @@ func newTown(t testing.TB) *town {
 	node := openNode(t)
 	logs := new(strings.Builder)
 	h := newHandler(t, node, func(o *Options) {
-		o.Auth.Source, o.Auth.Tokens = node, verifier
+		o.Auth.Source, o.Auth.Tokens, o.Auth.Uses = node, verifier, node
 		o.Logger, o.SlowLog = slog.New(slog.NewTextHandler(logs, nil)), time.Nanosecond
 	})
 	w := &town{client: &client{t, h}, node: node, debug: &client{t, h.Debug()}, logs: logs}

@@ -20,6 +20,28 @@ func (c *client) events(query, key string) []audit.Event {
 	return page.Events
 }
 
+// TestListTellsLastUse lists keys, of which one was used.
+func TestListTellsLastUse(t *testing.T) {
+	w := newTown(t)
+	used, idle := w.key(tenancy.RoleReader, acme), w.key(tenancy.RoleReader, acme)
+	requireError(t, w.do("GET", "/v1/keys", "", "Api-Key: "+used), 403)
+	requireError(t, w.do("GET", "/v1/keys", "", "Api-Key: "+idle[:len(idle)-1]+"!"), 401)
+	before := time.Now().Add(-2 * time.Minute)
+	var page keyPage
+	require.NoError(t, json.Unmarshal([]byte(w.ok("GET", "/v1/keys?tenant="+acme, "").body), &page))
+	last := map[string]time.Time{}
+	for _, k := range page.Keys {
+		last[k.ID] = k.LastUsed
+	}
+	usedID, err := tenancy.ParseKey(used)
+	require.NoError(t, err)
+	idleID, err := tenancy.ParseKey(idle)
+	require.NoError(t, err)
+	require.True(t, last[usedID].After(before), "%v", last)
+	require.Contains(t, last, idleID)
+	require.Zero(t, last[idleID], "a wrong secret is no use")
+}
+
 // cutOff is a node that ends in the middle of an act: its end is not written down.
 type cutOff struct{ Node }
 

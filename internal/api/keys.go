@@ -16,6 +16,7 @@ type keyShown struct {
 	Tenant    string    `json:"tenant,omitzero"` // empty: it is over all
 	CreatedAt time.Time `json:"created_at"`
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	LastUsed  time.Time `json:"last_used_at,omitzero"` // of a list; absent: no use is known
 	Key       string    `json:"key,omitzero"`
 }
 
@@ -146,8 +147,14 @@ func listKeys(c *call) (reply, error) {
 	}
 	found, more, total := c.h.node.Keys(cluster.KeyQuery{Tenant: own, All: all, After: after, Limit: limit})
 	page := keyPage{Keys: make([]keyShown, len(found)), Total: total}
+	ids := make([]string, len(found))
+	for i := range found {
+		ids[i] = found[i].ID
+	}
+	used := c.h.node.KeysUsed(c.ctx, ids)
 	for i := range found {
 		page.Keys[i] = showKey(&found[i])
+		page.Keys[i].LastUsed = used[found[i].ID]
 	}
 	if more {
 		page.Pagination = &nextPage{c.h.tokens.seal(at, found[len(found)-1].ID)}

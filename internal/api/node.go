@@ -162,6 +162,7 @@ type tiers interface {
 type keyring interface {
 	Key(id string) (tenancy.Key, bool)
 	Keys(q cluster.KeyQuery) (page []tenancy.Key, more bool, total int)
+	KeysUsed(ctx context.Context, ids []string) map[string]time.Time
 	AddKey(ctx context.Context, k tenancy.Key) error
 	RevokeKey(ctx context.Context, id string) error
 }

@@ -15,7 +15,8 @@ type Key struct {
 	Tenant    string    `json:"tenant,omitzero"` // empty: it is over all
 	CreatedAt time.Time `json:"created_at"`
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
-	Key       string    `json:"key,omitzero"` // of CreateKey alone
+	LastUsed  time.Time `json:"last_used_at,omitzero"` // of a list, to a minute; zero: no use is known
+	Key       string    `json:"key,omitzero"`          // of CreateKey alone
 }
 
 // NewKey asks for a key.
