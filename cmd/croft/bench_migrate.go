@@ -57,6 +57,7 @@ type migrateReport struct {
 	Written       int                 `json:"written"`                  // writes that were acknowledged
 	Checked       int                 `json:"checked"`                  // records that were read one by one afterwards
 	Unknown       int                 `json:"unknown_outcomes"`         // writes that were not answered: they may be there or not
+	RefusedDone   int                 `json:"refused_but_done"`         // writes that were refused, as if nothing had been done, and were carried out
 	Said          map[string]string   `json:"first_failures,omitempty"` // the first of each kind
 	Failures      map[string]int      `json:"failures,omitempty"`       // failed requests by what was answered
 	Faults        []string            `json:"faults,omitempty"`         // the first records that were lost or too many
@@ -313,6 +314,9 @@ func (a *app) printMigrate(r *migrateReport) error {
 	a.note("%s moved in %.1f s, %s copied; writes waited %.1f ms at most, queries' P95 was %.2f times that before", counted(r.Tenants, "tenant"),
 		r.MoveSeconds, bytesText(int64(r.CopiedBytes)), r.WritePauseMax, r.QueryP95Ratio)
 	a.note("%d requests failed, %d records lost, %d too many, %d checked", r.Failed, r.Lost, r.Doubled, r.Checked)
+	if r.RefusedDone > 0 {
+		a.note("%s carried out all the same", counted(r.RefusedDone, "refused write"))
+	}
 	if r.Tenants == 1 {
 		a.note("recall at %d: %.4f before, %.4f after", recallAt, r.RecallBefore, r.RecallAfter)
 	}

@@ -117,18 +117,19 @@ func (b *migrateBench) judge(ctx context.Context) error {
 	}
 	for n, c := range counts {
 		have := stats.Namespaces[tenantOf(n)].VectorCount
-		missing, tooMany, err := b.judgeTenant(ctx, n, ids[n])
+		missing, tooMany, more, err := b.judgeTenant(ctx, n, ids[n])
 		if err != nil {
 			return err
 		}
-		b.report.Lost += max(missing, b.each+c.least-have)
-		b.report.Doubled += max(tooMany, have-b.each-c.most)
+		b.report.Lost += max(missing, b.each+c.least+more-have)
+		b.report.Doubled += max(tooMany, have-b.each-c.most-more)
 	}
 	return nil
 }
 
-// judgeTenant counts records that are not as they must be: missing or old, and there though they were deleted.
-func (b *migrateBench) judgeTenant(ctx context.Context, n int, written []int) (missing, tooMany int, err error) {
+// judgeTenant counts records that are not as they must be: missing or old, and there though they were deleted. Those as a refused write
+// would have them are counted apart, with how many more records there are by them: whoever was told that nothing was done will repeat it.
+func (b *migrateBench) judgeTenant(ctx context.Context, n int, written []int) (missing, tooMany, more int, err error) {
 	want := map[string][]float32{}
 	for _, id := range written {
 		switch e := &b.load.book[id]; {
@@ -144,24 +145,57 @@ func (b *migrateBench) judgeTenant(ctx context.Context, n int, written []int) (m
 	for names := range slices.Chunk(slices.Sorted(maps.Keys(want)), 100) {
 		found, err := b.ix.Fetch(ctx, tenantOf(n), names)
 		if err != nil {
-			return missing, tooMany, err
+			return missing, tooMany, more, err
 		}
 		for _, name := range names {
 			v, there := found.Vectors[name]
 			switch row := want[name]; {
+			case row == nil && !there, row != nil && there && slices.Equal(v.Values, row):
+			case b.doneThoughRefused(name, v, there):
+				b.report.RefusedDone++
+				more += count(there) - count(row != nil)
+				b.blame(name, "is as a refused write would have it")
 			case row == nil && there:
 				tooMany++
 				b.blame(name, "is there")
 			case row != nil && !there:
 				missing++
 				b.blame(name, "is gone")
-			case row != nil && !slices.Equal(v.Values, row):
+			default:
 				missing++
 				b.blame(name, "is another one")
 			}
 		}
 	}
-	return missing, tooMany, nil
+	return missing, tooMany, more, nil
+}
+
+func count(one bool) int {
+	if one {
+		return 1
+	}
+	return 0
+}
+
+// entryOf finds a record of the load; nil for one that was loaded before.
+func (b *migrateBench) entryOf(name string) *entry {
+	id, err := strconv.Atoi(strings.TrimPrefix(name, "w"))
+	if err != nil || id >= len(b.load.book) {
+		return nil
+	}
+	return &b.load.book[id]
+}
+
+// doneThoughRefused says whether a record is as its last write, which was refused, would have it.
+func (b *migrateBench) doneThoughRefused(name string, v client.Vector, there bool) bool {
+	e := b.entryOf(name)
+	if e == nil || !refusedBy(e.last.status) {
+		return false
+	}
+	if e.last.vector == deleted {
+		return !there
+	}
+	return there && slices.Equal(v.Values, b.load.rows[e.last.vector])
 }
 
 // blame keeps the first faults for people to look into.
@@ -170,8 +204,7 @@ func (b *migrateBench) blame(name, what string) {
 	if len(b.report.Faults) == most {
 		return
 	}
-	if id, err := strconv.Atoi(strings.TrimPrefix(name, "w")); err == nil && id < len(b.load.book) {
-		e := &b.load.book[id]
+	if e := b.entryOf(name); e != nil {
 		what += fmt.Sprintf("; it should be vector %d; vector %d was last written to it at %s, answered with %d after %v", e.vector, e.last.vector,
 			e.last.due.Format(time.RFC3339Nano), e.last.status, e.last.took)
 	}

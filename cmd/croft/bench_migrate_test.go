@@ -157,6 +157,18 @@ func TestMigrateJudges(t *testing.T) {
 	delete(store.records[tenantOf(0)], "v299")
 	lost, _ = judged()
 	require.Equal(t, 1, lost, "one is gone that is not among those that are read")
+	store.records[tenantOf(0)]["v299"] = client.Vector{}
+
+	e := &b.load.book[0]
+	of := store.records[tenantOf(e.tenant)]
+	delete(of, recordOf(0))
+	e.vector, e.last = deleted, lastWrite{vector: 3, status: http.StatusServiceUnavailable}
+	of[recordOf(0)] = client.Vector{ID: recordOf(0), Values: b.load.rows[3]}
+	lost, doubled = judged()
+	require.Equal(t, []int{0, 0, 1}, []int{lost, doubled, b.report.RefusedDone}, "a write was refused and done")
+	of[recordOf(0)] = client.Vector{ID: recordOf(0), Values: b.load.rows[4]}
+	_, doubled = judged()
+	require.Equal(t, []int{1, 0}, []int{doubled, b.report.RefusedDone}, "nobody wrote that")
 }
 
 // TestMigrateCutOver finds the writes that a cut-over held up.
