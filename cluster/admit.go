@@ -159,17 +159,22 @@ func (n *Node) Quiet() bool { return n.gate == nil || n.refusals.Quiet() }
 // Told notes that a request was told to come back later.
 func (n *Node) Told(request uint64, d time.Duration) { n.refusals.Told(request, d) }
 
-// buildTurn waits until a step of building may begin, and returns what ends it. Whatever is wrong with the gate, graphs are built.
+// buildTurn waits until a step of building may begin, and returns what ends it. Whatever is wrong with the gate, graphs are built. The
+// engine builds as soon as a shard is open, which is before there is metadata, and before anybody could be in the way.
 func (n *Node) buildTurn(ctx context.Context, key engine.Key) (done func()) {
+	free := func() {}
+	if !n.opened.Load() || n.gate == nil {
+		return free
+	}
 	s := n.meta.state()
 	t, ok := s.tenantByID(key.Tenant)
-	if n.gate == nil || !ok {
-		return func() {}
+	if !ok {
+		return free
 	}
 	r := tenancy.Request{Tenant: tenancy.ID(t.id), Name: t.name, Settings: s.settings(t), Class: tenancy.Build}
 	pass, err := n.gate.Enter(ctx, &r, &tenancy.Receipt{})
 	if err != nil {
-		return func() {}
+		return free
 	}
 	begun := time.Now()
 	return func() { pass.Leave(tenancy.Outcome{Took: time.Since(begun)}) }

@@ -230,6 +230,15 @@ func TestGraphsWaitForTheirTurn(t *testing.T) {
 	}
 }
 
+// TestNodeThatOpensBuildsGraphs: the engine finds work in a shard that has just been opened, when there is no metadata yet.
+func TestNodeThatOpensBuildsGraphs(t *testing.T) {
+	gate := &oneRefusal{}
+	gate.on.Store(true)
+	n := &Node{gate: gate}
+	n.buildTurn(t.Context(), engine.Key{})()
+	require.Zero(t, gate.asked.Load())
+}
+
 type classGate struct {
 	tenancy.Gate
 	seen chan tenancy.Class

@@ -115,27 +115,38 @@ func (d *drive) arrive(ctx context.Context, m *migration, op byte) (arriveVerb, 
 	return v, err
 }
 
-// fewEntries is how many entries of the source's log may be left when the fence is asked for, and shortTail how long it may have
-// taken to follow the last ones: what is left then takes some milliseconds.
+// The source is followed closely when at most fewEntries of its log are left and a round takes no longer than shortTail, calmRounds
+// times one after the other: then what is left at the fence takes some milliseconds. calmPatience is how long that is waited for.
 const (
-	fewEntries = 64
-	shortTail  = 20 * time.Millisecond
+	fewEntries   = 64
+	shortTail    = 20 * time.Millisecond
+	calmRounds   = 10
+	calmPatience = 10 * time.Second
 )
 
-// tail follows the source until little is left, or no less than before: a shard that is written to as fast as it is read is not
-// waited for. Those writes are mostly of others, and how long the tenant's own may wait is bounded.
+// tail follows the source until that is done closely: after the copy the target's replicas are busy for a while with what was written
+// meanwhile, and the tenant's writes would wait for that. A shard that is written to as fast as it is read, or a busy machine, is not waited for
+// longer than calmPatience: those writes are mostly of others, and how long the tenant's own may wait is bounded.
 func (d *drive) tail(ctx context.Context, m *migration) (*moveStep, error) {
-	until := time.Now().Add(callPatience / 2)
+	until, calm := time.Now().Add(callPatience/2), 0
+	patience := time.Unix(0, m.changed()).Add(calmPatience)
 	for before := uint64(math.MaxUint64); time.Now().Before(until); {
 		begun := time.Now()
 		v, err := d.arrive(ctx, m, arriveTail)
 		if err != nil {
 			return nil, err
 		}
-		if v.lag <= fewEntries || v.lag >= before || time.Since(begun) < shortTail {
+		took := time.Since(begun)
+		if calm++; v.lag > fewEntries || took > shortTail {
+			calm = 0
+		}
+		near := v.lag <= fewEntries || v.lag >= before || took < shortTail
+		if calm == calmRounds || near && time.Now().After(patience) {
 			return m.next(moveFenced), nil
 		}
-		before = v.lag
+		if before = v.lag; calm > 0 && sleep(ctx, shortTail) != nil {
+			return nil, ctx.Err()
+		}
 	}
 	return m.next(moveTailing), nil
 }

@@ -183,6 +183,9 @@ func (l *moveLoad) send(ctx context.Context, w *wire, id, vector int) (status in
 	return w.postBody(ctx, l.key, "/i/"+migrateIndex+path, body, movePatience)
 }
 
+// outcomeUnknown is in answers of status 503 that do not say that nothing was done.
+const outcomeUnknown = `"code":"UNKNOWN"`
+
 // note writes down what became of a write.
 func (l *moveLoad) note(w *wire, id, vector, status int, err error, s sample) {
 	l.mu.Lock()
@@ -190,11 +193,12 @@ func (l *moveLoad) note(w *wire, id, vector, status int, err error, s sample) {
 	e := &l.book[id]
 	e.busy, s.tenant = false, e.tenant
 	e.last = lastWrite{vector, status, s.due, s.took}
-	switch {
-	case l.answeredLocked("write", w, status, err):
+	switch answered := l.answeredLocked("write", w, status, err); {
+	case answered:
 		e.vector = vector
 		l.writes = append(l.writes, s)
-	case !refusedBy(status):
+	case !refusedBy(status) || strings.Contains(w.said, outcomeUnknown):
+		e.last.status = 0
 		e.sure = false
 		l.unknown++
 	}

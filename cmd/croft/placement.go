@@ -120,7 +120,7 @@ func (a *app) shardsDrainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain SHARD",
 		Short: "Take a shard off the ring and move all its tenants to others, while they are used",
-		Long: `New tenants are made elsewhere at once. When it is empty, ` + "`croft shards remove`" + ` takes it out.`,
+		Long:  `New tenants are made elsewhere at once. When it is empty, ` + "`croft shards remove`" + ` takes it out.`,
 		Example: `  croft shards drain 3 --dry-run
   croft shards drain 3 --yes --watch`,
 		Args: exactly("SHARD"),
