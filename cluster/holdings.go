@@ -98,6 +98,7 @@ const askers = 8
 // holdings asks all shards, or those that are named, what each tenant has there. Shards that do not answer are missing, with why.
 func (n *Node) holdings(ctx context.Context, shards []uint16) (held map[uint16][]holding, silent map[uint16]error) {
 	held, silent = map[uint16][]holding{}, map[uint16]error{}
+	ctx = WithReading(ctx, nil) // the caller's serves one question at a time, and leaders are meant
 	var mu sync.Mutex
 	var g errgroup.Group
 	g.SetLimit(askers)
