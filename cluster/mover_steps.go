@@ -144,7 +144,8 @@ func (d *drive) tail(ctx context.Context, m *migration) (*moveStep, error) {
 		if calm == calmRounds || near && time.Now().After(patience) {
 			return m.next(moveFenced), nil
 		}
-		if before = v.lag; calm > 0 && sleep(ctx, shortTail) != nil {
+		idle := calm > 0 || v.lag >= before
+		if before = v.lag; idle && sleep(ctx, shortTail) != nil {
 			return nil, ctx.Err()
 		}
 	}
