@@ -61,7 +61,11 @@ type export struct {
 // file stays readable when its name goes. records.db, the only one that is written in place, is copied under one view:
 // see DESIGN.md, "Checkpoints".
 func (x *export) cut(ctx context.Context) error {
-	s := x.shard
+	return x.shard.cut(x.open, func(tx store.Tx) error { return x.copyRecords(ctx, tx) })
+}
+
+// cut shows one state: open runs while files can neither come nor go, and read after it in the same view.
+func (s *Shard) cut(open, read func(store.Tx) error) error {
 	s.flushMu.Lock()
 	unlock := sync.OnceFunc(s.flushMu.Unlock)
 	defer unlock()
@@ -69,11 +73,11 @@ func (x *export) cut(ctx context.Context) error {
 		return err
 	}
 	return s.kv.View(func(tx store.Tx) error {
-		if err := x.open(tx); err != nil {
+		if err := open(tx); err != nil {
 			return err
 		}
 		unlock()
-		return x.copyRecords(ctx, tx)
+		return read(tx)
 	})
 }
 

@@ -10,7 +10,6 @@ import (
 	"math"
 	"runtime/debug"
 	"slices"
-	"sync"
 
 	"github.com/croftdb/croft/engine/internal/segment"
 	"github.com/croftdb/croft/engine/internal/store"
@@ -80,18 +79,7 @@ func (x *TenantExport) Digest() TenantDigest { return x.digest }
 // name goes. What records.db has of the tenant is copied under one view into a file without a name, but for what fits into
 // memory in any case.
 func (x *TenantExport) cut(ctx context.Context) error {
-	s := x.shard
-	s.flushMu.Lock()
-	unlock := sync.OnceFunc(s.flushMu.Unlock)
-	defer unlock()
-	if err := s.failure(); err != nil {
-		return err
-	}
-	return s.kv.View(func(tx store.Tx) error {
-		if err := x.openSegments(tx); err != nil {
-			return err
-		}
-		unlock()
+	return x.shard.cut(x.openSegments, func(tx store.Tx) error {
 		if err := x.readShard(tx); err != nil {
 			return err
 		}
