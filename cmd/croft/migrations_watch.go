@@ -72,7 +72,11 @@ func (a *app) watchMigration(ctx context.Context, conn connection, c *client.Cli
 		return m, err
 	}
 	line := a.newMigrationLine()
-	defer line.done()
+	defer func() { // the cluster goes on, whoever stops looking
+		if line.done(); m.Running && ctx.Err() != nil {
+			a.note("the move goes on: `croft migrations get %d --watch` follows it, `croft migrations cancel %d` gives it up", m.ID, m.ID)
+		}
+	}()
 	heard := time.Now()
 	for {
 		line.show(m)
