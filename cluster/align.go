@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/croftdb/croft/engine"
@@ -53,9 +55,22 @@ func (a *aligner) run(ctx context.Context) {
 	}
 }
 
-// alignAll returns once every shard led here knows the indexes and tombstones that the metadata plane holds now.
+// begin is alignAll, but for shards whose leader changes just now: they are told in the background, or by their next leader.
+func (a *aligner) begin(ctx context.Context) error {
+	err := a.alignAll(ctx)
+	if err != nil {
+		a.wake()
+	}
+	if changesLeader(err) {
+		return nil
+	}
+	return err
+}
+
+// alignAll returns once every shard led here knows the indexes and tombstones that the metadata plane holds now, or could
+// not be told.
 func (a *aligner) alignAll(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	for _, sh := range a.shards() {
 		if sh.group.leads() { // others are told by the nodes that lead them
 			g.Go(func() error { return a.align(ctx, sh) })
@@ -111,4 +126,10 @@ func (a *aligner) dropStale(ctx context.Context, s *state, sh *shard, id engine.
 	}
 	_, err := sh.propose(ctx, &engine.Command{Op: engine.OpDropIndex, Key: engine.Key{Index: id}})
 	return errs.Wrap(errs.KindOf(err), err, "drop index %d from shard %d", id, sh.id)
+}
+
+// changesLeader reports whether a shard was not told because another replica leads it, or is about to.
+func changesLeader(err error) bool {
+	_, elsewhere := errors.AsType[*notLeaderError](err)
+	return elsewhere || errors.Is(err, raft.ErrLeadershipTransferInProgress) || errors.Is(err, raft.ErrLeadershipLost)
 }

@@ -89,8 +89,7 @@ func (n *Node) CreateIndex(ctx context.Context, ix Index) (Index, error) {
 	if err != nil {
 		return Index{}, err
 	}
-	if err := n.aligner.alignAll(ctx); err != nil {
-		n.aligner.wake()
+	if err := n.aligner.begin(ctx); err != nil {
 		return res.index, errs.Wrap(errs.OutcomeUnknown, err, "define index %q in every shard", ix.Name)
 	}
 	return res.index, nil
@@ -175,9 +174,8 @@ func (n *Node) DeleteIndex(ctx context.Context, name string) error {
 	if _, err := n.changeMeta(ctx, &metaCommand{op: metaDeleteIndex, indexID: ix.ID}); err != nil {
 		return err
 	}
-	if err := n.aligner.alignAll(ctx); err != nil {
+	if err := n.aligner.begin(ctx); err != nil {
 		n.logger.Warn("dropping an index goes on in the background", "index", ix.ID, "err", err)
-		n.aligner.wake()
 	}
 	return nil
 }

@@ -319,7 +319,7 @@ func (n *Node) awaitReady(ctx context.Context) error {
 	n.background.Go(func() { dog.run(n.ctx) })
 	silent := &elector{groups: n.groups, every: n.opts.RaftTick / 8}
 	n.background.Go(func() { silent.run(n.ctx) })
-	if err := n.aligner.alignAll(ctx); err != nil {
+	if err := n.aligner.begin(ctx); err != nil {
 		return err
 	}
 	n.background.Go(func() { n.aligner.run(n.ctx) })

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
 	"github.com/croftdb/croft/engine"
@@ -141,6 +142,35 @@ func TestLeaderDiesWhileAsked(t *testing.T) {
 			recs, err := n.Fetch(c.t.Context(), ix, "ns", acked)
 			require.NoError(c.t, err)
 			require.Len(c.t, recs, len(acked))
+		}
+	})
+}
+
+// TestIndexWhileLeadersMoveOn: a shard that takes no writes because it is being handed over keeps nobody from making an
+// index, and learns of it a moment later.
+func TestIndexWhileLeadersMoveOn(t *testing.T) {
+	inCluster(t, 3, func(c *simCluster) {
+		for i := range 3 {
+			n := c.nodes[i]
+			sh := c.leader(uint16(i))
+			led := c.nodes[c.index(sh.group.leader())]
+			to := c.nodes[(c.index(sh.group.leader())+1)%3]
+			c.net.delay(led.id.NodeID, to.id.NodeID, 100*time.Millisecond) // of which raft is in a transfer all the time
+			handed := sh.group.raft().LeadershipTransferToServer(raft.ServerID(to.id.NodeID), raft.ServerAddress(to.id.NodeID))
+			ix := createIndex(c.t, led, fmt.Sprint("of-the-leader-", i))
+			createIndex(c.t, n, fmt.Sprint("of-a-node-", i))
+			require.NoError(c.t, led.DeleteIndex(c.t.Context(), ix.Name))
+			_ = handed.Error()
+			c.net.healAll()
+			c.until("every leader knows the indexes", func() bool {
+				for id := range uint16(3) {
+					known, _ := c.leader(id).engine.Schemas()
+					if len(known) != i+1 {
+						return false
+					}
+				}
+				return true
+			})
 		}
 	})
 }
