@@ -37,7 +37,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		}
 		return errno
 	})
-	return child, fh, fuseFlags, errno
+	return child, fh, fuseFlags | caching(path), errno
 }
 
 // Open implements fs.NodeOpener. The kernel truncates by Setattr before.
@@ -50,7 +50,18 @@ func (n *node) Open(ctx context.Context, flags uint32) (fs.FileHandle, uint32, s
 	if ino == nil {
 		return nil, 0, syscall.ENOENT
 	}
-	return &file{LoopbackFile: fh.(*fs.LoopbackFile), s: n.s, ino: ino, path: n.at("")}, fuseFlags, 0
+	path := n.at("")
+	return &file{LoopbackFile: fh.(*fs.LoopbackFile), s: n.s, ino: ino, path: path}, fuseFlags | caching(path), 0
+}
+
+// caching is what the kernel is told of its page cache for a file that is opened. Raft's log is read at its tail, past what
+// has been written; there Linux's FUSE (6.18) sometimes answers zeros for bytes whose write has returned, as no file system
+// of a real disk does. Logs are not mapped into memory, so they do without the cache.
+func caching(path string) (fuseFlags uint32) {
+	if filepath.Ext(path) == ".wal" {
+		return fuse.FOPEN_DIRECT_IO
+	}
+	return 0
 }
 
 // Mkdir implements fs.NodeMkdirer.
