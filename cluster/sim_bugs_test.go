@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// plantedBugs are what the simulation must find, each within a simulated cluster or a few, of some minutes. They are
+// plantedBugs are what the simulation must find, each within a few simulated clusters, of some minutes. They are
 // patches in testdata/bugs.
 var plantedBugs = []struct {
 	name  string
@@ -51,7 +51,7 @@ func TestPlantedBugs(t *testing.T) {
 			overlay := overlayOf(t, patched(t, bug.name))
 			run := func(args ...string) string {
 				cmd := simulationProcess(t, "^TestSimulation$", args...)
-				cmd.Env = append(os.Environ(), "CROFT_SIM_MIX="+bug.mix, "CROFT_SIM_HOURS=0.8", "CROFT_SIM_LENGTH=12m",
+				cmd.Env = append(os.Environ(), "CROFT_SIM_MIX="+bug.mix, "CROFT_SIM_HOURS=1.6", "CROFT_SIM_LENGTH=12m",
 					"CROFT_SIM_NODES=3", "CROFT_SEED=42")
 				out, err := cmd.CombinedOutput()
 				if len(args) == 0 {

@@ -26,13 +26,14 @@ var simMixes = map[string]map[string]int{
 	"power":      {"blackout": 4, "power cut": 2, "kill": 1},
 	"restart":    {"kill": 3, "restart": 1, "power cut": 1},
 	"checkpoint": {"exchange": 1, "kill": 1},
-	"move":       {"kill": 3, "pause": 2, "freeze": 1, "cut": 2, "isolate": 2, "stall": 2, "transfer": 4, "restart": 1},
+	"move":       {"kill": 3, "pause": 2, "freeze": 1, "cut": 2, "behind": 4, "isolate": 2, "stall": 2, "transfer": 4, "restart": 1},
 }
 
 // simFaults begin a fault and return what it is, and what ends it.
 var simFaults = map[string]func(*nemesis) (what string, heal func()){
 	"cut":              (*nemesis).cut,
 	"cut both ways":    (*nemesis).cutBoth,
+	"behind":           (*nemesis).behind,
 	"isolate":          (*nemesis).isolate,
 	"mute":             (*nemesis).mute,
 	"deaf":             (*nemesis).deaf,
@@ -285,6 +286,19 @@ func (n *nemesis) cut() (string, func()) {
 	a, b := n.two()
 	n.net.cut(a, b)
 	return a + " to " + b, func() { n.net.heal(a, b) }
+}
+
+// behind keeps a host from hearing what the metadata plane's leader decides: it goes by an old state.
+func (n *nemesis) behind() (string, func()) {
+	for _, node := range n.nodesRunning() {
+		if from := string(node.meta.group.opts.node); node.meta.group.leads() {
+			others := n.others(from)
+			to := others[n.rng.IntN(len(others))]
+			n.net.cut(from, to)
+			return to + " of " + from, func() { n.net.heal(from, to) }
+		}
+	}
+	return "", nil
 }
 
 func (n *nemesis) cutBoth() (string, func()) {
