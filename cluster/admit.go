@@ -58,6 +58,9 @@ func (n *Node) admitted(ctx context.Context, sh *shard, key engine.Key, v verb, 
 	*e = gateCall{request: tenancy.Request{
 		Tenant: tenancy.ID(t.id), Name: t.name, Shard: sh.id, Term: sh.group.raft().CurrentTerm(), Settings: settings,
 	}}
+	if reading.level() == Any && !sh.group.leads() {
+		e.request.Replicas = s.sharers(sh.id)
+	}
 	e.request.Class, e.request.Bytes = v.weight()
 	pass, err := n.enter(ctx, e)
 	reading.receive(&e.told)

@@ -19,9 +19,7 @@ import (
 
 // withGate is the option of a node that limits its tenants.
 func withGate(o *Options) {
-	o.Gate = func(b tenancy.Book) (tenancy.Gate, error) {
-		return tenancy.NewAdmission(tenancy.AdmissionOptions{Book: b})
-	}
+	o.Gate = func(a tenancy.AdmissionOptions) (tenancy.Gate, error) { return tenancy.NewAdmission(a) }
 }
 
 // limit gives a tenant that exists limits of its own.
@@ -101,15 +99,7 @@ func TestHourlyQuotaOutlivesItsHome(t *testing.T) {
 		ix := createIndex(t, c.nodes[0], "i")
 		home := uint16(upsert(t, c.nodes[0], ix, "ns", 1, 2).Shard)
 		const quota, lease = 300, 3
-		limit(t, c.metaLeader(), "ns", map[tenancy.Limit]int64{tenancy.PerHour: quota})
-		c.until("all know", func() bool {
-			for _, n := range c.nodes[:3] {
-				if n.Standing("ns").Settings.Get(tenancy.PerHour) != quota {
-					return false
-				}
-			}
-			return true
-		})
+		c.limitEverywhere("ns", map[tenancy.Limit]int64{tenancy.PerHour: quota})
 		let, changes := 0, 0
 		for spent := 0; spent < 20; { // refusals one after the other
 			for i, n := range c.nodes[:3] {
@@ -134,9 +124,102 @@ func TestHourlyQuotaOutlivesItsHome(t *testing.T) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		require.LessOrEqual(t, let, quota)
-		require.GreaterOrEqual(t, let, quota-(changes+1)*lease, "a home takes no more than its lease with it")
+		require.LessOrEqual(t, let, quota+lease, "while there is no home, each replica lets in its part")
+		require.GreaterOrEqual(t, let, quota-(changes+2)*lease, "a home takes no more than its lease with it, and the others none but theirs")
 		require.GreaterOrEqual(t, changes, 2)
+	})
+}
+
+// limitEverywhere waits until all nodes know the limits.
+func (c *simCluster) limitEverywhere(namespace string, own map[tenancy.Limit]int64) {
+	limit(c.t, c.metaLeader(), namespace, own)
+	c.until("all know", func() bool {
+		for _, n := range c.nodes[:3] {
+			for l, v := range own {
+				if n.Standing(namespace).Settings.Get(l) != v {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
+// TestReadsAtAnyShareOneQuota hammers all three replicas of a tenant with reads that each of them answers by itself: together they let in what
+// one home would. While there is no home they go on.
+func TestReadsAtAnyShareOneQuota(t *testing.T) {
+	inClusterWith(t, 3, withGate, func(c *simCluster) {
+		t := c.t
+		ix := createIndex(t, c.nodes[0], "i")
+		home := uint16(upsert(t, c.nodes[0], ix, "ns", 1, 2).Shard)
+		c.until("all have a replica", func() bool {
+			for _, n := range c.nodes[:3] {
+				if sh := n.replica(home); sh == nil || sh.filled() != nil || sh.engine.AppliedIndex() == 0 {
+					return false
+				}
+			}
+			return true
+		})
+		hammer := func(nodes []*Node, d time.Duration) (let int, took time.Duration) {
+			for begun := time.Now(); time.Since(begun) < d; took = time.Since(begun) {
+				for _, n := range nodes {
+					if _, err := ask(t, n, ix, "ns", Any); err == nil {
+						let++
+					} else {
+						require.True(t, errs.Is(err, errs.RateLimited), "%v", err)
+					}
+				}
+				time.Sleep(4 * time.Millisecond)
+			}
+			return let, took
+		}
+
+		const rate = 60
+		const lease = rate / 10
+		c.limitEverywhere("ns", map[tenancy.Limit]int64{tenancy.Rate: rate})
+		let, took := hammer(c.nodes[:3], 5*time.Second)
+		t.Logf("%d in %v", let, took)
+		require.LessOrEqual(t, float64(let), rate+rate*took.Seconds()+lease)
+		require.GreaterOrEqual(t, float64(let), 0.95*rate*took.Seconds())
+
+		var left []*Node
+		for i, n := range c.nodes[:3] {
+			if sh := n.replica(home); sh.group.leads() {
+				c.kill(i)
+			} else {
+				left = append(left, n)
+			}
+		}
+		require.Len(t, left, 2)
+		let, took = hammer(left, 200*time.Millisecond) // an election takes longer
+		t.Logf("%d in %v without a home", let, took)
+		require.Positive(t, let)
+		require.LessOrEqual(t, float64(let), rate+rate*took.Seconds()+lease)
+	})
+}
+
+// TestReadsAtAnyShareOneHour does the same with a quota by the hour, which is exact.
+func TestReadsAtAnyShareOneHour(t *testing.T) {
+	inClusterWith(t, 3, withGate, func(c *simCluster) {
+		t := c.t
+		ix := createIndex(t, c.nodes[0], "i")
+		upsert(t, c.nodes[0], ix, "ns", 1, 2)
+		c.settle()
+		const quota, replicas = 100, 3
+		c.limitEverywhere("ns", map[tenancy.Limit]int64{tenancy.PerHour: quota})
+		let := 0
+		for refusals := 0; refusals < 30; refusals++ {
+			for _, n := range c.nodes[:3] {
+				if _, err := ask(t, n, ix, "ns", Any); err == nil {
+					let, refusals = let+1, 0
+				} else {
+					require.True(t, errs.Is(err, errs.RateLimited), "%v", err)
+				}
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		require.LessOrEqual(t, let, quota)
+		require.GreaterOrEqual(t, let, quota-(replicas-1), "no more than a lease is left where nobody can have it")
 	})
 }
 
@@ -179,7 +262,7 @@ func TestHomeThatIsBehindKnowsLimits(t *testing.T) {
 func TestFullQueueIsNotTriedAgain(t *testing.T) {
 	opts := testOptions(t.TempDir())
 	gate := &oneRefusal{err: errs.New(errs.Unavailable, "full").WithRetryAfter(time.Second)}
-	opts.Gate = func(tenancy.Book) (tenancy.Gate, error) { return gate, nil }
+	opts.Gate = func(tenancy.AdmissionOptions) (tenancy.Gate, error) { return gate, nil }
 	n := openNode(t, opts)
 	ix := createIndex(t, n, "i")
 	upsert(t, n, ix, "ns", 1)
@@ -214,8 +297,8 @@ func TestGraphsWaitForTheirTurn(t *testing.T) {
 	opts := testOptions(t.TempDir())
 	opts.Engine.GraphAbove = 20
 	turns := make(chan tenancy.Class, 1000)
-	opts.Gate = func(b tenancy.Book) (tenancy.Gate, error) {
-		a, err := tenancy.NewAdmission(tenancy.AdmissionOptions{Book: b})
+	opts.Gate = func(o tenancy.AdmissionOptions) (tenancy.Gate, error) {
+		a, err := tenancy.NewAdmission(o)
 		return classGate{a, turns}, err
 	}
 	n := openNode(t, opts)

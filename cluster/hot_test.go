@@ -26,7 +26,7 @@ func TestHotTenants(t *testing.T) {
 		gate := &heldBack{}
 		o := testOptions(t.TempDir())
 		o.Shards, o.ThrottleHot, o.UsageEvery = 1, throttle, time.Hour // the test looks by itself
-		o.Gate = func(tenancy.Book) (tenancy.Gate, error) { return gate, nil }
+		o.Gate = func(tenancy.AdmissionOptions) (tenancy.Gate, error) { return gate, nil }
 		n := openNode(t, o)
 		ix := createIndex(t, n, "ix")
 		var hot tenancy.ID

@@ -175,6 +175,7 @@ var (
 	cacheLimitDesc   = tenantDesc("croft_cache_limit_bytes", "Memory that kept results may take.")
 	searchDesc       = prometheus.NewDesc("croft_search_total", "Searches over many tenants that came in here, by result: whole, partial, cached, refused, failed.", []string{"result"}, nil)
 	searchPartsDesc  = tenantDesc("croft_search_partitions_total", "Partitions searched here for searches over many tenants.")
+	sharesDesc       = prometheus.NewDesc("croft_quota_shares_total", "Shares of quotas asked of tenants' homes for reads at level any, by result: lent, none, failed.", []string{"result"}, nil)
 	cacheOffDesc     = tenantDesc("croft_cache_tenants_off", "Tenants whose results are not kept for now, since that hardly helped.")
 )
 
@@ -182,7 +183,7 @@ var (
 func (c *tenantCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		hotDesc, usageDesc, usageLostDesc, remembersDesc, slowedDesc, cacheHitsDesc, cacheMissesDesc, cacheEvictedDesc, cacheBytesDesc, cacheLimitDesc, cacheOffDesc,
-		searchDesc, searchPartsDesc,
+		searchDesc, searchPartsDesc, sharesDesc,
 	} {
 		ch <- d
 	}
@@ -203,6 +204,9 @@ func (c *tenantCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for result, name := range searchResultNames {
 		ch <- prometheus.MustNewConstMetric(searchDesc, prometheus.CounterValue, float64(n.searches.counts[result].Load()), name)
+	}
+	for result, name := range shareResultNames {
+		ch <- prometheus.MustNewConstMetric(sharesDesc, prometheus.CounterValue, float64(n.shares.counts[result].Load()), name)
 	}
 	send(searchPartsDesc, prometheus.CounterValue, float64(n.searches.parts.Load()))
 	send(usageLostDesc, prometheus.CounterValue, float64(n.usage.lost.Load()))

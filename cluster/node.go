@@ -67,6 +67,7 @@ type Node struct {
 	hot      atomic.Int64   // tenants that take a large part of a shard that is led here
 
 	refusals tenancy.Refusals
+	shares   shares
 
 	mover   *mover
 	leaving *moveSource

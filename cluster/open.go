@@ -40,7 +40,8 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 		return nil, err
 	}
 	if opts.Gate != nil {
-		if n.gate, err = opts.Gate(hourBook{n}); err != nil {
+		n.shares.node = n
+		if n.gate, err = opts.Gate(tenancy.AdmissionOptions{Book: hourBook{n}, Lender: &n.shares}); err != nil {
 			return nil, err
 		}
 		opts.Engine.Turn = n.buildTurn
@@ -131,6 +132,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 	n.peers.handle(methodSearch, n.whenOpen(n.answerSearch))
 	n.peers.handle(methodSearchTurn, n.whenOpen(n.answerSearchTurn))
 	n.peers.handle(methodKeyUses, n.whenOpen(n.answerKeyUses))
+	n.peers.handle(methodShares, n.whenOpen(n.answerShares))
 	n.registerVerbs()
 	switch {
 	case n.id.Joining && n.opts.Join == "":

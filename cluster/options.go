@@ -22,12 +22,12 @@ const maxShards = 256
 
 // Options of a node. Zero fields get their defaults from Open.
 type Options struct {
-	Dir         string                                   // data directory, made if missing
-	Shards      int                                      // shards of a new data directory; 0: 16. An existing one keeps its own number
-	Placement   Rules                                    // of tenants in a new cluster; SetRules changes them later
-	Engine      engine.Options                           // shared by all shards
-	Gate        func(tenancy.Book) (tenancy.Gate, error) // makes what decides whether and when requests run; nil: all run at once
-	DiskReserve int64                                    // bytes of free disk below which upserts and updates are refused; 0: 256 MiB; negative: off
+	Dir         string                                               // data directory, made if missing
+	Shards      int                                                  // shards of a new data directory; 0: 16. An existing one keeps its own number
+	Placement   Rules                                                // of tenants in a new cluster; SetRules changes them later
+	Engine      engine.Options                                       // shared by all shards
+	Gate        func(tenancy.AdmissionOptions) (tenancy.Gate, error) // makes what decides whether and when requests run, with this node's part of its options; nil: all run at once
+	DiskReserve int64                                                // bytes of free disk below which upserts and updates are refused; 0: 256 MiB; negative: off
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
 	Tracer      *tracing.Tracer // of spans; nil: none

@@ -44,6 +44,7 @@ const (
 	methodWarm                         // has a node make a replica fit to serve a tenant that comes
 	methodMoves                        // how far the migrations are that a node carries out
 	methodKeyUses                      // when API keys were last used through a node
+	methodShares                       // shares of tenants' quotas, from the homes that count them
 )
 
 // methodNames are for people: in traces and logs.
@@ -54,6 +55,7 @@ var methodNames = map[method]string{
 	methodUsage: "usage", methodAudit: "audit", methodUsed: "used", methodCache: "cache", methodLoads: "loads", methodResident: "resident",
 	methodRoom: "room", methodHoldings: "holdings", methodRouting: "routing", methodSearch: "search", methodSearchTurn: "search turn",
 	methodLeave: "leave", methodArrive: "arrive", methodWarm: "warm", methodMoves: "moves", methodKeyUses: "key uses",
+	methodShares: "shares",
 }
 
 // String names a method; one without a name by its number.

@@ -19,6 +19,7 @@ type AdmissionOptions struct {
 	Now    func() time.Time // nil: time.Now
 	Chance func() float64   // in [0,1), so that those refused do not all come back at once; nil: math/rand/v2
 	Book   Book             // nil: hourly windows end with the process
+	Lender Lender           // nil: each replica counts by itself what it answers where its tenants do not live
 
 	Searches     int   // that run at once, with other reads and steps of building; 0: 2 for each processor
 	Writes       int   // that run at once: they mostly wait for the log; 0: 128
@@ -96,6 +97,9 @@ func (a *Admission) Enter(ctx context.Context, r *Request, told *Receipt) (Pass,
 	t := a.tickets.Get().(*ticket)
 	for {
 		acc, step, err := a.arrive(t, r, told)
+		if t.borrows {
+			a.opts.Lender.Borrow(Borrowing{Tenant: r.Tenant, Shard: r.Shard, Have: t.have, Hourly: r.Settings.Get(PerHour) != Unlimited})
+		}
 		switch step {
 		case refused:
 			a.tickets.Put(t)
@@ -105,7 +109,7 @@ func (a *Admission) Enter(ctx context.Context, r *Request, told *Receipt) (Pass,
 		case queued:
 			return a.wait(ctx, t)
 		}
-		if err := a.lease(ctx, acc, r); err != nil {
+		if err := a.more(ctx, t, acc, r); err != nil {
 			a.tickets.Put(t)
 			return nil, err
 		}
@@ -119,7 +123,7 @@ const (
 	refused step = iota
 	letIn
 	queued
-	short // of its lease: another must be taken first
+	short // of its lease, or of what was lent: there must be more of it first
 )
 
 // arrive judges a request and lets it in, if there is room, or has it wait.
@@ -128,11 +132,16 @@ func (a *Admission) arrive(t *ticket, r *Request, told *Receipt) (*account, step
 	defer a.mu.Unlock()
 	now := a.now()
 	acc := a.account(r, now)
+	t.borrows, t.answered = false, nil
 	degraded, enough, err := a.judge(acc, r, now, told)
 	if err != nil {
+		a.borrow(t, acc, r, now)
 		return acc, refused, err
 	}
 	if !enough {
+		if a.borrow(t, acc, r, now); a.away(r) {
+			t.answered = acc.allowance.answer()
+		}
 		return acc, short, nil
 	}
 	*t = ticket{gate: a, turn: t.turn, account: acc, tier: acc.tier, since: now, class: r.Class, lane: laneOf(r.Class), bytes: r.Bytes, degraded: degraded}
@@ -141,10 +150,10 @@ func (a *Admission) arrive(t *ticket, r *Request, told *Receipt) (*account, step
 		if err := a.enqueue(t, r, told); err != nil {
 			return acc, refused, err
 		}
-		a.draw(t, r.Settings, now)
+		a.draw(t, r, now)
 		return acc, queued, nil
 	}
-	a.draw(t, r.Settings, now)
+	a.draw(t, r, now)
 	a.run(t, now)
 	return acc, letIn, nil
 }

@@ -30,10 +30,11 @@ type account struct {
 	throttled int64 // until then it runs one at a time; 0: not
 	costs     [classCount]average
 
-	buckets [rates]bucket
-	window  window
-	breaker breaker
-	leasing chan struct{} // closed when the lease under way is there; nil: none is
+	buckets   [rates]bucket
+	window    window
+	breaker   breaker
+	leasing   chan struct{} // closed when the lease under way is there; nil: none is
+	allowance *allowance    // of what its home counts, where that is elsewhere; nil: nothing was lent yet
 }
 
 // accountKey names an account. What counts against no quota has one of its own: a tenant's searches are not to come after the graph
@@ -89,7 +90,7 @@ func (a *Admission) forget(now int64) {
 // idle reports whether the account says nothing that a new one would not.
 func (acc *account) idle(now int64) bool {
 	return acc.waiting == 0 && acc.running == 0 && acc.leasing == nil && acc.buckets[0].full(now) && acc.buckets[1].full(now) && acc.window.over(now) &&
-		acc.breaker.clean(now) && acc.throttled <= now
+		acc.breaker.clean(now) && acc.throttled <= now && acc.allowance.idle(now)
 }
 
 // charge moves the tag by what was used beyond what was charged already.
@@ -124,17 +125,30 @@ func (a *Admission) judge(acc *account, r *Request, now int64, told *Receipt) (d
 		acc.refuse(reasonMemory)
 		return false, false, a.later(errs.RateLimited, time.Second, "tenant %q has requests of %d bytes under way, the limit is %d", r.Name, acc.bytes, most)
 	}
-	left, why, over := a.quotas(acc, r, now, told)
+	v := a.quotas(acc, r, now, told)
 	switch {
-	case over == nil:
-		return false, acc.window.enough(s.Get(PerHour), now, r.Term), nil
+	case v.over == nil:
+		return false, v.enough, nil
 	case s.Get(Overage) == OverageDegrade:
 		told.Degraded = true
 		return true, true, nil
 	}
-	told.Closed = a.spread(min(max(left, hush), closedAtMost))
-	acc.refuse(why)
-	return false, false, over
+	told.Closed = a.closed(v.left)
+	acc.refuse(v.why)
+	return false, false, v.over
+}
+
+// verdict is what a tenant's quotas say of one more request.
+type verdict struct {
+	enough bool          // it can be drawn at once; else it takes a new lease or loan
+	over   error         // the refusal, if there is no room
+	why    reason        // of it
+	left   time.Duration // for which that lasts
+}
+
+// closed is for how long others need not ask again about a quota that has no room for a time.
+func (a *Admission) closed(left time.Duration) time.Duration {
+	return a.spread(min(max(left, hush), closedAtMost))
 }
 
 const (
@@ -146,16 +160,24 @@ const (
 	closedAtMost = 500 * time.Millisecond
 )
 
-// quotas looks at rates and hour, and tells of the one that is nearest to its end. over is the refusal if there is no room, left
-// how long that lasts, why what it is for.
-func (a *Admission) quotas(acc *account, r *Request, now int64, told *Receipt) (left time.Duration, why reason, over error) {
+// quotas looks at rates and hour.
+func (a *Admission) quotas(acc *account, r *Request, now int64, told *Receipt) verdict {
+	if a.away(r) {
+		return a.lent(acc, r, now, told)
+	}
+	return a.atHome(acc, r, now, told)
+}
+
+// atHome looks at rates and hour where they are counted, and tells of the one that is nearest to its end.
+func (a *Admission) atHome(acc *account, r *Request, now int64, told *Receipt) (v verdict) {
 	hourly := r.Settings.Get(PerHour)
 	if hourly != Unlimited {
 		remaining := acc.window.remaining(hourly, now)
 		told.tell(hourly, remaining-1, acc.window.left(now))
 		if remaining <= 0 {
-			left = acc.window.left(now)
-			return left, reasonHour, a.later(errs.RateLimited, left, "tenant %q has had its %d requests of the hour", r.Name, hourly)
+			v.left, v.why = acc.window.left(now), reasonHour
+			v.over = a.later(errs.RateLimited, v.left, "tenant %q has had its %d requests of the hour", r.Name, hourly)
+			return v
 		}
 	}
 	for i := range acc.buckets {
@@ -167,11 +189,13 @@ func (a *Admission) quotas(acc *account, r *Request, now int64, told *Receipt) (
 		tokens := b.tokens(p, now)
 		told.tell(p.rate, tokens-1, b.left(now))
 		if tokens < 1 {
-			left = b.untilNext(p, now)
-			return left, reasonRate, a.later(errs.RateLimited, max(left, comeBack), "tenant %q is over its %d requests %s", r.Name, p.rate, rateWords[i])
+			v.left, v.why = b.untilNext(p, now), reasonRate
+			v.over = a.later(errs.RateLimited, max(v.left, comeBack), "tenant %q is over its %d requests %s", r.Name, p.rate, rateWords[i])
+			return v
 		}
 	}
-	return 0, 0, nil
+	v.enough = acc.window.enough(hourly, now, r.Term)
+	return v
 }
 
 // tell notes a quota if it is nearer to its end than the one noted.
@@ -184,25 +208,43 @@ func (told *Receipt) tell(limit, remaining int64, reset time.Duration) {
 }
 
 // draw takes a request out of its tenant's quotas.
-func (a *Admission) draw(t *ticket, s *Settings, now int64) {
+func (a *Admission) draw(t *ticket, r *Request, now int64) {
 	acc := t.account
 	acc.bytes += t.bytes
-	t.faults = s.Get(BreakerFaults)
+	t.faults = r.Settings.Get(BreakerFaults)
 	if acc.breaker.tripped() && !t.class.free() {
 		t.probe, acc.breaker.probing = true, true
 	}
-	if t.degraded || t.class.free() {
+	if t.class.free() {
 		return
 	}
-	if s.Get(PerHour) != Unlimited {
-		acc.window.drawn++
+	if a.away(r) {
+		if !t.degraded {
+			t.drawLent(r, now)
+		}
+		a.borrow(t, acc, r, now)
+		return
+	}
+	if t.degraded {
+		return
+	}
+	if r.Settings.Get(PerHour) != Unlimited {
 		t.hour = acc.window.begin
+	}
+	t.intervals = acc.take(r.Settings, now, 1)
+}
+
+// take draws requests from the quotas, and returns what that has set the buckets forward by.
+func (acc *account) take(s *Settings, now, requests int64) (forward [rates]int64) {
+	if s.Get(PerHour) != Unlimited {
+		acc.window.drawn += requests
 	}
 	for i := range acc.buckets {
 		if p, limited := paceOf(i, s); limited {
-			t.intervals[i] = acc.buckets[i].draw(p, now)
+			forward[i] = acc.buckets[i].draw(p, now, requests)
 		}
 	}
+	return forward
 }
 
 // giveBack undoes draw for a request that was not let in.
@@ -212,11 +254,27 @@ func (a *Admission) giveBack(t *ticket) {
 	for i := range acc.buckets {
 		acc.buckets[i].fullAt -= t.intervals[i]
 	}
+	if t.lent {
+		acc.allowance.requests++
+	}
 	if t.hour != 0 && t.hour == acc.window.begin {
 		acc.window.drawn--
 	}
 	if t.probe {
 		acc.breaker.probing = false
+	}
+}
+
+// more waits until there is more to draw from.
+func (a *Admission) more(ctx context.Context, t *ticket, acc *account, r *Request) error {
+	if t.answered == nil {
+		return a.lease(ctx, acc, r)
+	}
+	select {
+	case <-t.answered:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

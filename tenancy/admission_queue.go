@@ -99,12 +99,17 @@ type ticket struct {
 	probe    bool  // of a breaker
 	faults   int64 // that open it
 	hour     int64 // begin of the window that it was drawn from; 0: none
+	lent     bool  // it was drawn from what the home has lent
 	number   uint64
 
 	intervals [rates]int64 // by which it has set the buckets forward, in ns; 0: not
 
 	before, behind *ticket
 	turn           chan error // gets one value when it need not wait any more
+
+	borrows  bool          // its tenant's home is to be asked for more
+	have     int64         // of what that has lent, then
+	answered chan struct{} // closed when that has answered; nil: nothing waits for it
 }
 
 // free reports whether a request need not wait.

@@ -45,6 +45,7 @@ type Request struct {
 	Shard    uint16
 	Term     uint64 // of the home: another one may have led in between, and written to the Book
 	Settings *Settings
+	Replicas int // of the shard, where this one answers and is not the home, which counts; 0: this is the home
 	Class    Class
 	Cost     time.Duration // estimate of the processor time that it takes; 0: what such requests have taken so far
 	Bytes    int64         // of memory that it holds while it waits and runs

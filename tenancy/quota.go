@@ -48,10 +48,11 @@ func (b *bucket) tokens(p pace, now int64) int64 {
 	return (p.depth - b.behind(p, now)) / p.interval
 }
 
-// draw takes a token and returns what that has set the bucket forward by.
-func (b *bucket) draw(p pace, now int64) int64 {
-	b.fullAt = now + b.behind(p, now) + p.interval
-	return p.interval
+// draw takes tokens and returns what that has set the bucket forward by.
+func (b *bucket) draw(p pace, now, tokens int64) int64 {
+	forward := tokens * p.interval
+	b.fullAt = now + b.behind(p, now) + forward
+	return forward
 }
 
 // untilNext is when there is a token again.

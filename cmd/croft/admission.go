@@ -30,12 +30,12 @@ func (s *switchValue) Set(text string) error {
 }
 
 // gate makes what lets requests in; nil if all are to run at once.
-func (c *config) gate() func(tenancy.Book) (tenancy.Gate, error) {
+func (c *config) gate() func(tenancy.AdmissionOptions) (tenancy.Gate, error) {
 	if !c.admission {
 		return nil
 	}
-	return func(book tenancy.Book) (tenancy.Gate, error) {
-		a, err := tenancy.NewAdmission(tenancy.AdmissionOptions{Book: book})
+	return func(o tenancy.AdmissionOptions) (tenancy.Gate, error) {
+		a, err := tenancy.NewAdmission(o)
 		if err != nil {
 			return nil, err
 		}

@@ -102,9 +102,7 @@ func openTraced(t *testing.T, tracer *tracing.Tracer, change func(*cluster.Optio
 	o := cluster.Options{
 		Dir: t.TempDir(), Shards: 1, Replicas: 1, SegmentSize: 256 << 10, RaftTick: 100 * time.Millisecond, DiskReserve: -1,
 		PeerListen: "127.0.0.1:0", Tracer: tracer, Logger: slog.New(slog.DiscardHandler),
-		Gate: func(b tenancy.Book) (tenancy.Gate, error) {
-			return tenancy.NewAdmission(tenancy.AdmissionOptions{Book: b})
-		},
+		Gate: func(o tenancy.AdmissionOptions) (tenancy.Gate, error) { return tenancy.NewAdmission(o) },
 	}
 	change(&o)
 	n, err := cluster.Open(context.Background(), o)
