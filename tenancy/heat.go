@@ -25,7 +25,7 @@ type warmth struct {
 const (
 	heatTime    = float64(time.Minute) // in which sums fade to 1/e
 	heatTenants = 10_000
-	heatLeast   = 0.05 // requests, below which a tenant is forgotten when there is no room
+	heatLeast   = 0.05 // requests, below which a tenant is forgotten
 )
 
 func (w *warmth) fade(now int64) {
@@ -73,11 +73,14 @@ func (h *Heat) Note(t ID, u *Usage, now time.Time) {
 
 func (h *Heat) forget(now int64) {
 	for t, w := range h.tenants {
-		if w.fade(now); w.queries < heatLeast && w.compute < heatLeast/1000 {
+		if w.fade(now); w.isCold() {
 			delete(h.tenants, t)
 		}
 	}
 }
+
+// isCold reports whether a tenant has not asked for long.
+func (w *warmth) isCold() bool { return w.queries < heatLeast && w.compute < heatLeast/1000 }
 
 // Load is how much of a shard one tenant takes.
 type Load struct {
@@ -110,19 +113,23 @@ func (h *Heat) Top(now time.Time, limit int, cache func(ID) int64) []Load {
 	defer h.mu.Unlock()
 	at := now.UnixNano()
 	h.total.fade(at)
-	loads, kept := make([]Load, 0, len(h.tenants)), int64(0)
+	loads, allKept := make([]Load, 0, len(h.tenants)), int64(0)
 	second := heatTime / float64(time.Second)
 	for t, w := range h.tenants {
-		w.fade(at)
-		l := Load{Tenant: t, Queries: w.queries / second, Compute: w.compute / second, P95: w.p95(), Cache: cache(t)}
+		kept := cache(t)
+		if w.fade(at); w.isCold() && kept == 0 {
+			delete(h.tenants, t)
+			continue
+		}
+		l := Load{Tenant: t, Queries: w.queries / second, Compute: w.compute / second, P95: w.p95(), Cache: kept}
 		l.QueryShare, l.ComputeShare = share(w.queries, h.total.queries), share(w.compute, h.total.compute)
-		kept += l.Cache
+		allKept += kept
 		loads = append(loads, l)
 	}
-	all := Load{Queries: h.total.queries / second, Compute: h.total.compute / second, Cache: kept}
+	all := Load{Queries: h.total.queries / second, Compute: h.total.compute / second, Cache: allKept}
 	for i := range loads {
 		l := &loads[i]
-		l.CacheShare = share(float64(l.Cache), float64(kept))
+		l.CacheShare = share(float64(l.Cache), float64(allKept))
 		l.Hot = len(loads) > 1 && (l.QueryShare > hotShare && all.Queries >= hotQueries ||
 			l.ComputeShare > hotShare && all.Compute >= hotCompute || l.CacheShare > hotShare && all.Cache >= hotCache)
 	}

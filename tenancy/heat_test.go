@@ -79,4 +79,7 @@ func TestHeatIsBounded(t *testing.T) {
 		h.Note(ID{byte(i), byte(i >> 8), byte(i >> 16)}, usageOf(1, time.Millisecond), now)
 		require.LessOrEqual(t, len(h.tenants), heatTenants)
 	}
+	require.Len(t, h.tenants, heatTenants)
+	h.Top(now.Add(10*time.Minute), 1, func(t ID) int64 { return int64(t[0] / 255) })
+	require.Len(t, h.tenants, heatTenants/256, "who has asked nothing since, and has no results in the cache, is forgotten where all are looked at")
 }
