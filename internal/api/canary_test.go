@@ -2,11 +2,13 @@ package api
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,6 +64,19 @@ type thief struct {
 	rng   *rand.Rand
 	birds []bird
 	loot  *loot
+	turn  int // in everyRoute
+}
+
+// everyRoute are the routes of this server, by their rows in the access matrix, which has one for each.
+var everyRoute = slices.Sorted(maps.Keys(accessRows))
+
+// row makes a request of the next route, about another tenant, who is as good as any where the route is about none.
+func (h *thief) row(own int) (method, path, body string) {
+	method, _, _ = strings.Cut(everyRoute[h.turn%len(everyRoute)], " ")
+	row := accessRows[everyRoute[h.turn%len(everyRoute)]]
+	h.turn++
+	foreign := h.birds[(own+1+h.rng.IntN(len(h.birds)-1))%len(h.birds)].name
+	return method, strings.ReplaceAll(row.path, "%s", foreign), strings.ReplaceAll(row.body, "%s", foreign)
 }
 
 // loot are tokens of pages that anybody was given.
@@ -165,6 +180,9 @@ func (h *thief) request(own int) *http.Request {
 		}
 	}
 	method, path, body := pick(rng, all...)()
+	if rng.IntN(4) == 0 {
+		method, path, body = h.row(own)
+	}
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.Host = pick(rng, "127.0.0.1:5080", "demo.example.com", "localhost")
 	key := h.birds[own].keys[rng.IntN(3)]
@@ -178,6 +196,35 @@ func (h *thief) request(own int) *http.Request {
 		r.Header.Set("X-Croft-Consistency", pick(rng, "any", "strong", "leader"))
 	}
 	return r
+}
+
+// keep makes n requests of an operator's, who moves tenants about meanwhile. What he is told of the cluster has nobody's marks, and a search over one
+// tenant only that one's.
+func (h *thief) keep(w *town, n int) error {
+	for range n {
+		own, about := -1, h.rng.IntN(len(h.birds))
+		name := h.birds[about].name
+		method, path, body := "GET", pick(h.rng, "/v1/cluster/health", "/v1/shards", "/v1/shards/0", "/v1/capacity", "/v1/rebalance", "/v1/rebalance/plan",
+			"/v1/migrations", "/v1/migrations/1", "/v1/tenants/"+name, "/v1/tenants?sort=load", "/v1/usage?tenant="+name, "/v1/audit?limit=20"), ""
+		switch h.rng.IntN(8) {
+		case 0:
+			method, path, body = "POST", "/v1/migrations", fmt.Sprintf(`{"tenant":%q,"to":%d}`, name, h.rng.IntN(2))
+		case 1:
+			method, path = "POST", pick(h.rng, "/v1/migrations/1/rollback", "/v1/migrations/2/cancel", "/v1/cluster/health/verify")
+		case 2, 3, 4:
+			own = about
+			method, path = "POST", "/v1/search"
+			body = fmt.Sprintf(`{"topK":%d,"vector":[1,1],"includeValues":true,"includeMetadata":true,"tenants":[%q],"fresh":%t}`, 1+h.rng.IntN(30), name, h.rng.IntN(2) == 0)
+		}
+		a := w.do(method, path, body)
+		if a.status == http.StatusInternalServerError {
+			return fmt.Errorf("%s %s: %s", method, path, a.body)
+		}
+		if seen := seesOther(h.birds, own, a.body+fmt.Sprint(a.header)); seen != "" {
+			return fmt.Errorf("data of %s in %s %s %s: %.500s", seen, method, path, body, a.body)
+		}
+	}
+	return nil
 }
 
 // steal makes n requests and looks at what comes back.
@@ -223,12 +270,19 @@ func TestCanaries(t *testing.T) {
 
 	const workers = 4
 	found := &loot{}
+	var thieves []*thief
 	var group errgroup.Group
 	for i := range uint64(workers) {
-		h := &thief{rng: rand.New(rand.NewPCG(seed, i)), birds: birds, loot: found}
+		h := &thief{rng: rand.New(rand.NewPCG(seed, i)), birds: birds, loot: found, turn: int(i) * len(everyRoute) / workers}
+		thieves = append(thieves, h)
 		group.Go(func() error { return h.steal(w, requests/workers) })
 	}
+	keeper := &thief{rng: rand.New(rand.NewPCG(seed, workers)), birds: birds}
+	group.Go(func() error { return keeper.keep(w, requests/50) })
 	require.NoError(t, group.Wait())
+	for i, h := range thieves {
+		require.GreaterOrEqual(t, h.turn, (i+1)*len(everyRoute)/workers, "together they have asked each route")
+	}
 	require.NotEmpty(t, found.tokens)
 	require.Empty(t, seesOther(birds, -1, w.logs.String()), "a mark is in the log")
 	require.Empty(t, seesOther(birds, -1, w.ok("GET", "/metrics", "").body), "a mark is in the metrics")
