@@ -126,17 +126,7 @@ func TestAlertsNameWhatIsThere(t *testing.T) {
 	require.Contains(t, page, `croft_http_requests_total{code="200"`)
 	runbooks := sections(t, "runbooks.md")
 	for _, r := range alertRules(t) {
-		metrics, groupedBy := namedBy(r.Expr)
-		require.NotEmpty(t, metrics, r.Alert)
-		has := slices.Clone(scrapeLabels)
-		for name, chosen := range metrics {
-			of := base(name, known)
-			labels, ok := known[of]
-			require.True(t, ok, "%s: there is no metric %s", r.Alert, name)
-			require.Subset(t, append(slices.Clone(labels), scrapeLabels...), chosen, "%s: labels of %s", r.Alert, name)
-			has = append(has, labels...)
-		}
-		require.Subset(t, has, groupedBy, "%s: what it groups by", r.Alert)
+		requireNamesWhatIsThere(t, r.Alert, r.Expr, known)
 		require.Contains(t, []string{"info", "warning", "critical"}, r.Labels["severity"], r.Alert)
 		require.NotEmpty(t, r.Annotations["summary"], r.Alert)
 		require.NotEmpty(t, r.Annotations["description"], r.Alert)
@@ -144,6 +134,23 @@ func TestAlertsNameWhatIsThere(t *testing.T) {
 		require.Contains(t, runbooks, r.Alert, "a section of docs/runbooks.md")
 	}
 	require.Len(t, runbooks, len(alertRules(t)), "docs/runbooks.md has sections of no alert")
+}
+
+// requireNamesWhatIsThere demands that a node has the metrics that an expression names, with the labels that it chooses and groups by. It
+// returns the labels that these metrics have.
+func requireNamesWhatIsThere(t *testing.T, who, expr string, known map[string][]string) (has []string) {
+	t.Helper()
+	metrics, groupedBy := namedBy(expr)
+	require.NotEmpty(t, metrics, who)
+	has = slices.Clone(scrapeLabels)
+	for name, chosen := range metrics {
+		labels, ok := known[base(name, known)]
+		require.True(t, ok, "%s: there is no metric %s", who, name)
+		require.Subset(t, append(slices.Clone(labels), scrapeLabels...), chosen, "%s: labels of %s", who, name)
+		has = append(has, labels...)
+	}
+	require.Subset(t, has, groupedBy, "%s: what it groups by", who)
+	return has
 }
 
 // sections are the headings of a document.
