@@ -164,8 +164,11 @@ func TestIndexWhileLeadersMoveOn(t *testing.T) {
 			c.net.healAll()
 			c.until("every leader knows the indexes", func() bool {
 				for id := range uint16(3) {
-					known, _ := c.leader(id).engine.Schemas()
-					if len(known) != i+1 {
+					sh := c.leader(id)
+					if sh == nil {
+						return false
+					}
+					if known, _ := sh.engine.Schemas(); len(known) != i+1 {
 						return false
 					}
 				}
