@@ -181,27 +181,28 @@ func fullness(s *Shard, c *Capacity) []Warning {
 	return []Warning{w}
 }
 
-// idle advises to do with fewer shards where all together are hardly used.
+// idle advises to do with fewer shards where all together are hardly used, in what is scarcer, as Advise reckons.
 func idle(f *Figures) []Warning {
-	used, n, ids := 0.0, 0, []int(nil)
+	var all Load
+	n, ids := 0, []int(nil)
 	for i := range f.Shards {
 		s := &f.Shards[i]
 		if !s.shared() {
 			continue
 		}
-		tenants, vectors := f.Capacity.shares(&s.Load)
-		used += (tenants + vectors) / 2
+		all.add(&s.Load)
 		n++
-		if (tenants+vectors)/2 < hardlyUsed {
+		if f.Capacity.used(&s.Load) < hardlyUsed {
 			ids = append(ids, s.ID)
 		}
 	}
-	if n < 2 || used/float64(n) >= hardlyUsed {
+	used := f.Capacity.used(&all) / float64(max(1, n))
+	if n < 2 || used >= hardlyUsed {
 		return nil
 	}
 	return []Warning{{
-		Type: UnderUtilised, Severity: Advice, Shards: ids, Measure: "utilisation", Value: used / float64(n), Threshold: hardlyUsed,
-		Message:        fmt.Sprintf("%d shared shards are used to %s of their capacity", n, percent(used/float64(n))),
+		Type: UnderUtilised, Severity: Advice, Shards: ids, Measure: "utilisation", Value: used, Threshold: hardlyUsed,
+		Message:        fmt.Sprintf("%d shared shards are used to %s of their capacity", n, percent(used)),
 		Recommendation: "fewer would do: croft capacity says which",
 	}}
 }

@@ -77,6 +77,12 @@ func TestCheckOfTheWhole(t *testing.T) {
 	require.Equal(t, Healthy, Worst(all[1:]), "advice can wait")
 	require.Empty(t, Check(&Figures{Shards: f.Shards[:1], Capacity: capacity}), "of one shard nothing can be taken away")
 	require.Empty(t, Check(&Figures{Capacity: capacity}))
+	full := fleet(func(all []Shard) {
+		for i := range all {
+			all[i].Load = Load{Tenants: 0.55 * float64(capacity.Tenants)}
+		}
+	})
+	require.Empty(t, Check(full), "tenants are scarce, whatever room there is for vectors")
 
 	f = fleet(func([]Shard) {})
 	f.Silent = []string{"n2"}
