@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -55,77 +54,6 @@ func TestHealthOfACluster(t *testing.T) {
 		c.start(lost)
 		c.settle()
 		require.Equal(t, balance.Healthy, judge().Status)
-	})
-}
-
-// TestRoutingIsHealed breaks routing behind everybody's back: a pin to a shard that has nothing of a tenant, and copies beside a home.
-func TestRoutingIsHealed(t *testing.T) {
-	inCluster(t, 3, func(c *simCluster) {
-		t, n := c.t, c.nodes[0]
-		ix := createIndex(t, n, "dense")
-		for i := range 8 {
-			c.write(ix, fmt.Sprint("t", i), 1, 2, 3)
-		}
-		pin := func(name string, to int) {
-			tn, _ := n.meta.state().tenant(name)
-			_, err := n.changeMeta(t.Context(), &metaCommand{op: metaPin, tenantID: tn.id, pin: int32(to)})
-			require.NoError(t, err)
-		}
-		verify := func() []Stray {
-			r, err := c.nodes[1].Routing(t.Context(), true)
-			require.NoError(t, err)
-			require.Equal(t, c.metaLeader().id.NodeID, r.By)
-			for i := range r.Strays {
-				require.Empty(t, r.Strays[i].Fault)
-				r.Strays[i].Bytes = 0
-			}
-			return r.Strays
-		}
-		home := func(name string) Tenant {
-			found, err := n.DescribeTenant(t.Context(), name)
-			require.NoError(t, err)
-			return found
-		}
-		right := home("t3")
-		wrong := (right.Shard + 1) % 3
-		pin("t3", wrong)
-		c.until("the illness shows", func() bool { return len(scanIDs(t, c.nodes[2], ix, "t3")) == 0 })
-		require.Equal(t, []Stray{{Kind: StrayMisrouted, Tenant: "t3", ID: right.ID, Home: wrong, Shard: right.Shard, Records: 3,
-			Healed: fmt.Sprintf("shard %d is its home now", right.Shard)}}, verify())
-		healed := home("t3")
-		require.Equal(t, right.Shard, healed.Shard)
-		require.False(t, healed.Pinned)
-		require.Equal(t, uint64(1), healed.Epoch)
-		require.Empty(t, verify())
-		c.write(ix, "t3", 4)
-		require.Len(t, scanIDs(t, c.nodes[2], ix, "t3"), 4)
-
-		right = home("t5")
-		wrong = (right.Shard + 1) % 3
-		pin("t5", wrong)
-		c.write(ix, "t5", 9) // at the wrong home, so that there are two, and the one with more is not the home
-		want := Stray{Kind: StrayCopy, Tenant: "t5", ID: right.ID, Home: wrong, Shard: right.Shard, Records: 3}
-		require.Equal(t, []Stray{want}, verify())
-		h, err := c.nodes[2].Health(t.Context(), false)
-		require.NoError(t, err)
-		require.Equal(t, balance.Critical, h.Status)
-		require.Equal(t, balance.Routing, h.Warnings[0].Type)
-		require.Equal(t, []string{"t5"}, h.Warnings[0].Tenants)
-		pin("t5", right.Shard) // somebody has decided
-		want.Home, want.Shard, want.Records, want.Healed = right.Shard, wrong, 1, fmt.Sprintf("the copy on shard %d is set aside", wrong)
-		require.Equal(t, []Stray{want}, verify())
-		require.Empty(t, verify())
-		require.Len(t, scanIDs(t, n, ix, "t5"), 3)
-		tn, _ := n.meta.state().tenant("t5")
-		records, _ := c.leader(uint16(wrong)).engine.TenantFigures(tn.id)
-		require.Equal(t, uint64(1), records, "nothing is deleted")
-
-		before := time.Now()
-		c.until("it is looked at by itself", func() bool {
-			time.Sleep(10 * time.Second)
-			r, err := n.Routing(t.Context(), false)
-			return err == nil && r.At.After(before) && len(r.Strays) == 0
-		})
 	})
 }
 

@@ -89,46 +89,6 @@ func TestShardsJoinAndLeave(t *testing.T) {
 	})
 }
 
-// TestHotShardIsRelieved puts all tenants on one shard. A run spreads them, and finds nothing more to do.
-func TestHotShardIsRelieved(t *testing.T) {
-	inCluster(t, 3, func(c *simCluster) {
-		t, n := c.t, c.nodes[0]
-		ix := createIndex(t, n, "dense")
-		const tenants = 24
-		for i := range tenants {
-			name := fmt.Sprint("t", i)
-			_, err := n.CreateTenant(t.Context(), name, 1, Plan{})
-			require.NoError(t, err)
-			c.write(ix, name, i)
-		}
-		p, err := c.nodes[1].PlanRebalance(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, 3.0, hottest(p.Before))
-		require.NotEmpty(t, p.Moves)
-		for _, m := range p.Moves {
-			require.Equal(t, 1, m.From)
-			require.NotEqual(t, 1, m.To)
-		}
-		require.Less(t, hottest(p.After), 1.2)
-		_, err = n.AbortRebalance(t.Context())
-		require.Equal(t, errs.NotFound, errs.KindOf(err))
-		begun, err := c.nodes[2].Rebalance(t.Context(), "test", false)
-		require.NoError(t, err)
-		require.Equal(t, len(p.Moves), begun.Planned)
-		_, err = n.Rebalance(t.Context(), "test", false)
-		require.Equal(t, errs.AlreadyExists, errs.KindOf(err))
-		r := c.over()
-		require.Equal(t, runDone.String(), r.State, r.Fault)
-		require.Equal(t, len(p.Moves), r.Moved)
-		require.InDelta(t, hottest(p.After), r.After, 1e-9)
-		_, err = n.Rebalance(t.Context(), "test", false)
-		require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "nothing swings back")
-		for i := range tenants {
-			require.Equal(t, []string{fmt.Sprintf("id%04d", i)}, scanIDs(t, n, ix, fmt.Sprint("t", i)))
-		}
-	})
-}
-
 // TestRunsBeginByThemselves within their windows, and can be ended.
 func TestRunsBeginByThemselves(t *testing.T) {
 	inCluster(t, 1, func(c *simCluster) {

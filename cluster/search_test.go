@@ -298,56 +298,6 @@ func (w *searchTown) twoFollowers() (asked, other *Node) {
 	return asked, other
 }
 
-// TestSearchOverSlowAndCutNodes: a node whose answers come too late, or not at all, costs the search its time and no more, and the
-// answer says which shards and tenants are missing.
-func TestSearchOverSlowAndCutNodes(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		refuse bool
-		harm   func(w *searchTown, asked, other string)
-	}{
-		{"slow", false, func(w *searchTown, asked, other string) { w.net.delay(other, asked, 5*time.Second) }},
-		{"silent", false, func(w *searchTown, asked, other string) { w.net.cut(asked, other) }},
-		{"refused", true, func(w *searchTown, asked, other string) { w.net.cut(asked, other) }},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			inSearchTown(t, 24, 4, nil, func(w *searchTown) {
-				w.net.swallow = !c.refuse
-				asked, other := w.twoFollowers()
-				led := w.ledBy(other)
-				require.NotEmpty(w.t, led)
-				s := Search{Index: w.ix, Query: engine.Query{Vector: w.vector(2), K: 10}}
-				whole := w.search(asked, s)
-				s.Fresh = true
-				c.harm(w, asked.id.NodeID, other.id.NodeID)
-				begun := time.Now()
-				ill := make(chan error) // of who asks tenant by tenant
-				go func() {
-					ctx, cancel := context.WithTimeout(w.t.Context(), 3*time.Second)
-					defer cancel()
-					var res engine.Result
-					_, err := asked.Query(ctx, w.ix, w.tenantsOn(led...)[0], &engine.Query{Vector: s.Query.Vector, K: 10}, &res)
-					ill <- err
-				}()
-				a, err := asked.Search(w.t.Context(), s)
-				took := time.Since(begun)
-				require.NoError(w.t, err)
-				require.Error(w.t, <-ill)
-				require.LessOrEqual(w.t, took, 3*time.Second, "of the bubble's time")
-				w.requireMissing(w.metaLeader(), s, &a, led)
-				require.Equal(w.t, c.refuse, a.Missing.Shards[0].Err != nil && errs.Is(a.Missing.Shards[0].Err, errs.Unavailable))
-
-				w.net.healAll()
-				time.Sleep(10 * time.Second) // until what was delayed has arrived
-				w.until("whole again", func() bool {
-					again, err := asked.Search(w.t.Context(), s)
-					return err == nil && !again.Partial() && slices.Equal(hitNames(whole.Hits), hitNames(again.Hits))
-				})
-			})
-		})
-	}
-}
-
 // TestSearchWhileNodeDies: its shards elect others, which the search waits for; at level any it need not.
 func TestSearchWhileNodeDies(t *testing.T) {
 	inSearchTown(t, 24, 4, nil, func(w *searchTown) {
