@@ -156,6 +156,8 @@ func (m *model) describe(st step) string {
 		return "metadata: a new attempt"
 	case abort:
 		return "metadata: abort"
+	case lift:
+		return "source: lifts the fence by itself"
 	case plan:
 		return "metadata: another move is planned"
 	case tell:

@@ -17,6 +17,7 @@ const (
 	StageWhereEmpty     Fault = "stage-where-empty"    // a tenant that is at home without a record may be staged
 	TailUnreadies       Fault = "tail-unreadies"       // a tail that comes after both sides were compared has them compared anew
 	FencedReadsUnasked  Fault = "fenced-reads-unasked" // a fenced source answers without asking the metadata plane
+	FenceLiftedAlone    Fault = "fence-lifted-alone"   // a source that hears nothing of the flip lifts the fence, and uses the attempt up, without an entry of the metadata plane
 	LeaseOutlived       Fault = "lease-outlived"       // a leader that was cut off reads on, while its group has another
 )
 

@@ -25,6 +25,7 @@ const (
 	abort
 	plan  // another move
 	carry // order a of attempt b of migration c reaches whom it is for
+	lift  // a source that is fenced takes writes again by itself
 	tell  // the driver has seen the source fenced, and gives the order to compare (a = 0); has seen both ready, and gives that to flip (a = 1)
 )
 
@@ -209,6 +210,9 @@ func (m *model) metadata() {
 			}
 			return ""
 		})
+	}
+	if s.phase == fencing && m.Fault == FenceLiftedAlone {
+		m.try(step{action: lift}, false, func(t *state) string { t.source().unfence(t.now, None); return "" })
 	}
 	over := s.phase == settled || s.phase == collected || s.phase == aborted
 	if over && int(s.now.id) < m.Moves {

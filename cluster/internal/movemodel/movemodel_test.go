@@ -67,6 +67,7 @@ func TestFaults(t *testing.T) {
 		movemodel.StageWhereEmpty:     "MI-6",
 		movemodel.TailUnreadies:       "MI-7",
 		movemodel.FencedReadsUnasked:  "MI-8",
+		movemodel.FenceLiftedAlone:    "MI-3",
 		movemodel.LeaseOutlived:       "MI-8",
 	} {
 		t.Run(string(fault), func(t *testing.T) {
