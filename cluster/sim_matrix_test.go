@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,7 +32,12 @@ var (
 	cellPhases = []movePhase{movePlanned, moveStaging, moveCopying, moveTailing, moveFenced, moveFlipped, moveSettled, moveAborting}
 	cellRoles  = []string{"source", "target", "metadata", "two"}
 	cellFaults = []string{"kill", "pause", "mute", "deaf", "stall", "full", "transfer"}
+	// cellLinks are links between two who have a part, of which one direction alone is cut.
+	cellLinks = []string{"source>target", "target>source", "source>metadata", "metadata>source", "target>metadata", "metadata>target"}
 )
+
+// linkCut is the fault of a cell whose role is one of cellLinks.
+const linkCut = "cut"
 
 // moveCells are all cells of the matrix.
 func moveCells() (all []moveCell) {
@@ -40,6 +46,9 @@ func moveCells() (all []moveCell) {
 			for _, f := range cellFaults {
 				all = append(all, moveCell{p, r, f})
 			}
+		}
+		for _, l := range cellLinks {
+			all = append(all, moveCell{p, l, linkCut})
 		}
 	}
 	return all
@@ -125,6 +134,9 @@ func (r *cellRun) plan() (id uint64, ok bool) {
 	t, err := n.DescribeTenant(ctx, "tenant0")
 	if err == nil {
 		r.from, r.to = uint16(t.Shard), uint16(1-t.Shard)
+		if r.fault == linkCut {
+			r.spread()
+		}
 		var m Migration
 		if m, err = n.MoveTenant(ctx, "tenant0", 1-t.Shard, MoveOptions{}); err == nil {
 			return m.ID, true
@@ -132,6 +144,27 @@ func (r *cellRun) plan() (id uint64, ok bool) {
 	}
 	r.log.violate("setup", "%v", err)
 	return 0, false
+}
+
+// spread has the metadata plane led by a host that leads neither shard, so that there are links between all who have a part.
+func (r *cellRun) spread() {
+	busy := map[*host]bool{}
+	for _, role := range []string{"source", "target"} {
+		h, _ := r.leading(role)
+		busy[h] = true
+	}
+	h, g := r.leading("metadata")
+	if g == nil || !busy[h] {
+		return
+	}
+	for _, other := range r.members() {
+		if !busy[other] {
+			ctx, cancel := context.WithTimeout(r.stopped, 5*r.tick)
+			defer cancel()
+			_ = g.transfer(ctx, other.name()) // where it fails, the link is one to somebody else
+			return
+		}
+	}
 }
 
 // step is asked before each step of the move. The fault begins while it waits.
@@ -194,6 +227,9 @@ func (r *cellRun) leading(role string) (*host, *group) {
 
 // inject lets the fault happen to all who have the role.
 func (r *cellRun) inject() (heal func()) {
+	if r.fault == linkCut {
+		return r.cutLink()
+	}
 	roles := []string{r.role}
 	if r.role == "two" {
 		roles = []string{"source", "target", "metadata"}
@@ -216,6 +252,19 @@ func (r *cellRun) inject() (heal func()) {
 			heal()
 		}
 	}
+}
+
+// cutLink loses what one who has a part sends to another; the other direction, and all other links, are as they were.
+func (r *cellRun) cutLink() (heal func()) {
+	from, to, _ := strings.Cut(r.role, ">")
+	a, _ := r.leading(from)
+	b, _ := r.leading(to)
+	for a == b { // one host has both parts
+		b = r.someHost(r.rng)
+	}
+	r.log.note("%s: from %v to %v", r.role, a, b)
+	r.net.cut(a.name(), b.name())
+	return func() { r.net.heal(a.name(), b.name()) }
 }
 
 func (r *cellRun) strike(h *host, g *group) (heal func()) {
