@@ -2,7 +2,10 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"math"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/croftdb/croft/engine"
@@ -54,25 +57,58 @@ func (n *Node) sizeUp(ctx context.Context, shown *Migration, t *tenant, to uint1
 		shown.Rate = float64(rate)
 		shown.ETA = time.Duration(float64(v.bytes) / float64(rate) * float64(time.Second))
 	}
-	return n.checkRoom(ctx, to, v.records, v.bytes)
+	_, err := n.checkRoom(ctx, to, v.records, v.bytes)
+	return err
 }
 
-// checkRoom looks whether all nodes that carry a shard have room for records of so many bytes. Unavailable: one does not answer.
-func (n *Node) checkRoom(ctx context.Context, to uint16, records, bytes uint64) error {
-	for _, node := range n.meta.state().replicas(to) {
-		free, memory, err := n.roomOf(ctx, node)
+// checkRoom looks whether the nodes that carry a shard have room for records of so many bytes, and names those that did not answer: a node
+// that is down for long keeps nobody from moving, as it keeps nobody from writing. StorageFull: one that answered has not. Unavailable: most
+// do not answer, so nothing could be copied to the shard either.
+func (n *Node) checkRoom(ctx context.Context, to uint16, records, bytes uint64) (silent []string, err error) {
+	nodes := n.meta.state().replicas(to)
+	answers := make([]error, len(nodes))
+	var asking sync.WaitGroup
+	for i, node := range nodes {
+		asking.Go(func() { answers[i] = n.checkRoomOf(ctx, node, records, bytes) })
+	}
+	asking.Wait()
+	var unasked error
+	for i, answer := range answers {
 		switch {
-		case err != nil:
-			return errs.Wrap(errs.Unavailable, err, "ask node %s for room", node)
-		case free < moveDisk*bytes:
-			return errs.New(errs.StorageFull, "node %s has %d bytes of disk free beyond its reserve, %d are needed there", node, free, moveDisk*bytes).
-				WithHint("free space, make the disk larger, or choose another shard")
-		case memory < moveMemory*records:
-			return errs.New(errs.StorageFull, "node %s keeps at most %d bytes of graphs and ids in memory, the tenant needs %d", node, memory, moveMemory*records).
-				WithHint("raise the node's memory budget, or choose another shard")
+		case errs.Is(answer, errs.StorageFull):
+			return nil, answer
+		case answer != nil:
+			silent, unasked = append(silent, nodes[i]), answer
 		}
 	}
+	if 2*len(silent) >= len(nodes) {
+		return silent, errs.Wrap(errs.Unavailable, unasked, "%d of the %d nodes of shard %d do not tell whether they have room", len(silent), len(nodes), to)
+	}
+	return silent, nil
+}
+
+// checkRoomOf looks whether a node has room. Any error but StorageFull: it does not answer.
+func (n *Node) checkRoomOf(ctx context.Context, node string, records, bytes uint64) error {
+	free, memory, err := n.roomOf(ctx, node)
+	switch {
+	case err != nil:
+		return errs.Wrap(errs.Unavailable, err, "ask node %s", node)
+	case free < moveDisk*bytes:
+		return errs.New(errs.StorageFull, "node %s has %d bytes of disk free beyond its reserve, %d are needed there", node, free, moveDisk*bytes).
+			WithHint("free space, make the disk larger, or choose another shard")
+	case memory < moveMemory*records:
+		return errs.New(errs.StorageFull, "node %s keeps at most %d bytes of graphs and ids in memory, the tenant needs %d", node, memory, moveMemory*records).
+			WithHint("raise the node's memory budget, or choose another shard")
+	}
 	return nil
+}
+
+// silentText says in a migration's record who was not asked for room.
+func silentText(nodes []string) string {
+	if len(nodes) == 0 {
+		return ""
+	}
+	return cutText(fmt.Sprintf("begun without the word of node %s on its room, which did not answer", strings.Join(nodes, ", ")))
 }
 
 // roomOf asks a node how many bytes of disk it has beyond its reserve, and how many of search structures it keeps in memory at most.

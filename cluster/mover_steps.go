@@ -58,11 +58,12 @@ func (d *drive) begin(ctx context.Context, m *migration) (*moveStep, error) {
 	if err := d.node.ask(ctx, &route{shard: m.from}, &v); err != nil {
 		return nil, err
 	}
-	if err := d.node.checkRoom(ctx, m.to, v.records, v.bytes); err != nil {
+	silent, err := d.node.checkRoom(ctx, m.to, v.records, v.bytes)
+	if err != nil {
 		return nil, err
 	}
 	step := m.next(moveStaging)
-	step.limit = d.node.opts.MovesPerNode
+	step.limit, step.fault = d.node.opts.MovesPerNode, silentText(silent)
 	return step, nil
 }
 
@@ -162,6 +163,8 @@ func (d *drive) cutOver(ctx context.Context, m *migration) (*moveStep, error) {
 		switch {
 		case err == nil:
 			return step, nil
+		case !d.node.meta.group.leads(): // another driver goes on with this attempt
+			return nil, err
 		case !errs.Is(err, errs.Unavailable) && !errs.Is(err, errs.OutcomeUnknown) && ctx.Err() == nil:
 			return nil, err
 		case sleep(ctx, retryPause) != nil:
@@ -170,7 +173,12 @@ func (d *drive) cutOver(ctx context.Context, m *migration) (*moveStep, error) {
 	}
 }
 
+// cut stops writes only while most of the metadata plane's voters follow this driver, asked for it: what it fences could not be flipped
+// otherwise, and writes would wait for another leader. It does not help if they are lost in the moments until the flip.
 func (d *drive) cut(ctx context.Context, m *migration) (*moveStep, error) {
+	if err := d.node.meta.group.confirm(ctx); err != nil {
+		return nil, err
+	}
 	fence, err := d.order(ctx, m.from, engine.OpFenceTenant, m.move(), m)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,9 @@ package cluster
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -191,6 +194,57 @@ func TestMoveIsTakenBack(t *testing.T) {
 		c.until("copies are dropped", func() bool { return len(c.heldBy(tn.id)) == 1 })
 		require.Equal(c.t, []int{before.Shard}, c.heldBy(tn.id))
 		require.Len(c.t, scanIDs(c.t, n, ix, "a"), 3)
+	})
+}
+
+// TestNoFenceWithoutTheMetadataPlane: who drives a move hears nobody any more, when the tenant's writes are to be stopped; what it sends
+// still arrives. They are not stopped until another drives that can bring the move to its end.
+func TestNoFenceWithoutTheMetadataPlane(t *testing.T) {
+	var fencing func(*migration)
+	inClusterWith(t, 3, func(o *Options) { o.stepping = func(m *migration) { fencing(m) } }, func(c *simCluster) {
+		driver := c.metaLeader()
+		var others []*Node
+		for _, n := range c.nodes[:3] {
+			if n != driver {
+				others = append(others, n)
+			}
+		}
+		deaf := make(chan struct{})
+		cut := sync.OnceFunc(func() {
+			for _, n := range others {
+				c.net.cut(n.id.NodeID, driver.id.NodeID)
+			}
+			close(deaf)
+		})
+		fencing = func(m *migration) {
+			if m.phase == moveFenced {
+				cut()
+			}
+		}
+		ix := createIndex(c.t, driver, "i")
+		name, from := "", uint16(0)
+		for i := 0; name == ""; i++ { // one that lives with another leader
+			w := upsert(c.t, driver, ix, fmt.Sprint("t", i), 1)
+			if c.leader(uint16(w.Shard)).group != driver.replica(uint16(w.Shard)).group {
+				name, from = fmt.Sprint("t", i), uint16(w.Shard)
+			}
+		}
+		tn, _ := driver.meta.state().tenant(name)
+		m, err := driver.MoveTenant(c.t.Context(), name, elsewhere(c.t, driver, name), MoveOptions{})
+		require.NoError(c.t, err)
+		<-deaf
+		c.until("another drives", func() bool {
+			fenced := c.leader(from) != nil && c.leader(from).engine.Residence(tn.id).Standing == engine.Fenced
+			if slices.ContainsFunc(others, func(n *Node) bool { return n.meta.group.leads() }) {
+				return true
+			}
+			require.False(c.t, fenced, "writes wait for nobody")
+			return false
+		})
+		c.net.healAll()
+		m = c.awaitMove(others[0], m.ID)
+		require.Equal(c.t, PhaseSettled, m.Phase, "%+v", m)
+		require.Equal(c.t, uint64(1), m.Attempt)
 	})
 }
 

@@ -36,7 +36,7 @@ type Migration struct {
 	Attempt    uint64 // from 1 on
 	Phase      string
 	Reason, By string // why, and who asked
-	Error      string // why an attempt, or the whole, was given up last
+	Error      string // what went wrong last: why an attempt, or the whole, was given up, or which nodes it was begun without
 	ToRing     bool   // the tenant is to live where the ring says from then on, instead of being pinned
 	RollbackOf uint64 // migration that this one takes back; 0: none
 	Epoch      uint64 // of the tenant, since the flip

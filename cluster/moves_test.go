@@ -95,10 +95,45 @@ func TestMovesWaitForTheirTurn(t *testing.T) {
 func TestTargetNeedsRoom(t *testing.T) {
 	inClusterWith(t, 3, func(o *Options) { o.DiskReserve = 1 }, func(c *simCluster) {
 		n := c.nodes[1]
-		require.NoError(c.t, n.checkRoom(c.t.Context(), 0, 1, 1))
-		require.Equal(c.t, errs.StorageFull, errs.KindOf(n.checkRoom(c.t.Context(), 0, 1, 1<<60)), "disk")
-		require.Equal(c.t, errs.StorageFull, errs.KindOf(n.checkRoom(c.t.Context(), 0, 1<<40, 1)), "memory")
+		asked := func(records, bytes uint64) (silent []string, kind errs.Kind) {
+			silent, err := n.checkRoom(c.t.Context(), 0, records, bytes)
+			if err == nil {
+				return silent, kindFine
+			}
+			return silent, errs.KindOf(err)
+		}
+		silent, kind := asked(1, 1)
+		require.Equal(c.t, kindFine, kind)
+		require.Empty(c.t, silent)
+		_, kind = asked(1, 1<<60)
+		require.Equal(c.t, errs.StorageFull, kind, "disk")
+		_, kind = asked(1<<40, 1)
+		require.Equal(c.t, errs.StorageFull, kind, "memory")
+		down := c.nodes[2].id.NodeID
 		c.kill(2)
-		require.Equal(c.t, errs.Unavailable, errs.KindOf(n.checkRoom(c.t.Context(), 0, 1, 1)))
+		silent, kind = asked(1, 1)
+		require.Equal(c.t, kindFine, kind, "two of three have told")
+		require.Equal(c.t, []string{down}, silent)
+		_, kind = asked(1, 1<<60)
+		require.Equal(c.t, errs.StorageFull, kind)
+		c.kill(0)
+		_, kind = asked(1, 1)
+		require.Equal(c.t, errs.Unavailable, kind, "one alone is not enough")
+	})
+}
+
+// TestMoveWithoutANodeOfItsTarget moves a tenant while a node is down, which is named in the record.
+func TestMoveWithoutANodeOfItsTarget(t *testing.T) {
+	inCluster(t, 3, func(c *simCluster) {
+		n := c.nodes[1]
+		ix := createIndex(c.t, n, "i")
+		c.write(ix, "a", 1, 2)
+		down := c.nodes[2].id.NodeID
+		c.kill(2)
+		c.until("all shards have leaders", func() bool { return len(n.Ready()) == 0 })
+		m := c.moveTo(n, "a", elsewhere(c.t, n, "a"))
+		require.Equal(c.t, PhaseSettled, m.Phase, "%+v", m)
+		require.Contains(c.t, m.Error, down)
+		require.Len(c.t, scanIDs(c.t, n, ix, "a"), 2)
 	})
 }

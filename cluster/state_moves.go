@@ -77,7 +77,7 @@ type migration struct {
 	undoes   uint64 // migration that this one takes back; 0: none
 	reason   string
 	by       string // who asked for it
-	fault    string // why the last attempt was given up, or the whole
+	fault    string // why the last attempt was given up, or the whole; or which nodes it was begun without
 
 	begins moveTimes // of phases, from the present attempt on
 	kept   int64     // until when the source keeps its copy, as begins; 0: that is not known yet

@@ -30,7 +30,7 @@ type moveStep struct {
 	attempt uint64 // that it is a step of; of moveAborting also 0, for any
 	phase   movePhase
 	at      time.Time // the proposer's clock
-	fault   string    // why an attempt or the whole is given up
+	fault   string    // why an attempt or the whole is given up, or which nodes it is begun without
 	limit   int       // of moveStaging: migrations that a node may have under way
 	copied  uint64    // bytes that have come to the target
 	failed  uint64    // requests that have failed meanwhile

@@ -45,12 +45,12 @@ func TestMovesOverKills(t *testing.T) {
 		moves := c.moveSome(t, rng, append([]string{fmt.Sprintf("pulse-%d", rng.IntN(pulsing))}, fleet.tenants()...))
 		at := c.playing(t, role, moves[0])
 		c.endWhileWriting(t, rng, fleet, at, c.server(at).kill)
-		c.restart(t, at) // a move that has not begun waits for all nodes of its target
 		for _, m := range moves {
 			m = c.awaitMove(t, (at+1)%len(c.servers), m.ID)
 			outcomes[m.Phase]++
 			t.Logf("kill %d, of the %s's leader: %s from %d to %d is %s after %d attempts %s", kill+1, role, m.Tenant, m.From, m.To, m.Phase, m.Attempt, m.Error)
 		}
+		c.restart(t, at)
 		c.awaitNear(t, at, 3, 100)
 		for i, s := range c.servers {
 			to := dial(s).reading("any")
