@@ -93,6 +93,7 @@ type ShardInfo struct {
 	Leader      string        `json:"leader"` // node id, empty while there is none
 	State       string        `json:"state"`  // of this node's replica: leader, follower, candidate, shutdown; missing if it has none
 	Stats       engine.Stats  `json:"stats"`  // of the leader's replica; of the one that has applied most while there is none
+	Slots       int           `json:"slots"`  // of the ring, where new tenants find their home
 	Tenants     int           `json:"tenants"`
 	Utilisation float64       `json:"utilisation"` // see Rules.Utilisation
 	Replicas    []ReplicaInfo `json:"replicas"`
@@ -126,8 +127,11 @@ func (n *Node) Info(ctx context.Context) Info {
 	for _, r := range s.recoveries {
 		info.Recoveries = append(info.Recoveries, RecoveryInfo{r.id, r.at, r.node, r.lost})
 	}
+	slots := s.ring.loads(slices.Max(s.shards))
 	for _, id := range s.shards {
-		info.Shards = append(info.Shards, n.shardInfo(s, id, all))
+		shard := n.shardInfo(s, id, all)
+		shard.Slots = slots[id]
+		info.Shards = append(info.Shards, shard)
 	}
 	for _, id := range present {
 		if all[id] == nil {

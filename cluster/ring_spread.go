@@ -167,6 +167,11 @@ func movedSigma(n, tenants int) float64 {
 	return math.Hypot(slotsSigma(n)/Slots, math.Sqrt(p*(1-p)/float64(tenants)))
 }
 
+// RingSigmas are the standard deviations of the share of slots, and of the share of tenants, that one of n shards has.
+func RingSigmas(n, tenants int) (ofSlots, ofTenants float64) {
+	return slotsSigma(n) / Slots, movedSigma(n, tenants)
+}
+
 func stddev(counts []int) float64 {
 	sum, squares := 0.0, 0.0
 	for _, c := range counts {

@@ -21,6 +21,7 @@ type migrateFlags struct {
 	vectors int
 	dim     int
 	tenants int
+	grow    bool
 	writes  float64
 	queries float64
 	seconds int
@@ -62,6 +63,7 @@ type migrateReport struct {
 	Failures      map[string]int      `json:"failures,omitempty"`       // failed requests by what was answered
 	Faults        []string            `json:"faults,omitempty"`         // the first records that were lost or too many
 	Moves         []client.Migration  `json:"moves,omitempty"`          // of one tenant: what its record says
+	Growth        *growth             `json:"growth,omitempty"`         // of a ring that got another shard
 	Replicas      string              `json:"replicas_digest"`          // of all shards, equal on all nodes, or the run fails
 	LoadSeconds   float64             `json:"load_seconds"`             // until all vectors were stored and in a graph
 }
@@ -90,11 +92,12 @@ func (a *app) benchMigrateCommand() *cobra.Command {
 		Short: "Measure a move of tenants between shards under load, and check what they have afterwards",
 		Long: `Starts real server processes in a temporary directory and loads the vectors into one tenant, or evenly into many. Then clients write and
 ask at a steady rate, through all nodes, whether answered or not, and no request is repeated; latencies count from when a request was due. After
---seconds the tenants are moved, one after the other, to a shard that another node leads, and the load goes on for --seconds more. At the end
+--seconds the tenants are moved, one after the other, to a shard that another node leads, and the load goes on for --seconds more. With
+--add-shard they lie on all shards by the ring, and are moved as the ring says when it gets one more: SLOTS and TENANTS are what came to it. At the end
 every record that was written is read, --check of the others, and all are counted. A run in which the load was not answered in full ends with
 exit code 8; one that lost something, with 1.`,
-		Example: `  croft bench migrate --vectors 50000
-  croft bench migrate --vectors 500000 --dim 128 --json`,
+		Example: `  croft bench migrate --vectors 500000 --dim 128 --json
+  croft bench migrate --add-shard --shards 5 --tenants 500 --vectors 10000 --writes 50 --queries 50`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.validate(); err != nil {
@@ -111,6 +114,7 @@ exit code 8; one that lost something, with 1.`,
 	s.IntVar(&f.vectors, "vectors", f.vectors, "vectors of all tenants together")
 	s.IntVar(&f.dim, "dim", f.dim, "values of a vector")
 	s.IntVar(&f.tenants, "tenants", f.tenants, "tenants, moved one after the other")
+	s.BoolVar(&f.grow, "add-shard", false, "move those tenants that a shard takes over which is added to the ring")
 	s.Float64Var(&f.writes, "writes", f.writes, "writes a second: of ten, seven new records, two overwritten, one deleted")
 	s.Float64Var(&f.queries, "queries", f.queries, "queries a second")
 	s.IntVar(&f.seconds, "seconds", f.seconds, "length of the load before and after the move")
@@ -132,6 +136,9 @@ func (f *migrateFlags) validate() error {
 	if f.vectors < f.tenants {
 		return usagef("--vectors is %d, fewer than --tenants", f.vectors)
 	}
+	if f.grow && f.tenants < 2 {
+		return usagef("--add-shard needs --tenants, some of which are moved")
+	}
 	if f.writes <= 0 || f.queries <= 0 {
 		return usagef("--writes and --queries must be above 0")
 	}
@@ -143,6 +150,10 @@ func (r *migrateReport) check(f *migrateFlags) error {
 	switch {
 	case r.Lost > 0 || r.Doubled > 0 || !r.DigestEqual:
 		return errs.New(errs.Corrupt, "%d records lost, %d too many, digests equal: %t", r.Lost, r.Doubled, r.DigestEqual)
+	case r.Growth != nil && r.Growth.Astray > 0:
+		return errs.New(errs.Corrupt, "%d tenants do not live where the ring says, or have moved though their slot has not", r.Growth.Astray)
+	case r.Growth != nil && !r.Growth.within():
+		return errs.New(errs.Corrupt, "%s of the slots and %s of the tenants have moved, more than 3 sigma from %s", percent(r.Growth.Slots), percent(r.Growth.Tenants), percent(r.Growth.Expected))
 	case r.Writes < f.writes || r.Queries < f.queries:
 		return &unshownError{errs.New(errs.FailedPrecondition, "%.0f writes and %.0f queries a second were answered during the move, not %.0f and %.0f",
 			r.Writes, r.Queries, f.writes, f.queries).WithHint("give them more of the machine, or ask for fewer: --writes, --queries")}
@@ -211,7 +222,7 @@ func (b *migrateBench) run(ctx context.Context) error {
 	return b.judge(ctx)
 }
 
-// fill makes the tenants on one shard, and chooses another that another node leads.
+// fill makes the tenants on one shard, and chooses another that another node leads; or it leaves them to the ring.
 func (b *migrateBench) fill(ctx context.Context) (err error) {
 	if b.nodes, err = b.cluster.clients(""); err != nil {
 		return err
@@ -233,12 +244,16 @@ func (b *migrateBench) fill(ctx context.Context) (err error) {
 	}
 	b.to = info.Shards[at].ID
 	begun := time.Now()
-	b.app.note("loading %s of %s into shard %d", counted(b.flags.tenants, "tenant"), counted(b.each, "vector"), from.ID)
+	home := &from.ID
+	if b.flags.grow {
+		home = nil
+	}
+	b.app.note("loading %s of %s", counted(b.flags.tenants, "tenant"), counted(b.each, "vector"))
 	g, loading := errgroup.WithContext(ctx)
 	g.SetLimit(2)
 	for n := range b.flags.tenants {
 		g.Go(func() error {
-			if _, err := b.nodes[n%len(b.nodes)].CreateTenant(loading, client.NewTenant{Tenant: tenantOf(n), Shard: &from.ID}); err != nil {
+			if _, err := b.nodes[n%len(b.nodes)].CreateTenant(loading, client.NewTenant{Tenant: tenantOf(n), Shard: home}); err != nil {
 				return err
 			}
 			return upsertDrawn(loading, b.ix, tenantOf(n), b.drawer, b.each)
@@ -272,7 +287,7 @@ func (b *migrateBench) moveUnderLoad(ctx context.Context) (err error) {
 		cancel()
 		err = firstError(err, asking.Wait())
 	}()
-	b.app.note("asking and writing for %d s, then %s moved to shard %d", b.flags.seconds, counted(b.flags.tenants, "tenant"), b.to)
+	b.app.note("asking and writing for %d s before the move", b.flags.seconds)
 	if err := pauseFor(ctx, 3*time.Second); err != nil { // until all is in memory
 		return err
 	}
@@ -283,13 +298,12 @@ func (b *migrateBench) moveUnderLoad(ctx context.Context) (err error) {
 	}
 	b.load.phase.Store(moveDuring)
 	begun := time.Now()
-	for n := range b.flags.tenants {
-		m, err := watchMove(ctx, b.nodes[n%len(b.nodes)], tenantOf(n), b.to)
-		if err != nil {
-			return err
-		}
-		m.number = n
-		b.moves = append(b.moves, m)
+	move := b.moveAll
+	if b.flags.grow {
+		move = b.addShard
+	}
+	if err := move(ctx); err != nil {
+		return err
 	}
 	b.report.MoveSeconds = round3(time.Since(begun).Seconds())
 	b.load.phase.Store(moveAfter)
@@ -298,6 +312,19 @@ func (b *migrateBench) moveUnderLoad(ctx context.Context) (err error) {
 		return err
 	}
 	b.load.phase.Store(moveNone)
+	return nil
+}
+
+// moveAll moves one tenant after the other.
+func (b *migrateBench) moveAll(ctx context.Context) error {
+	for n := range b.flags.tenants {
+		m, err := watchMove(ctx, b.nodes[n%len(b.nodes)], tenantOf(n), b.to)
+		if err != nil {
+			return err
+		}
+		m.number = n
+		b.moves = append(b.moves, m)
+	}
 	return nil
 }
 
@@ -311,7 +338,10 @@ func (a *app) printMigrate(r *migrateReport) error {
 	if err := a.print(l); err != nil {
 		return err
 	}
-	a.note("%s moved in %.1f s, %s copied; writes waited %.1f ms at most, queries' P95 was %.2f times that before", counted(r.Tenants, "tenant"),
+	if r.Growth != nil {
+		a.noteGrowth(r.Growth)
+	}
+	a.note("%s moved in %.1f s, %s copied; writes waited %.1f ms at most, queries' P95 was %.2f times that before", counted(r.EachSeconds.Count, "tenant"),
 		r.MoveSeconds, bytesText(int64(r.CopiedBytes)), r.WritePauseMax, r.QueryP95Ratio)
 	a.note("%d requests failed, %d records lost, %d too many, %d checked", r.Failed, r.Lost, r.Doubled, r.Checked)
 	if r.RefusedDone > 0 {

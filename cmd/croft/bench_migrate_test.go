@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/croftdb/croft/bench"
+	"github.com/croftdb/croft/cluster"
 	"github.com/croftdb/croft/internal/client"
 )
 
@@ -185,6 +186,27 @@ func TestMigrateCutOver(t *testing.T) {
 	m.last.Phases = m.last.Phases[:2]
 	_, _, ok = m.cutOver()
 	require.False(t, ok, "it has not come to its end")
+}
+
+// TestGrowth compares tenants before and after a shard was added.
+func TestGrowth(t *testing.T) {
+	at := func(shard, ring int) client.Tenant { return client.Tenant{Shard: shard, RingShard: ring} }
+	shards := []client.Shard{{ID: 0}, {ID: 2}, {ID: 3, Slots: cluster.Slots / 3}}
+	before := map[string]client.Tenant{"a": at(0, 0), "b": at(0, 0), "c": at(2, 2)}
+	after := map[string]client.Tenant{"a": at(0, 0), "b": at(3, 3), "c": at(2, 2)}
+	g := newGrowth(3, shards, before, after)
+	require.True(t, g.within())
+	require.Equal(t, growth{
+		Shard: 3, Expected: 0.333, Slots: 0.333, SlotsSigmas: g.SlotsSigmas, Tenants: 0.333, Before: []int{2, 1, 0}, After: []int{1, 1, 1},
+		HottestBefore: 1.333, HottestAfter: 1,
+	}, *g)
+	for name, now := range map[string]client.Tenant{
+		"moved without its slot": at(3, 2), "moved to another shard": at(0, 0), "stayed behind its slot": at(2, 3),
+	} {
+		after["c"] = now
+		require.Equal(t, 1, newGrowth(3, shards, before, after).Astray, name)
+	}
+	require.False(t, newGrowth(3, []client.Shard{{ID: 0}, {ID: 2}, {ID: 3, Slots: cluster.Slots}}, before, after).within())
 }
 
 func TestRecallCheck(t *testing.T) {

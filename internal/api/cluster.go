@@ -32,6 +32,7 @@ type shardShown struct {
 	Zones         []string              `json:"zones,omitempty"`   // that it is bound to
 	Leader        string                `json:"leader"`
 	State         string                `json:"state"`
+	Slots         int                   `json:"slots"` // of the ring
 	Tenants       int                   `json:"tenants"`
 	Vectors       uint64                `json:"vectors"`
 	Bytes         uint64                `json:"bytes"`
@@ -103,7 +104,7 @@ func showShards(infos []cluster.ShardInfo) []shardShown {
 
 func showShard(s cluster.ShardInfo) shardShown {
 	return shardShown{
-		ID: s.ID, Kind: s.Kind, Name: s.Name, Draining: s.Draining, Zones: s.Zones, Leader: s.Leader, State: s.State, Tenants: s.Tenants, Vectors: s.Stats.Records,
+		ID: s.ID, Kind: s.Kind, Name: s.Name, Draining: s.Draining, Zones: s.Zones, Leader: s.Leader, State: s.State, Slots: s.Slots, Tenants: s.Tenants, Vectors: s.Stats.Records,
 		Bytes: s.Stats.Bytes, Utilisation: s.Utilisation, Partitions: s.Stats.Partitions, Loaded: s.Stats.Loaded,
 		Records: s.Stats.Records, Indexed: s.Stats.Indexed, Segments: s.Stats.Segments, SegmentBytes: s.Stats.SegmentBytes,
 		ResidentBytes: s.Stats.ResidentBytes, BufferBytes: s.Stats.BufferBytes, AppliedIndex: s.Stats.AppliedIndex,

@@ -51,6 +51,7 @@ type Shard struct {
 	Draining     bool      `json:"draining,omitzero"` // its tenants are leaving
 	Leader       string    `json:"leader"`            // node id, empty while there is none
 	Zones        []string  `json:"zones,omitempty"`   // that it is bound to
+	Slots        int       `json:"slots"`             // of the ring: its share of where new tenants are made
 	Tenants      int       `json:"tenants"`
 	Vectors      uint64    `json:"vectors"`
 	Bytes        uint64    `json:"bytes"`
