@@ -138,8 +138,12 @@ func (s *server) kill() {
 	<-s.exited
 }
 
-// freeze stops the server in its tracks: it neither does nor says anything more.
-func (s *server) freeze() { _ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGSTOP) }
+// freeze stops the server in its tracks: on return it neither does nor says anything more.
+func (s *server) freeze() {
+	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGSTOP)
+	var state syscall.WaitStatus
+	_, _ = syscall.Wait4(s.cmd.Process.Pid, &state, syscall.WUNTRACED, nil) // a busy machine takes its time
+}
 
 // terminate asks the server to stop in order, and does not wait.
 func (s *server) terminate() { _ = s.stdin.Close() }
