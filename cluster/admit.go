@@ -156,6 +156,12 @@ func (n *Node) Knock(ctx context.Context, namespace string, request uint64, told
 	}
 }
 
+// Shut is Knock for a request of which only the tenant is known yet. If it is refused, it may come again after the time that is
+// returned; zero: it is to be read.
+func (n *Node) Shut(t tenancy.ID, told *tenancy.Receipt) (again time.Duration) {
+	return n.refusals.Shut(t, told)
+}
+
 // Quiet reports whether nothing is remembered of refusals, so that there is no need to Knock.
 func (n *Node) Quiet() bool { return n.gate == nil || n.refusals.Quiet() }
 

@@ -95,7 +95,7 @@ func (v *queryVerb) keepResult(n *Node) {
 
 // resultSize is about how many bytes appendResult appends, rather more.
 func resultSize(res *engine.Result) int {
-	n := 32
+	n := 48
 	for i := range res.Matches {
 		r := &res.Matches[i].Record
 		n += 16 + len(r.ID) + 4*len(r.Values) + 8*len(r.Sparse.Indices) + r.Metadata.Size()

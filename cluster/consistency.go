@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/errs"
 	"github.com/croftdb/croft/tenancy"
 )
@@ -51,6 +52,8 @@ type Reading struct {
 	Consistency Consistency
 	Staleness
 	Receipt tenancy.Receipt // of the gate at the tenant's home, also where it refused; of the last one if several were asked
+	Owner   tenancy.ID      // whose records were read, as the shard says that has read them; zero: nobody's
+	Mixed   bool            // they were several tenants'
 }
 
 // Staleness is how far behind an answer may be: at worst, if several replicas had a part in it.
@@ -93,6 +96,15 @@ func (r *Reading) note(s Staleness) {
 			r.Age = olderAge(r.Age, s.Age)
 		}
 	}
+}
+
+// owned takes in whose records one more answer has.
+func (r *Reading) owned(by engine.TenantID) {
+	if r == nil || by == (engine.TenantID{}) {
+		return
+	}
+	r.Mixed = r.Mixed || r.Owner != (tenancy.ID{}) && r.Owner != tenancy.ID(by)
+	r.Owner = tenancy.ID(by)
 }
 
 // receive takes in what a gate told.

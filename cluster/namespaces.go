@@ -59,6 +59,7 @@ func (n *Node) DescribeNamespace(ctx context.Context, ix Index, name string) (Na
 	case !v.there:
 		return Namespace{Name: name, Shard: NoShard}, nil
 	}
+	ReadingOf(ctx).owned(v.stats.Key.Tenant)
 	return Namespace{name, v.stats, v.shard}, nil
 }
 

@@ -45,6 +45,9 @@ const (
 	methodMoves                        // how far the migrations are that a node carries out
 	methodKeyUses                      // when API keys were last used through a node
 	methodShares                       // shares of tenants' quotas, from the homes that count them
+	methodClose                        // draws up the last bill of a tenant whose data was dropped
+	methodBills                        // whose last bills a shard keeps
+	methodCarry                        // takes last bills from one shard to another
 )
 
 // methodNames are for people: in traces and logs.
@@ -56,6 +59,7 @@ var methodNames = map[method]string{
 	methodRoom: "room", methodHoldings: "holdings", methodRouting: "routing", methodSearch: "search", methodSearchTurn: "search turn",
 	methodLeave: "leave", methodArrive: "arrive", methodWarm: "warm", methodMoves: "moves", methodKeyUses: "key uses",
 	methodShares: "shares",
+	methodClose:  "close", methodBills: "bills", methodCarry: "carry",
 }
 
 // String names a method; one without a name by its number.

@@ -14,8 +14,8 @@ const purgeEvery = time.Minute
 
 // purger drops the data of tenants that were deleted some time ago. Every node has one; only that of the metadata plane's
 // leader acts. Its steps are entries of logs, each of which does no harm when it comes twice, so whatever was cut short is done
-// again: the metadata plane says that there is no way back, the shard drops the data and refuses it from then on, the
-// metadata plane forgets the tenant.
+// again: the metadata plane says that there is no way back, the shard drops the data and refuses it from then on, it draws up the
+// last bill, the metadata plane forgets the tenant.
 type purger struct {
 	node   *Node
 	pace   time.Duration
@@ -75,6 +75,10 @@ func (p *purger) purge(ctx context.Context, t *tenant) error {
 		if err := p.node.ask(ctx, &route{shard: shard}, &v); err != nil {
 			return err
 		}
+	}
+	v := closeVerb{bill{t.id, t.name, t.tierName(), time.Unix(0, t.deletedAt).UTC()}}
+	if err := p.node.ask(ctx, &route{shard: p.node.meta.state().home(t)}, &v); err != nil {
+		return err
 	}
 	return p.propose(ctx, t.id, true)
 }

@@ -165,6 +165,7 @@ func (n *Node) Query(ctx context.Context, ix Index, namespace string, q *engine.
 	begun := time.Now()
 	err = n.ask(ctx, &v.route, v)
 	if err == nil {
+		ReadingOf(ctx).owned(res.Tenant)
 		n.queries.observe(int(v.route.shard), begun, time.Since(begun))
 	}
 	if err == nil && v.tooLarge {
@@ -181,6 +182,7 @@ func (n *Node) Fetch(ctx context.Context, ix Index, namespace string, ids []stri
 	}
 	v := fetchVerb{ids: ids}
 	err = n.ask(ctx, &r, &v)
+	ReadingOf(ctx).owned(v.owner)
 	return v.recs, err
 }
 
@@ -203,5 +205,7 @@ func (n *Node) scan(ctx context.Context, ix *Index, namespace string, v *scanVer
 	if err != nil || !ok {
 		return err
 	}
-	return n.ask(ctx, &r, v)
+	err = n.ask(ctx, &r, v)
+	ReadingOf(ctx).owned(v.owner)
+	return err
 }

@@ -52,6 +52,9 @@ var verbs = map[method]func() verb{
 	methodHoldings:   func() verb { return new(holdingsVerb) },
 	methodLeave:      func() verb { return new(leaveVerb) },
 	methodArrive:     func() verb { return new(arriveVerb) },
+	methodClose:      func() verb { return new(closeVerb) },
+	methodBills:      func() verb { return new(billsVerb) },
+	methodCarry:      func() verb { return new(carryVerb) },
 }
 
 // registerVerbs answers the other nodes' requests.
@@ -67,7 +70,7 @@ func (n *Node) registerVerbs() {
 // writes tells which methods change something: when such a call is not answered, nobody knows what was done.
 func (m method) writes() bool {
 	switch m {
-	case methodApply, methodUpdate, methodDelete, methodCreate, methodArrive:
+	case methodApply, methodUpdate, methodDelete, methodCreate, methodArrive, methodClose, methodCarry:
 		return true
 	}
 	return false

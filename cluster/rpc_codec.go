@@ -108,6 +108,7 @@ func appendResult(b []byte, res *engine.Result) []byte {
 	b = append(b, byte(slices.Index(plans[:], res.Plan)))
 	b = codec.AppendUvarint(b, uint64(res.Scanned))
 	b = codec.AppendUvarint(b, res.Version)
+	b = append(b, res.Tenant[:]...)
 	b = codec.AppendUvarint(b, uint64(len(res.Matches)))
 	for i := range res.Matches {
 		b = codec.AppendUvarint(b, uint64(len(res.Matches[i].ID)))
@@ -130,6 +131,7 @@ func readResult(r *codec.Reader, res *engine.Result) {
 		return
 	}
 	res.Plan, res.Scanned, res.Version = plans[plan], int(r.Uvarint()), r.Uvarint()
+	copy(res.Tenant[:], r.Raw(len(res.Tenant)))
 	n := r.Count(minMatch)
 	lengths := *r
 	text := readText(r, n)

@@ -227,6 +227,12 @@ func FuzzVerbs(f *testing.F) {
 	f.Add(byte(methodUsed), (&usedVerb{used: [][]Used{{{Begin: time.Unix(3600, 0).UTC(), ByteHours: 2}}, nil}}).appendAnswer(nil), false)
 	f.Add(byte(methodCreate), (&createVerb{}).appendAnswer(nil), false)
 	f.Add(byte(methodHoldings), (&holdingsVerb{held: []holding{{records: 3, queries: 1}, {hidden: true}}, more: true}).appendAnswer(nil), false)
+	last := bill{id: engine.TenantID{3}, name: "a", tier: "b", deleted: time.Unix(9, 0)}
+	f.Add(byte(methodClose), (&closeVerb{last}).appendRequest(nil), true)
+	f.Add(byte(methodBills), (&billsVerb{prefix: "a", after: last, limit: 3}).appendRequest(nil), true)
+	f.Add(byte(methodBills), (&billsVerb{found: []bill{last}}).appendAnswer(nil), false)
+	f.Add(byte(methodCarry), (&carryVerb{take: true, entries: []engine.CostateEntry{last.costate()}}).appendRequest(nil), true)
+	f.Add(byte(methodCarry), (&carryVerb{entries: []engine.CostateEntry{last.costate()}}).appendAnswer(nil), false)
 	f.Fuzz(func(t *testing.T, m byte, b []byte, request bool) {
 		var h head
 		h.read(codec.NewReader(b))

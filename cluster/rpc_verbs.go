@@ -296,8 +296,9 @@ func (v *queryVerb) readAnswer(r *codec.Reader) {
 
 // fetchVerb reads records by id.
 type fetchVerb struct {
-	ids  []string
-	recs []engine.Record
+	ids   []string
+	owner engine.TenantID // whose records were read
+	recs  []engine.Record
 }
 
 func (v *fetchVerb) method() method { return methodFetch }
@@ -305,14 +306,21 @@ func (v *fetchVerb) method() method { return methodFetch }
 func (v *fetchVerb) weight() (tenancy.Class, int64) { return tenancy.Read, int64(len(v.ids)) * 1024 }
 
 func (v *fetchVerb) run(ctx context.Context, _ *Node, sh *shard, key engine.Key) (err error) {
+	v.owner = key.Tenant
 	v.recs, err = sh.engine.Fetch(ctx, key, v.ids)
 	return err
 }
 
 func (v *fetchVerb) appendRequest(b []byte) []byte { return appendTexts(b, v.ids) }
 func (v *fetchVerb) readRequest(r *codec.Reader)   { v.ids = readTexts(r) }
-func (v *fetchVerb) appendAnswer(b []byte) []byte  { return appendRecords(b, v.recs) }
-func (v *fetchVerb) readAnswer(r *codec.Reader)    { v.recs = readRecords(r) }
+
+func (v *fetchVerb) appendAnswer(b []byte) []byte {
+	return appendRecords(append(b, v.owner[:]...), v.recs)
+}
+func (v *fetchVerb) readAnswer(r *codec.Reader) {
+	copy(v.owner[:], r.Raw(len(v.owner)))
+	v.recs = readRecords(r)
+}
 
 // scanVerb reads records or ids in order.
 type scanVerb struct {
@@ -320,6 +328,7 @@ type scanVerb struct {
 	prefix, after string
 	filter        *filter.Expr
 	limit         int
+	owner         engine.TenantID // whose records were read
 	recs          []engine.Record
 	ids           []string
 	more          bool
@@ -330,6 +339,7 @@ func (v *scanVerb) method() method { return methodScan }
 func (v *scanVerb) weight() (tenancy.Class, int64) { return tenancy.Read, int64(v.limit) * 1024 }
 
 func (v *scanVerb) run(ctx context.Context, _ *Node, sh *shard, key engine.Key) (err error) {
+	v.owner = key.Tenant
 	if v.idsOnly {
 		v.ids, v.more, err = sh.engine.ScanIDs(ctx, key, v.prefix, v.after, v.limit)
 	} else {
@@ -351,7 +361,7 @@ func (v *scanVerb) readRequest(r *codec.Reader) {
 }
 
 func (v *scanVerb) appendAnswer(b []byte) []byte {
-	b = append(b, bits(v.more, v.idsOnly))
+	b = append(append(b, bits(v.more, v.idsOnly)), v.owner[:]...)
 	if v.idsOnly {
 		return appendTexts(b, v.ids)
 	}
@@ -361,6 +371,7 @@ func (v *scanVerb) appendAnswer(b []byte) []byte {
 func (v *scanVerb) readAnswer(r *codec.Reader) {
 	flags := r.Byte()
 	v.more = flags&1 != 0
+	copy(v.owner[:], r.Raw(len(v.owner)))
 	if flags&2 != 0 {
 		v.ids = readTexts(r)
 	} else {

@@ -63,11 +63,14 @@ func (n *Node) founder(ctx context.Context, zones []string) (string, error) {
 	return id, nil
 }
 
-// RemoveShard takes out a dedicated shard that holds no tenant. NotFound if there is none of that id; FailedPrecondition if it
-// is shared or holds tenants.
+// RemoveShard takes out a dedicated shard that holds no tenant; the last bills that it keeps go to another. NotFound if there is none
+// of that id; FailedPrecondition if it is shared or holds tenants.
 func (n *Node) RemoveShard(ctx context.Context, id int) error {
 	if id < 0 || id >= maxShardIDs {
 		return errs.New(errs.NotFound, "there is no shard %d", id)
+	}
+	if err := n.carryBills(ctx, uint16(id)); err != nil {
+		return err
 	}
 	_, err := n.changeMeta(ctx, &metaCommand{op: metaRemoveShard, shardCommand: shardCommand{shard: uint16(id)}})
 	return err

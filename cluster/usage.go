@@ -189,7 +189,9 @@ func (l *usageLedger) redirect(sh *shard, taken map[tenancy.Slot]*tenancy.Usage)
 
 // note adds what was written down to the figures of this node.
 func (l *usageLedger) note(shard uint16, slot tenancy.Slot, u *tenancy.Usage) {
-	l.shard(shard).heat.Note(slot.Tenant, u, time.Now())
+	if slot.Tenant != (tenancy.ID{}) {
+		l.shard(shard).heat.Note(slot.Tenant, u, time.Now())
+	}
 	for f, n := range u.Counts {
 		l.kept[f].Add(n)
 	}
@@ -342,22 +344,25 @@ func (l *usageLedger) prune(ctx context.Context, sh *shard, su *shardUsage) {
 		return
 	}
 	oldest := now - tenancy.Hour(usageKept/time.Hour)
-	var after engine.TenantID
-	for ctx.Err() == nil {
-		tenants, err := sh.engine.CostateTenants(after, 1000)
-		if err == nil && len(tenants) > 0 {
-			after = tenants[len(tenants)-1]
-			err = l.pruneUsage(ctx, sh, term, tenants, oldest)
+	if err := l.pruneAll(ctx, sh, term, oldest); err != nil {
+		l.node.logger.Warn("usage that is too old could not be removed", "shard", sh.id, "err", err)
+		return
+	}
+	su.pruned = now
+}
+
+// pruneAll removes hours before the oldest: what is no tenant's, of each tenant, and of last bills.
+func (l *usageLedger) pruneAll(ctx context.Context, s *shard, term uint64, oldest tenancy.Hour) error {
+	for tenants := make([]engine.TenantID, 1); len(tenants) > 0; {
+		err := l.pruneUsage(ctx, s, term, tenants, oldest)
+		if err == nil {
+			tenants, err = s.engine.CostateTenants(tenants[len(tenants)-1], 1000)
 		}
 		if err != nil {
-			l.node.logger.Warn("usage that is too old could not be removed", "shard", sh.id, "err", err)
-			return
-		}
-		if len(tenants) == 0 {
-			su.pruned = now
-			return
+			return err
 		}
 	}
+	return l.pruneBills(ctx, s, term, oldest)
 }
 
 // pruneUsage removes hours before the oldest. All that was kept of a tenant that was purged goes with the last of them.
@@ -376,7 +381,9 @@ func (l *usageLedger) pruneUsage(ctx context.Context, s *shard, term uint64, ten
 			continue
 		}
 		last := len(found) - 1
-		if newer, err := s.engine.ScanCostate(t, usageName(oldest), usageName(1<<32-1)); err != nil {
+		if t == (engine.TenantID{}) { // it stores nothing
+			last++
+		} else if newer, err := s.engine.ScanCostate(t, usageName(oldest), usageName(1<<32-1)); err != nil {
 			return err
 		} else if len(newer) > 0 {
 			last++

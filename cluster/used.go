@@ -3,8 +3,11 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/croftdb/croft/engine"
@@ -22,17 +25,26 @@ type Used struct {
 
 // UsedBy is what one tenant has used, step by step; steps without use or anything stored are left out.
 type UsedBy struct {
-	Tenant string
-	Tier   string
-	Steps  []Used
+	UsagePlace
+	Tier    string
+	Deleted time.Time // zero: it is not
+	Steps   []Used
+}
+
+// UsagePlace is where a report goes on. Several tenants may have had a name, one after the other.
+type UsagePlace struct {
+	Tenant string // empty: what is no tenant's
+	ID     string
 }
 
 // UsageReport says what is asked of usage.
 type UsageReport struct {
-	Tenant   string        // only this one; empty: all
+	Tenant   string        // only those of this name; empty: all
+	Live     bool          // only the one that has the name now: those that had it before are not its keeper's
+	Nobody   bool          // and, first of all, what is no tenant's
 	Prefix   string        // only those whose name begins so
-	After    string        // those whose name comes after
-	Limit    int           // tenants at most
+	After    UsagePlace    // those that come after
+	Limit    int           // tenants at most, unless Tenant is given
 	From, To time.Time     // by whole hours
 	Step     time.Duration // an hour, or a day of UTC
 }
@@ -40,34 +52,27 @@ type UsageReport struct {
 // maxReport is how many tenants a shard is asked for at once.
 const maxReport = 100
 
-// Usage reports what tenants have used, in order of name, and whether there are more of them. NotFound: there is no tenant of the
-// name that was asked for. The report has all that was answered by their homes before the call, and what other nodes have read
-// at level any until some seconds ago.
+// Usage reports what tenants have used, in order of name, and whether there are more of them. Those that were deleted are among
+// them while their usage is kept. NotFound: there is no tenant of the name that was asked for. The report has all that was answered
+// by their homes before the call, and what other nodes have read at level any until some seconds ago.
 func (n *Node) Usage(ctx context.Context, q UsageReport) (all []UsedBy, more bool, err error) {
 	if q.Tenant != "" {
-		t, err := n.DescribeTenant(ctx, q.Tenant)
+		q.Limit = maxUsageOfName
+	}
+	for more = true; more && len(all) < q.Limit; {
+		page, cut, err := n.accounts(ctx, &q)
 		if err != nil {
 			return nil, false, err
 		}
-		all, err = n.usageOf(ctx, &q, []Tenant{t})
-		return all, false, err
-	}
-	if err := n.CatchUp(ctx); err != nil {
-		return nil, false, err
-	}
-	after, more := q.After, true
-	for len(all) < q.Limit && more {
-		var page []Tenant
-		if page, more, _ = n.Tenants(q.Prefix, after, min(q.Limit-len(all), maxReport)); len(page) == 0 {
-			break
-		}
-		after = page[len(page)-1].Name
-		found, err := n.usageOf(ctx, &q, page)
+		most := min(len(page), q.Limit-len(all), maxReport)
+		more = cut || most < len(page)
+		found, err := n.usageOf(ctx, &q, page[:most])
 		if err != nil {
 			return nil, false, err
 		}
 		for _, u := range found {
-			if len(u.Steps) > 0 {
+			q.After = u.UsagePlace
+			if len(u.Steps) > 0 || q.Tenant != "" && u.Deleted.IsZero() {
 				all = append(all, u)
 			}
 		}
@@ -75,14 +80,102 @@ func (n *Node) Usage(ctx context.Context, q UsageReport) (all []UsedBy, more boo
 	return all, more, nil
 }
 
-// usageOf asks the homes of tenants, each once, and again those of tenants that have moved meanwhile.
-func (n *Node) usageOf(ctx context.Context, q *UsageReport, tenants []Tenant) ([]UsedBy, error) {
-	all, open := make([]UsedBy, len(tenants)), make([]int, len(tenants))
-	for i, t := range tenants {
-		all[i], open[i] = UsedBy{Tenant: t.Name, Tier: t.Tier}, i
+// account is a tenant whose usage is asked for.
+type account struct {
+	bill        // without a time it was deleted it is not
+	home uint16 // where it lives, or its bill is kept, as far as is known
+}
+
+// accounts lists the tenants that a report is about, in order. It may be cut short: there are more then.
+func (n *Node) accounts(ctx context.Context, q *UsageReport) (all []account, cut bool, err error) {
+	if q.Tenant == "" {
+		err = n.CatchUp(ctx)
+	} else if _, err = n.tenantNamed(ctx, q.Tenant); errs.Is(err, errs.NotFound) && !q.Live {
+		err = nil // it may have been deleted
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	s := n.meta.state()
+	after := bill{name: q.After.Tenant}
+	if id, err := hex.DecodeString(q.After.ID); err != nil || len(id) != copy(after.id[:], id) {
+		return nil, false, errs.New(errs.Invalid, "%q is no tenant's id", q.After.ID)
+	}
+	all = s.accounts(q, &after)
+	if q.Nobody && q.After == (UsagePlace{}) && q.Tenant == "" && q.Prefix == "" {
+		all = append(all, account{home: s.shards[0]})
+	}
+	if !q.Live {
+		if all, cut, err = n.addBills(ctx, s, q, after, all); err != nil {
+			return nil, false, err
+		}
+	}
+	if q.Tenant != "" && len(all) == 0 && q.After == (UsagePlace{}) {
+		return nil, false, errNoTenant(q.Tenant)
+	}
+	slices.SortFunc(all, func(a, b account) int { return compareBills(&a.bill, &b.bill) })
+	return all, cut, nil
+}
+
+// accounts returns those tenants of a report that the metadata plane knows.
+func (s *state) accounts(q *UsageReport, after *bill) (all []account) {
+	tenants := s.byID.all()
+	if q.Live {
+		tenants = s.byName.all()
+	}
+	for t := range tenants {
+		if !strings.HasPrefix(t.name, q.Prefix) || q.Tenant != "" && t.name != q.Tenant {
+			continue
+		}
+		a := account{bill{id: t.id, name: t.name, tier: t.tierName()}, s.home(t)}
+		if t.life != tenantLive {
+			a.deleted = time.Unix(0, t.deletedAt).UTC()
+		}
+		if compareBills(&a.bill, after) > 0 {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// maxUsageOfName bounds how many tenants that had one name, one after the other, are told of.
+const maxUsageOfName = 1000
+
+// addBills adds the tenants whose data was dropped, by the bills that the shards keep; whom the metadata plane still knows is there
+// already. Where a shard has more of them than it was asked for, the list ends with its last one.
+func (n *Node) addBills(ctx context.Context, s *state, q *UsageReport, after bill, all []account) (_ []account, cut bool, err error) {
+	var end bill
+	seen := map[engine.TenantID]bool{} // while a shard is taken out, another has its bills as well
+	for _, id := range s.shards {
+		v := billsVerb{name: q.Tenant, prefix: q.Prefix, after: after, limit: max(q.Limit, maxReport)}
+		if err := n.ask(ctx, &route{shard: id}, &v); err != nil {
+			return nil, false, errs.Wrap(errs.KindOf(err), err, "ask shard %d for bills", id)
+		}
+		for _, b := range v.found {
+			if _, known := s.tenantByID(b.id); !known && !seen[b.id] {
+				all, seen[b.id] = append(all, account{b, id}), true
+			}
+		}
+		if len(v.found) == v.limit {
+			if last := &v.found[v.limit-1]; !cut || compareBills(last, &end) < 0 {
+				end, cut = *last, true
+			}
+		}
+	}
+	if cut {
+		all = slices.DeleteFunc(all, func(a account) bool { return compareBills(&a.bill, &end) > 0 })
+	}
+	return all, cut, nil
+}
+
+// usageOf asks where accounts are, each once, and again for tenants that have moved meanwhile.
+func (n *Node) usageOf(ctx context.Context, q *UsageReport, accounts []account) ([]UsedBy, error) {
+	all, open := make([]UsedBy, len(accounts)), make([]int, len(accounts))
+	for i, a := range accounts {
+		all[i], open[i] = UsedBy{UsagePlace: UsagePlace{a.name, a.id.String()}, Tier: a.tier, Deleted: a.deleted}, i
 	}
 	for hop := 0; ; hop++ {
-		left, moved, err := n.usageAt(ctx, q, all, open)
+		left, moved, err := n.usageAt(ctx, q, accounts, all, open)
 		if err == nil && moved == nil {
 			return all, nil
 		}
@@ -97,19 +190,18 @@ func (n *Node) usageOf(ctx context.Context, q *UsageReport, tenants []Tenant) ([
 }
 
 // usageAt fills in those of all that are open, and returns which are left because their tenants have moved.
-func (n *Node) usageAt(ctx context.Context, q *UsageReport, all []UsedBy, open []int) (left []int, moved *movedError, err error) {
+func (n *Node) usageAt(ctx context.Context, q *UsageReport, accounts []account, all []UsedBy, open []int) (left []int, moved *movedError, err error) {
 	s := n.meta.state()
 	verbs, shards := map[uint16]*usedVerb{}, map[uint16][]int{}
 	for _, i := range open {
-		t, ok := s.tenant(all[i].Tenant)
-		if !ok {
-			continue
+		home := accounts[i].home
+		if t, ok := s.tenantByID(accounts[i].id); ok {
+			home = s.home(t)
 		}
-		home := s.home(t)
 		if verbs[home] == nil {
 			verbs[home] = &usedVerb{from: tenancy.HourOf(q.From), to: hourAfter(q.To), daily: q.Step > time.Hour}
 		}
-		verbs[home].tenants = append(verbs[home].tenants, t.id)
+		verbs[home].tenants = append(verbs[home].tenants, accounts[i].id)
 		shards[home] = append(shards[home], i)
 	}
 	for shard, v := range verbs {
@@ -150,7 +242,7 @@ func (v *usedVerb) run(ctx context.Context, n *Node, sh *shard, _ engine.Key) er
 	v.used = make([][]Used, len(v.tenants))
 	present := tenancy.HourOf(time.Now())
 	for i, t := range v.tenants {
-		found, err := sh.engine.ScanCostate(t, usageName(0), usageName(present+1))
+		found, err := sh.usageHours(t)
 		if errors.Is(err, engine.ErrLeft) {
 			return newMovedError(0, t, sh.id)
 		}

@@ -103,11 +103,12 @@ const (
 type Result struct {
 	Matches   []Match // best first, ties by id
 	Plan      Plan
-	Scanned   int    // vectors measured exactly
-	Distances int    // vectors and codes measured
-	Read      int    // bytes of what was measured, and of the payload
-	Stored    uint64 // bytes that the partition keeps: of ids, values and metadata
-	Version   uint64 // of the partition that was seen
+	Scanned   int      // vectors measured exactly
+	Distances int      // vectors and codes measured
+	Read      int      // bytes of what was measured, and of the payload
+	Stored    uint64   // bytes that the partition keeps: of ids, values and metadata
+	Version   uint64   // of the partition that was seen
+	Tenant    TenantID // whose partition that was; zero: there was none
 }
 
 // PartitionStats is told without scanning.

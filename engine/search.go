@@ -52,7 +52,7 @@ func (s *Shard) Query(ctx context.Context, key Key, q *Query, res *Result) (err 
 
 func (r *Result) reset() {
 	r.Matches, r.Plan, r.Scanned, r.Version = r.Matches[:0], PlanEmpty, 0, 0
-	r.Distances, r.Read, r.Stored = 0, 0, 0
+	r.Distances, r.Read, r.Stored, r.Tenant = 0, 0, 0, TenantID{}
 }
 
 func (q *Query) check(sc *Schema) error {
@@ -168,7 +168,7 @@ func (sr *searcher) begin(sp *space, q *Query, res *Result) {
 	}
 	sr.set = nil
 	res.reset()
-	res.Version, res.Stored = sr.view.version, sr.view.stored
+	res.Version, res.Stored, res.Tenant = sr.view.version, sr.view.stored, sp.part.key.Tenant
 }
 
 // end lets go of what the pool must not keep alive.

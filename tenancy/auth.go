@@ -59,17 +59,21 @@ func (a *Authenticator) Authenticate(text string, now time.Time) (Principal, err
 	}
 	k, ok := a.stored(text)
 	if !ok || subtle.ConstantTimeCompare(hash[:], k.Hash[:]) != 1 {
-		return Principal{}, errs.New(errs.Unauthenticated, "Invalid API key.").
+		err := errs.New(errs.Unauthenticated, "Invalid API key.").
 			WithHint("keys begin with croft_; the first one is printed when a data directory is made")
+		err.Err = &Distrust{Tenant: k.TenantID}
+		return Principal{}, err
 	}
 	if !k.Expires.IsZero() && !now.Before(k.Expires) {
-		return Principal{}, errs.New(errs.Unauthenticated, "this API key has expired at %s", k.Expires.UTC().Format(time.RFC3339)).
+		err := errs.New(errs.Unauthenticated, "this API key has expired at %s", k.Expires.UTC().Format(time.RFC3339)).
 			WithHint("make another one: croft keys create")
+		err.Err = &Distrust{Tenant: k.TenantID, Expired: true}
+		return Principal{}, err
 	}
 	if a.Uses != nil {
 		a.Uses.KeyUsed(k.ID, now)
 	}
-	return Principal{KeyID: k.ID, Role: k.Role, Tenant: k.Tenant}, nil
+	return Principal{KeyID: k.ID, Role: k.Role, Tenant: k.Tenant, TenantID: k.TenantID}, nil
 }
 
 // stored finds the key that a text names. One that is a tenant's and does not say whose is refused: it would reach all.

@@ -40,6 +40,15 @@ func (m *Meter) Note(t ID, at time.Time, e *Event) {
 	}
 }
 
+// Count counts one of a figure that is no request's at its home.
+func (m *Meter) Count(t ID, at time.Time, f Figure) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if u := m.slot(Slot{t, HourOf(at)}); u != nil {
+		u.Counts[f]++
+	}
+}
+
 // slot returns where to count; nil if there is no room. The caller holds mu.
 func (m *Meter) slot(s Slot) *Usage {
 	u := m.pending[s]

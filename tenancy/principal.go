@@ -4,10 +4,11 @@ import "github.com/croftdb/croft/internal/errs"
 
 // Principal is who a request is from.
 type Principal struct {
-	KeyID   string // public id of a stored key
-	Subject string // whom a token was made out to
-	Role    Role
-	Tenant  string // whose namespaces alone it reaches; empty: all
+	KeyID    string // public id of a stored key
+	Subject  string // whom a token was made out to
+	Role     Role
+	Tenant   string // whose namespaces alone it reaches; empty: all
+	TenantID ID     // of that tenant; zero: all, or a token, which names a tenant and knows no id
 }
 
 // Reaches reports whether what belongs to a tenant is in the principal's reach. It says nothing about what may be done

@@ -119,7 +119,7 @@ func (f *Refusals) Check(t ID, key uint64, receipt *Receipt) (wait time.Duration
 	now := f.now()
 	door := f.closed[t]
 	early := f.told[key%toldSlots]
-	why, left := "the tenant was refused a moment ago", door.until-now
+	why, left := ToldAMomentAgo, door.until-now
 	wait = f.spread(time.Second)
 	if early.key == key && early.until > now {
 		why, left = "the request has come again before it was to", early.until-now
@@ -137,6 +137,26 @@ func (f *Refusals) Check(t ID, key uint64, receipt *Receipt) (wait time.Duration
 	return 0, f.refuse(left, why)
 }
 
+// Shut is Check for a request of which only the tenant is known yet. If that one's door is closed it is refused: it may come again
+// after the time that is returned. Zero: it is to be read, and Checked, as it is let through or has to wait.
+func (f *Refusals) Shut(t ID, receipt *Receipt) (again time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.now()
+	door := f.closed[t]
+	left := door.until - now
+	if left <= 0 {
+		return 0
+	}
+	if now-door.since < int64(time.Second) && door.refused >= refusedAtOnce && f.room(t) {
+		return 0
+	}
+	f.floods(t, door, now)
+	f.refused++
+	*receipt = door.told
+	return f.spread(max(time.Duration(left), time.Second))
+}
+
 // floods counts a tenant's refusals, and reports whether there were more than refusedAtOnce within a second.
 func (f *Refusals) floods(t ID, door closedDoor, now int64) bool {
 	if now-door.since >= int64(time.Second) {
@@ -152,9 +172,12 @@ func (f *Refusals) floods(t ID, door closedDoor, now int64) bool {
 	return door.refused > refusedAtOnce
 }
 
+// room reports whether one more request may wait.
+func (f *Refusals) room(t ID) bool { return f.all < heldMost && f.held[t] < heldByTenant }
+
 // hold has one more request wait, if there is room.
 func (f *Refusals) hold(t ID) bool {
-	if f.all >= heldMost || f.held[t] >= heldByTenant {
+	if !f.room(t) {
 		return false
 	}
 	if f.held == nil {
@@ -191,8 +214,14 @@ func (f *Refusals) Done(t ID) {
 	}
 }
 
+// What a request is told that is refused at a closed door.
+const (
+	ToldAMomentAgo = "the tenant was refused a moment ago"
+	ToldToWait     = "wait as long as Retry-After says before the next request"
+)
+
 // refuse is a refusal without a look at the tenant's quota. It may be repeated after a second or two.
 func (f *Refusals) refuse(left int64, why string) error {
 	again := f.spread(max(time.Duration(left), time.Second))
-	return &errs.Error{Kind: errs.RateLimited, Message: why, Hint: "wait as long as Retry-After says before the next request", RetryAfter: again}
+	return &errs.Error{Kind: errs.RateLimited, Message: why, Hint: ToldToWait, RetryAfter: again}
 }

@@ -42,6 +42,23 @@ const (
 	Errors
 	// Expired are requests whose deadline passed while they waited: among Violations, and not among queries, reads or writes.
 	Expired
+	// Foreign are requests for what is another tenant's. They were refused, as those of the next four; see Denial.
+	Foreign
+	// System are requests for what is the store's, or that of all tenants.
+	System
+	// Unpermitted are requests for what is in reach, but not for the credential's role.
+	Unpermitted
+	// ExpiredKeys are requests with a credential that was good once.
+	ExpiredKeys
+	// UnknownKeys are requests with a wrong secret for the id of the tenant's key, or with a key of a tenant that is deleted; of no
+	// tenant those with no credential, or one that is not known: made up, or revoked.
+	UnknownKeys
+	// Targeted are requests of others for what is the tenant's. They were refused.
+	Targeted
+	// Checked are answers that were found to be the tenant's own before they were sent to it.
+	Checked
+	// Strayed are answers that were found to be another's. They were not sent.
+	Strayed
 
 	figureCount
 )
@@ -50,6 +67,8 @@ var figureNames = [figureCount]string{
 	Queries: "queries", Reads: "reads", Writes: "writes", Upserted: "upserted", Deleted: "deleted", ReadUnits: "read_units",
 	WrittenBytes: "written_bytes", ScannedBytes: "scanned_bytes", Distances: "distances", ComputeNanos: "compute_ns",
 	CacheHits: "cache_hits", Refused: "refused", Violations: "violations", Errors: "errors", Expired: "expired",
+	Foreign: "foreign", System: "system", Unpermitted: "unpermitted", ExpiredKeys: "expired_keys", UnknownKeys: "unknown_keys", Targeted: "targeted",
+	Checked: "checked", Strayed: "strayed",
 }
 
 func (f Figure) String() string { return figureNames[f] }

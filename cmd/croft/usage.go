@@ -15,13 +15,16 @@ import (
 func (a *app) usageCommand() *cobra.Command {
 	var conn connection
 	var q client.UsageQuery
-	var sla bool
+	var sla, isolation bool
 	cmd := &cobra.Command{
 		Use:   "usage [TENANT]",
 		Short: "Report what tenants have used, by the hour or the day, and what that costs",
 		Long: `Of the last 24 hours unless --from and --to say otherwise; 30 days are kept. A report of all tenants comes a page at a time. Costs follow
-` + "`croft usage prices`" + `. --sla reports which share of requests was answered within the deadline, by tenant, or --by tier.`,
-		Example: `  croft usage --sla --by tier
+` + "`croft usage prices`" + `. --sla reports which share of requests was answered within the deadline, by tenant, or --by tier. --isolation reports
+what was refused because it asked for what is another's, or came with a wrong key, and that no answer was another's.
+
+Tenants that were deleted are told of while their usage is kept.`,
+		Example: `  croft usage --isolation --by all
   croft usage --from 2026-01-01 --to 2026-01-31 --by day -o json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -31,6 +34,13 @@ func (a *app) usageCommand() *cobra.Command {
 			}
 			if len(args) > 0 {
 				q.Tenant = args[0]
+			}
+			if isolation {
+				res, err := c.Isolation(cmd.Context(), q)
+				if err != nil {
+					return err
+				}
+				return a.printPage(isolationListing(&res), res.Pagination)
 			}
 			if sla {
 				res, err := c.SLA(cmd.Context(), q)
@@ -50,8 +60,10 @@ func (a *app) usageCommand() *cobra.Command {
 	addPageFlags(cmd, &q.Page)
 	cmd.Flags().StringVar(&q.From, "from", "", "beginning, as 2026-01-31 or 2026-01-31T15:00:00Z (default: a day before --to)")
 	cmd.Flags().StringVar(&q.To, "to", "", "end (default: now)")
-	cmd.Flags().StringVar(&q.By, "by", "", "hour or day (default: hour up to two days); with --sla tenant or tier")
+	cmd.Flags().StringVar(&q.By, "by", "", "hour or day (default: hour up to two days); with --sla tenant or tier; with --isolation tenant, hour, day or all")
 	cmd.Flags().BoolVar(&sla, "sla", false, "which share of requests was answered within the deadline")
+	cmd.Flags().BoolVar(&isolation, "isolation", false, "what was refused of what it asked for, and that nothing of others was answered")
+	cmd.MarkFlagsMutuallyExclusive("sla", "isolation")
 	cmd.AddCommand(a.usagePricesCommand())
 	return cmd
 }
@@ -65,10 +77,36 @@ func usageListing(r *client.UsageReport) listing {
 		u := &r.Usage[i]
 		count := func(n uint64) string { return strconv.FormatUint(n, 10) }
 		l.rows = append(l.rows, []string{
-			u.Tenant, u.Time.Format("2006-01-02 15:04"), count(u.Queries), count(u.Upserted + u.Deleted), count(u.Vectors), count(u.Bytes),
+			shownOwner(&u.UsageOwner), u.Time.Format("2006-01-02 15:04"), count(u.Queries), count(u.Upserted + u.Deleted), count(u.Vectors), count(u.Bytes),
 			strconv.FormatFloat(u.Compute, 'f', 3, 64), count(u.CacheHits), count(u.Refused), count(u.Errors + u.Violations),
 			strconv.FormatFloat(u.Latency.P95, 'f', 2, 64), strconv.FormatFloat(u.Cost, 'f', -1, 64),
 		})
+	}
+	return l
+}
+
+// shownOwner is how listings call whose figures a line has.
+func shownOwner(o *client.UsageOwner) string {
+	if o.Deleted != nil {
+		return o.Tenant + " (deleted)"
+	}
+	return dash(o.Tenant)
+}
+
+func isolationListing(r *client.IsolationReport) listing {
+	l := listing{value: r, items: itemsOf(r.Isolation), header: []string{
+		"TENANT", "TIME", "REFUSED", "FOREIGN", "SYSTEM", "ROLE", "EXPIRED KEY", "UNKNOWN KEY", "ASKED BY OTHERS", "ANSWERS CHECKED", "ANSWERS FOREIGN",
+	}}
+	for i := range r.Isolation {
+		s := &r.Isolation[i]
+		row := []string{shownOwner(&s.UsageOwner), "-"}
+		if s.Time != nil {
+			row[1] = s.Time.Format("2006-01-02 15:04")
+		}
+		for _, n := range []uint64{s.Refused, s.Foreign, s.System, s.Role, s.ExpiredKey, s.UnknownKey, s.Targeted, s.Checked, s.Strayed} {
+			row = append(row, strconv.FormatUint(n, 10))
+		}
+		l.rows = append(l.rows, row)
 	}
 	return l
 }
@@ -83,7 +121,7 @@ func slaListing(r *client.SLAReport) listing {
 		}
 		count := func(n uint64) string { return strconv.FormatUint(n, 10) }
 		l.rows = append(l.rows, []string{
-			dash(s.Tenant), s.Tier, strconv.Itoa(s.Tenants), count(s.Requests), count(s.InTime), count(s.Late), count(s.Errors), count(s.Refused), share,
+			shownOwner(&s.UsageOwner), s.Tier, strconv.Itoa(s.Tenants), count(s.Requests), count(s.InTime), count(s.Late), count(s.Errors), count(s.Refused), share,
 			strconv.FormatFloat(s.Latency.P95, 'f', 2, 64),
 		})
 	}

@@ -23,10 +23,10 @@ func (c *call) authorize() error {
 		return c.checkScope()
 	}
 	if err := c.authenticate(); err != nil {
-		return err
+		return c.distrust(err)
 	}
 	if !c.principal.Role.May(c.route.perm) {
-		return errs.New(errs.PermissionDenied, "this key may not %s", c.route.perm)
+		return c.deny(c.outOfRole(), c.asked(), errs.New(errs.PermissionDenied, "this key may not %s", c.route.perm))
 	}
 	return c.checkScope()
 }
@@ -107,7 +107,7 @@ func (c *call) checkScope() error {
 		return nil
 	case allTenants:
 		if c.principal.Tenant != "" {
-			return errs.New(errs.PermissionDenied, "this key is for one tenant, this is about all of them")
+			return c.deny(tenancy.System, "", errForOneTenant())
 		}
 		c.scoped = true
 		return nil
@@ -123,12 +123,16 @@ func (c *call) checkScope() error {
 // reach refuses a tenant that is not the principal's, in the same words whether there is one of that name or not.
 func (c *call) reach(tenant string) error {
 	if !c.principal.Reaches(tenant) {
-		return errs.New(errs.PermissionDenied, "this key does not reach the namespace %q", clip(tenant)).
-			WithHint("a tenant's key reaches the namespace of its own name, in every index")
+		return c.deny(tenancy.Foreign, tenant, errs.New(errs.PermissionDenied, "this key does not reach the namespace %q", clip(tenant)).
+			WithHint("a tenant's key reaches the namespace of its own name, in every index"))
 	}
 	c.scoped = true
 	c.serveUnder(tenant)
 	return nil
+}
+
+func errForOneTenant() error {
+	return errs.New(errs.PermissionDenied, "this key is for one tenant, this is about all of them")
 }
 
 // sight is what a list may show: all, or what belongs to one tenant.

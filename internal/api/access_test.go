@@ -295,6 +295,7 @@ func TestAccessMatrix(t *testing.T) {
 	all := append(routes(), debugRoutes()...)
 	kinds := map[string]bool{}
 	requests := 0
+	seen := newSeen(w)
 	for i := range all {
 		r := &all[i]
 		name := r.method + " " + r.pattern
@@ -306,6 +307,7 @@ func TestAccessMatrix(t *testing.T) {
 			for _, about := range []string{acme, other, absent} {
 				a := w.ask(r, &row, &c, about)
 				requests++
+				seen.note(r, &row, &c, about, a.status)
 				want := c.expected(&row, about)
 				switch {
 				case want == 200:
@@ -324,7 +326,55 @@ func TestAccessMatrix(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, len(kinds), 12)
+	seen.compare()
 	t.Logf("%d requests, %d kinds of callers, %d routes", requests, len(kinds), len(all))
+}
+
+// seen counts along what the report of isolation is to have.
+type seen struct {
+	w      *town
+	before map[string]isolationShown
+	want   map[string]*isolationShown
+}
+
+func newSeen(w *town) *seen {
+	return &seen{w, isolationOf(w.client), map[string]*isolationShown{"": {}, acme: {}, other: {}, gone: {}}}
+}
+
+// note counts an answer. What a caller's role may not do is foreign where the path names another tenant; what nobody of a tenant may do is
+// the system's, or not for that role.
+func (s *seen) note(r *route, row *accessRow, c *caller, about string, status int) {
+	n := s.want[c.tenant]
+	path, _, _ := strings.Cut(row.path, "?")
+	switch foreign := c.tenant != "" && !row.everyTenant && c.tenant != about; {
+	case status == 401 && c.name == "expired":
+		s.want[acme].ExpiredKey++
+	case status == 401 && c.name == "of a deleted tenant":
+		s.want[gone].UnknownKey++
+	case status == 401 && c.name == "token, expired":
+		n.ExpiredKey++
+	case status == 401:
+		n.UnknownKey++
+	case status == 403 && foreign && (strings.Contains(" "+row.who+" ", " "+c.group+" ") || strings.Contains(path, "%s")):
+		n.Foreign++
+	case status == 403:
+		n.Role++
+	case status < 300 && c.tenant != "" && (r.scope == oneTenant || r.scope == oneNamespace || r.scope == inSight):
+		n.Checked++
+	}
+}
+
+// compare looks for the same numbers in the report.
+func (s *seen) compare() {
+	found := isolationOf(s.w.client)
+	for name, want := range s.want {
+		is, was := found[name], s.before[name]
+		require.Equal(s.w.t, []uint64{want.Foreign, want.Role, want.ExpiredKey, want.UnknownKey, want.Checked, 0}, []uint64{
+			is.Foreign - was.Foreign, is.Role + is.System - was.Role - was.System, is.ExpiredKey - was.ExpiredKey, is.UnknownKey - was.UnknownKey,
+			is.Checked - was.Checked, is.Strayed,
+		}, "foreign, role and system, expired, unknown, checked, strayed of %q", name)
+	}
+	require.Positive(s.w.t, found[other].Targeted)
 }
 
 // ask sends a row's request. The request id is fixed, so that answers can be compared.

@@ -60,6 +60,7 @@ func (c *call) audit(err error) {
 	if err != nil && (kind == errs.Unauthenticated || kind == errs.PermissionDenied) {
 		c.h.node.Refuse(c.event(err, c.principal.Tenant))
 	}
+	c.noteDenial(err)
 	done := c.route.administrative() && (err == nil || kind == errs.OutcomeUnknown || kind == errs.Internal)
 	if !done && c.begun == 0 {
 		return
@@ -105,6 +106,10 @@ type auditPage struct {
 	Events     []audit.Event `json:"events"`
 	Pagination *nextPage     `json:"pagination,omitzero"`
 	Silent     []string      `json:"silent_nodes"`
+}
+
+func (p auditPage) owners() []string {
+	return namesOf(p.Events, func(e *audit.Event) string { return e.Tenant })
 }
 
 // listAudit lists events, the newest first: those of one tenant to its own keeper.

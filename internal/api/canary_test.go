@@ -13,7 +13,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
@@ -65,6 +67,8 @@ type thief struct {
 	birds []bird
 	loot  *loot
 	turn  int // in everyRoute
+
+	refused, unknown uint64 // answers 403 and 401
 }
 
 // everyRoute are the routes of this server, by their rows in the access matrix, which has one for each.
@@ -236,6 +240,12 @@ func (h *thief) steal(w *town, n int) error {
 		rec := httptest.NewRecorder()
 		w.h.ServeHTTP(rec, r)
 		body := rec.Body.String()
+		switch rec.Code {
+		case http.StatusForbidden:
+			h.refused++
+		case http.StatusUnauthorized:
+			h.unknown++
+		}
 		if rec.Code == http.StatusInternalServerError {
 			return fmt.Errorf("%s: %s", what, body)
 		}
@@ -272,6 +282,7 @@ func TestCanaries(t *testing.T) {
 	found := &loot{}
 	var thieves []*thief
 	var group errgroup.Group
+	before := isolationOf(w.client)
 	for i := range uint64(workers) {
 		h := &thief{rng: rand.New(rand.NewPCG(seed, i)), birds: birds, loot: found, turn: int(i) * len(everyRoute) / workers}
 		thieves = append(thieves, h)
@@ -284,6 +295,7 @@ func TestCanaries(t *testing.T) {
 		require.GreaterOrEqual(t, h.turn, (i+1)*len(everyRoute)/workers, "together they have asked each route")
 	}
 	require.NotEmpty(t, found.tokens)
+	requireCounted(w.client, thieves, before)
 	require.Empty(t, seesOther(birds, -1, w.logs.String()), "a mark is in the log")
 	require.Empty(t, seesOther(birds, -1, w.ok("GET", "/metrics", "").body), "a mark is in the metrics")
 	for _, key := range []string{"", birds[0].keys[2]} {
@@ -297,4 +309,23 @@ func TestCanaries(t *testing.T) {
 		a := w.ok("POST", "/query", fmt.Sprintf(`{"namespace":%q,"topK":50,"vector":[1,1],"includeMetadata":true}`, b.name), "Api-Key: "+b.keys[0])
 		require.Contains(t, a.body, b.mark, "tenant %d", i)
 	}
+}
+
+// requireCounted: every refusal is in the report of isolation, and no answer was another's. What was counted for the home that a tenant has
+// left is written down at the next one some seconds later.
+func requireCounted(c *client, thieves []*thief, before map[string]isolationShown) {
+	var refused, unknown uint64
+	for _, h := range thieves {
+		refused, unknown = refused+h.refused, unknown+h.unknown
+	}
+	require.Positive(c.t, refused)
+	require.EventuallyWithT(c.t, func(t *assert.CollectT) {
+		var denied, distrusted uint64
+		for name, s := range isolationOf(c) {
+			denied += s.Foreign + s.System + s.Role - before[name].Foreign - before[name].System - before[name].Role
+			distrusted += s.ExpiredKey + s.UnknownKey - before[name].ExpiredKey - before[name].UnknownKey
+			require.Zero(t, s.Strayed, name)
+		}
+		require.Equal(t, []uint64{refused, unknown}, []uint64{denied, distrusted}, "refused, unknown")
+	}, time.Minute, 100*time.Millisecond)
 }

@@ -109,10 +109,7 @@ func problemOf(err error, requestID string) problem {
 func (c *call) writeError(err error) int {
 	p := problemOf(err, c.id)
 	h := c.w.Header()
-	h.Set("Content-Type", "application/json")
-	if accepts(c.r.Header, "application/problem+json") {
-		h.Set("Content-Type", "application/problem+json")
-	}
+	h.Set("Content-Type", c.errorType())
 	if p.retry > 0 {
 		h.Set("Retry-After", strconv.FormatInt(later(p.retry), 10))
 	}
@@ -123,6 +120,14 @@ func (c *call) writeError(err error) int {
 	defer putBuffer(buf)
 	*buf = appendError((*buf)[:0], p.errorRow, c.h.opts.DocsURL, p.message, p.hint, c.id)
 	return c.send(p.status, *buf)
+}
+
+// errorType is the media type of an error's body.
+func (c *call) errorType() string {
+	if accepts(c.r.Header, "application/problem+json") {
+		return "application/problem+json"
+	}
+	return "application/json"
 }
 
 // accepts reports whether a media type is named in Accept.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 
@@ -231,6 +232,8 @@ type stats struct {
 type namespaceCount struct {
 	VectorCount uint64 `json:"vectorCount"`
 }
+
+func (s stats) owners() []string { return slices.Collect(maps.Keys(s.Namespaces)) }
 
 // statsRequest is the body of describe_index_stats; an empty body is {}.
 type statsRequest struct{ filter *filter.Expr }

@@ -127,6 +127,7 @@ type Handler struct {
 	tokens  tokenKey
 	advert  *advertiser
 	places  [3]chan struct{} // by cost
+	away    turnedAway
 	slow    slowLog
 	seeker  seeker
 }
@@ -144,6 +145,7 @@ func New(opts Options) (*Handler, error) {
 	h := &Handler{
 		opts: opts, node: opts.Node, router: newRouter(routes()), metrics: m, figures: newFigures(opts.Gatherer),
 		tokens: newTokenKey(opts.TokenSecret, opts.Node.ClusterID(), opts.Auth.Admin),
+		away:   newTurnedAway(opts.DocsURL, routes(), m),
 		advert: newAdvertiser(opts.Advertise), slow: slowLog{threshold: opts.SlowLog, logger: opts.Logger},
 	}
 	h.seeker.places = make(chan struct{}, maxSeekers)
@@ -163,8 +165,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.serve(h.
 
 func (h *Handler) serve(rt *router, w http.ResponseWriter, r *http.Request) {
 	c := &call{h: h, router: rt, w: w, r: r, id: requestID(r.Header), start: time.Now(), op: "unknown"}
-	c.trace()
 	c.setHeaders()
+	if c.turnAway() {
+		return
+	}
+	c.trace()
 	status := 0
 	var err error
 	defer func() {
@@ -176,7 +181,9 @@ func (h *Handler) serve(rt *router, w http.ResponseWriter, r *http.Request) {
 		h.slow.note(c, status)
 	}()
 	var rep reply
-	rep, err = c.serve()
+	if rep, err = c.serve(); err == nil {
+		err = c.checkOwner(rep)
+	}
 	c.audit(err)
 	status = c.finish(rep, err)
 }
@@ -199,9 +206,10 @@ type call struct {
 	params    params
 	reading   cluster.Reading
 	body      []byte
-	namespace string // for the log
-	begun     uint64 // event of the audit log that told of this act
-	object    string // that the path does not name, for the audit log
+	namespace string         // for the log
+	begun     uint64         // event of the audit log that told of this act
+	object    string         // that the path does not name, for the audit log
+	denial    tenancy.Denial // why it is refused, if it is for what it asks for
 	span      tracing.Span
 	travels   bool // the request has brought a trace or baggage, or has got one here
 	scoped    bool // what the request reaches for was found to be in the principal's reach

@@ -25,6 +25,14 @@ func (empty) appendJSON(b []byte) ([]byte, error) { return append(b, "{}"...), n
 // document is an answer off the hot path, encoded from Go values.
 type document struct{ v any }
 
+// owners are the tenants that the document tells of, if it knows.
+func (d document) owners() []string {
+	if o, ok := d.v.(owned); ok {
+		return o.owners()
+	}
+	return nil
+}
+
 func (d document) appendJSON(b []byte) ([]byte, error) {
 	out, err := json.Marshal(d.v, json.Deterministic(true))
 	return append(b, out...), err

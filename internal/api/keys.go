@@ -74,7 +74,7 @@ func createKey(c *call) (reply, error) {
 		return nil, err
 	}
 	if !c.principal.MayGrant(role, req.tenant) {
-		return nil, errMayNotGrant(role, req.tenant)
+		return nil, c.mayNotGrant(role, req.tenant)
 	}
 	end, err := req.end(c.start)
 	if err != nil {
@@ -91,10 +91,17 @@ func createKey(c *call) (reply, error) {
 	return document{shown}, nil
 }
 
-func errMayNotGrant(role tenancy.Role, tenant string) error {
-	if tenant == "" {
-		return errs.New(errs.PermissionDenied, "this key may not make or revoke keys of the role %s that are over all tenants", role)
+func (c *call) mayNotGrant(role tenancy.Role, tenant string) error {
+	switch {
+	case tenant == "":
+		return c.deny(tenancy.System, "", errs.New(errs.PermissionDenied, "this key may not make or revoke keys of the role %s that are over all tenants", role))
+	case !c.principal.Reaches(tenant):
+		return c.deny(tenancy.Foreign, tenant, errMayNotGrant(role, tenant))
 	}
+	return c.deny(tenancy.Unpermitted, "", errMayNotGrant(role, tenant))
+}
+
+func errMayNotGrant(role tenancy.Role, tenant string) error {
 	return errs.New(errs.PermissionDenied, "this key may not make or revoke keys of the role %s of tenant %q", role, clip(tenant))
 }
 
@@ -105,17 +112,22 @@ func revokeKey(c *call) (reply, error) {
 	var k tenancy.Key
 	err := c.find(func() error {
 		var ok bool
-		if k, ok = c.h.node.Key(id); !ok || !c.principal.Reaches(k.Tenant) {
-			return errs.New(errs.NotFound, "there is no API key %q", clip(id)).WithHint("`croft keys list` shows those that are there")
+		k, ok = c.h.node.Key(id)
+		if ok && c.principal.Reaches(k.Tenant) {
+			return nil
 		}
-		return nil
+		err := errs.New(errs.NotFound, "there is no API key %q", clip(id)).WithHint("`croft keys list` shows those that are there")
+		if ok {
+			return c.deny(c.outOfReach(k.Tenant), k.Tenant, err)
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	c.namespace = k.Tenant
 	if !c.principal.MayGrant(k.Role, k.Tenant) {
-		return nil, errMayNotGrant(k.Role, k.Tenant)
+		return nil, c.mayNotGrant(k.Role, k.Tenant)
 	}
 	return empty{}, c.h.node.RevokeKey(c.ctx, id)
 }
@@ -124,6 +136,11 @@ type keyPage struct {
 	Keys       []keyShown `json:"keys"`
 	Pagination *nextPage  `json:"pagination,omitzero"`
 	Total      int        `json:"total_count"`
+}
+
+func (k keyShown) owners() []string { return []string{k.Tenant} }
+func (p keyPage) owners() []string {
+	return namesOf(p.Keys, func(k *keyShown) string { return k.Tenant })
 }
 
 // listKeys lists the keys that the principal reaches: of one tenant with ?tenant.

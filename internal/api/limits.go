@@ -154,6 +154,8 @@ type settingsShown struct {
 	Settings map[string]settingShown `json:"settings"`
 }
 
+func (s settingsShown) owners() []string { return []string{s.Tenant} }
+
 type settingShown struct {
 	Value any    `json:"value"`
 	From  string `json:"from"`

@@ -19,6 +19,9 @@ type requestMetrics struct {
 	duration *prometheus.HistogramVec
 	conns    prometheus.Gauge
 	refused  *prometheus.CounterVec
+	denied   *prometheus.CounterVec
+	checked  prometheus.Counter
+	strayed  prometheus.Counter
 }
 
 // durationBuckets are about x2 apart, with the edges that people agree on in service levels: 0.2, 0.5 and 1 s.
@@ -39,11 +42,23 @@ func newRequestMetrics(reg prometheus.Registerer) (*requestMetrics, error) {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "croft_http_connections_refused_total", Help: "Client connections closed at once, by the cap that they met.",
 		}, []string{"cap"}),
+		denied: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "croft_access_denied_total", Help: "Requests refused for what they asked for or for their credential, by the reason.",
+		}, []string{"reason"}),
+		checked: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "croft_answers_checked_total", Help: "Answers to tenants' credentials that were checked to be their own before they were sent.",
+		}),
+		strayed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "croft_answers_foreign_total", Help: "Answers to tenants' credentials that were found to be another's, and were not sent.",
+		}),
+	}
+	for _, why := range tenancy.Denials() {
+		m.denied.WithLabelValues(why.String())
 	}
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.conns, m.refused} {
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.conns, m.refused, m.denied, m.checked, m.strayed} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -52,8 +67,22 @@ func newRequestMetrics(reg prometheus.Registerer) (*requestMetrics, error) {
 }
 
 func (m *requestMetrics) observe(op string, status int, d time.Duration) {
-	m.requests.WithLabelValues(op, strconv.Itoa(status)).Inc()
-	m.duration.WithLabelValues(op).Observe(d.Seconds())
+	m.series(op, status).observe(d)
+}
+
+// series are what a request of an operation that ends with a status is counted in.
+type series struct {
+	requests prometheus.Counter
+	duration prometheus.Observer
+}
+
+func (m *requestMetrics) series(op string, status int) series {
+	return series{m.requests.WithLabelValues(op, strconv.Itoa(status)), m.duration.WithLabelValues(op)}
+}
+
+func (s series) observe(d time.Duration) {
+	s.requests.Inc()
+	s.duration.Observe(d.Seconds())
 }
 
 // figures are the pages at /metrics.

@@ -24,6 +24,11 @@ type namespacePage struct {
 	Total      int              `json:"total_count"`
 }
 
+func (n namespaceShown) owners() []string { return []string{n.Name} }
+func (p namespacePage) owners() []string {
+	return namesOf(p.Namespaces, func(n *namespaceShown) string { return n.Name })
+}
+
 type nextPage struct {
 	Next string `json:"next"`
 }

@@ -32,11 +32,20 @@ type Node interface {
 	keyring
 	auditor
 	meter
+	isolation
+}
+
+// isolation counts what is refused for whose it is, and what is found to be somebody else's.
+type isolation interface {
+	NoteDenied(d *tenancy.Denial)
+	NoteAnswer(to *cluster.Standing, now time.Time, strayed bool)
+	TenantName(id tenancy.ID) string
 }
 
 // gatekeeper knows of refusals.
 type gatekeeper interface {
 	Quiet() bool
+	Shut(t tenancy.ID, told *tenancy.Receipt) (again time.Duration)
 	Knock(ctx context.Context, namespace string, request uint64, told *tenancy.Receipt) error
 	Told(request uint64, d time.Duration)
 }

@@ -153,6 +153,11 @@ type tenantPage struct {
 	Total      int           `json:"total_count"`
 }
 
+func (t tenantShown) owners() []string { return []string{t.Tenant} }
+func (p tenantPage) owners() []string {
+	return namesOf(p.Tenants, func(t *tenantShown) string { return t.Tenant })
+}
+
 func listTenants(c *call) (reply, error) {
 	limit, err := c.params.integer("limit", defaultListed, 1, maxListed)
 	if err != nil {
@@ -234,7 +239,7 @@ func (c *call) listLoads(limit int) (reply, error) {
 // listDeleted lists the tenants that can be brought back, and those that are just being dropped.
 func (c *call) listDeleted() (reply, error) {
 	if _, all := c.sight(); !all {
-		return nil, errs.New(errs.PermissionDenied, "this key is for one tenant, this is about all of them")
+		return nil, c.deny(tenancy.System, "", errForOneTenant())
 	}
 	found := c.h.node.DeletedTenants()
 	page := tenantPage{Tenants: make([]tenantShown, len(found)), Total: len(found)}

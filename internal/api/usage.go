@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/croftdb/croft/cluster"
@@ -25,8 +26,7 @@ type usagePage struct {
 
 // usageShown is a tenant's step.
 type usageShown struct {
-	Tenant       string       `json:"tenant"`
-	Tier         string       `json:"tier"`
+	usageOwner
 	Time         time.Time    `json:"time"`
 	Queries      uint64       `json:"queries"`
 	Reads        uint64       `json:"reads"`
@@ -51,6 +51,34 @@ type usageShown struct {
 	Cost         float64      `json:"cost"`
 }
 
+func (p usagePage) owners() []string {
+	return namesOf(p.Usage, func(u *usageShown) string { return u.Tenant })
+}
+
+// usageOwner is whose figures a line of a report has. Several tenants may have had a name, one after the other.
+type usageOwner struct {
+	Tenant  string     `json:"tenant"` // empty: no tenant's, or that of all
+	ID      string     `json:"tenant_id,omitzero"`
+	Tier    string     `json:"tier,omitzero"`
+	Deleted *time.Time `json:"deleted_at,omitzero"`
+}
+
+func showOwner(u *cluster.UsedBy) usageOwner {
+	o := usageOwner{Tenant: u.Tenant, ID: u.ID, Tier: u.Tier}
+	if !u.Deleted.IsZero() {
+		o.Deleted = &u.Deleted
+	}
+	return o
+}
+
+// cells are the columns that end each line of a report.
+func (o *usageOwner) cells() []string {
+	if o.Deleted == nil {
+		return []string{o.ID, ""}
+	}
+	return []string{o.ID, o.Deleted.Format(time.RFC3339)}
+}
+
 // latencyShown are percentiles of the time that requests took at the tenant's home, in milliseconds.
 type latencyShown struct {
 	P50 float64 `json:"p50"`
@@ -66,7 +94,7 @@ func showLatency(u *tenancy.Usage) latencyShown {
 func showUsed(by *cluster.UsedBy, u *cluster.Used, prices *tenancy.Prices) usageShown {
 	n := &u.Counts
 	return usageShown{
-		Tenant: by.Tenant, Tier: by.Tier, Time: u.Begin, Queries: n[tenancy.Queries], Reads: n[tenancy.Reads], Writes: n[tenancy.Writes],
+		usageOwner: showOwner(by), Time: u.Begin, Queries: n[tenancy.Queries], Reads: n[tenancy.Reads], Writes: n[tenancy.Writes],
 		Upserted: n[tenancy.Upserted], Deleted: n[tenancy.Deleted], ReadUnits: n[tenancy.ReadUnits], WrittenBytes: n[tenancy.WrittenBytes],
 		ScannedBytes: n[tenancy.ScannedBytes], Distances: n[tenancy.Distances], Compute: float64(n[tenancy.ComputeNanos]/1000) / 1e6,
 		CacheHits: n[tenancy.CacheHits], Refused: n[tenancy.Refused], Violations: n[tenancy.Violations], Errors: n[tenancy.Errors],
@@ -87,35 +115,63 @@ func usage(c *call) (reply, error) {
 	switch kind := c.params.text("report"); kind {
 	case "sla":
 		return c.slaReport(q, by)
+	case "isolation":
+		return c.isolationReport(q, by)
 	case "", "usage":
 	default:
-		return nil, invalid("report", "%q is neither usage nor sla", clip(kind))
+		return nil, invalid("report", "%q is neither usage nor sla or isolation", clip(kind))
 	}
 	if by, err = readStep(&q, by); err != nil {
 		return nil, err
 	}
-	at := c.listing(q.Tenant, q.Prefix+q.From.String()+q.To.String()+by)
-	if q.After, err = c.h.tokens.open(at, c.params.text("paginationToken")); err != nil {
-		return nil, err
-	}
-	found, more, err := c.h.node.Usage(c.ctx, q)
+	found, next, err := c.usagePage(&q, by)
 	if err != nil {
 		return nil, err
 	}
 	prices := c.h.node.Prices()
-	page := usagePage{From: q.From, To: q.To, By: by, Currency: prices.Currency, Usage: []usageShown{}}
+	page := usagePage{From: q.From, To: q.To, By: by, Currency: prices.Currency, Usage: []usageShown{}, Pagination: next}
 	for i := range found {
 		for j := range found[i].Steps {
 			page.Usage = append(page.Usage, showUsed(&found[i], &found[i].Steps[j], &prices))
 		}
 	}
-	if more && len(found) > 0 {
-		page.Pagination = &nextPage{c.h.tokens.seal(at, found[len(found)-1].Tenant)}
-	}
 	if c.wantsCSV() {
 		return c.usageCSV(&page)
 	}
 	return document{page}, nil
+}
+
+// usagePage looks up the page of a report that is asked for, and where the next one begins.
+func (c *call) usagePage(q *cluster.UsageReport, by string) ([]cluster.UsedBy, *nextPage, error) {
+	at := c.listing(q.Tenant, q.Prefix+q.From.String()+q.To.String()+by)
+	after, err := c.h.tokens.open(at, c.params.text("paginationToken"))
+	if err != nil {
+		return nil, nil, err
+	}
+	q.After.Tenant, q.After.ID, _ = strings.Cut(after, "\x00")
+	found, more, err := c.h.node.Usage(c.ctx, *q)
+	if err != nil || !more || len(found) == 0 {
+		return found, nil, err
+	}
+	last := found[len(found)-1].UsagePlace
+	return found, &nextPage{c.h.tokens.seal(at, last.Tenant+"\x00"+last.ID)}, nil
+}
+
+// eachUsed visits all that a report is about.
+func (c *call) eachUsed(q cluster.UsageReport, visit func(*cluster.UsedBy)) error {
+	for q.Limit = maxListed; ; {
+		found, more, err := c.h.node.Usage(c.ctx, q)
+		if err != nil {
+			return err
+		}
+		for i := range found {
+			visit(&found[i])
+		}
+		if !more || len(found) == 0 {
+			return nil
+		}
+		q.After = found[len(found)-1].UsagePlace
+	}
 }
 
 func (c *call) wantsCSV() bool {
@@ -130,7 +186,7 @@ func (c *call) readReport() (q cluster.UsageReport, by string, err error) {
 		if q.Tenant != "" {
 			err = c.reach(q.Tenant)
 		}
-		q.Tenant = own
+		q.Tenant, q.Live = own, true
 	}
 	if err != nil {
 		return q, "", err
@@ -185,7 +241,7 @@ func (c *call) time(name string, def time.Time) (time.Time, error) {
 var usageHeader = []string{
 	"tenant", "tier", "time", "queries", "reads", "writes", "upserted", "deleted", "read_units", "written_bytes", "scanned_bytes", "distances",
 	"compute_seconds", "cache_hits", "refused", "violations", "errors", "vectors", "vectors_peak", "stored_bytes", "stored_bytes_peak", "gib_hours",
-	"p50_ms", "p95_ms", "p99_ms", "cost", "currency",
+	"p50_ms", "p95_ms", "p99_ms", "cost", "currency", "tenant_id", "deleted_at",
 }
 
 // usageCSV sends a report as comma-separated values (RFC 4180); a page that is not the last one names the next in Link.
@@ -202,7 +258,8 @@ func (c *call) usageCSV(p *usagePage) (reply, error) {
 		for _, n := range []uint64{u.CacheHits, u.Refused, u.Violations, u.Errors, u.Vectors, u.VectorsPeak, u.Bytes, u.BytesPeak} {
 			row = append(row, count(n))
 		}
-		rows = append(rows, append(row, decimal(u.GiBHours), decimal(u.Latency.P50), decimal(u.Latency.P95), decimal(u.Latency.P99), decimal(u.Cost), cell(p.Currency)))
+		row = append(row, decimal(u.GiBHours), decimal(u.Latency.P50), decimal(u.Latency.P95), decimal(u.Latency.P99), decimal(u.Cost), cell(p.Currency))
+		rows = append(rows, append(row, u.cells()...))
 	}
 	return c.csv(rows, p.Pagination)
 }

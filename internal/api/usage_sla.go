@@ -20,10 +20,16 @@ type slaPage struct {
 	Pagination *nextPage  `json:"pagination,omitzero"`
 }
 
+func (p slaPage) owners() []string {
+	if p.By == "tier" {
+		return nil
+	}
+	return namesOf(p.SLA, func(s *slaShown) string { return s.Tenant })
+}
+
 // slaShown is a tenant's figures, or a tier's.
 type slaShown struct {
-	Tenant   string       `json:"tenant,omitzero"`
-	Tier     string       `json:"tier"`
+	usageOwner
 	Tenants  int          `json:"tenants"`  // with requests or anything stored
 	Requests uint64       `json:"requests"` // those that were let in, or whose deadline passed before
 	InTime   uint64       `json:"in_time"`
@@ -83,51 +89,34 @@ func (c *call) slaReport(q cluster.UsageReport, by string) (reply, error) {
 }
 
 func (c *call) slaByTenant(q cluster.UsageReport, p *slaPage) error {
-	at := c.listing(q.Tenant, "sla"+q.Prefix+q.From.String()+q.To.String())
-	var err error
-	if q.After, err = c.h.tokens.open(at, c.params.text("paginationToken")); err != nil {
-		return err
-	}
-	found, more, err := c.h.node.Usage(c.ctx, q)
+	found, next, err := c.usagePage(&q, "sla")
 	if err != nil {
 		return err
 	}
 	for i := range found {
-		s := slaShown{Tenant: found[i].Tenant, Tier: found[i].Tier}
+		s := slaShown{usageOwner: showOwner(&found[i])}
 		s.add(&found[i])
 		p.SLA = append(p.SLA, s)
 	}
-	if more && len(found) > 0 {
-		p.Pagination = &nextPage{c.h.tokens.seal(at, found[len(found)-1].Tenant)}
-	}
+	p.Pagination = next
 	return nil
 }
 
 // slaByTier sums over all tenants. What one has used counts for the tier that it has now.
 func (c *call) slaByTier(q cluster.UsageReport, p *slaPage) error {
-	for q.Limit = maxListed; ; {
-		found, more, err := c.h.node.Usage(c.ctx, q)
-		if err != nil {
-			return err
+	err := c.eachUsed(q, func(u *cluster.UsedBy) {
+		at := slices.IndexFunc(p.SLA, func(s slaShown) bool { return s.Tier == u.Tier })
+		if at < 0 {
+			at = len(p.SLA)
+			p.SLA = append(p.SLA, slaShown{usageOwner: usageOwner{Tier: u.Tier}})
 		}
-		for i := range found {
-			at := slices.IndexFunc(p.SLA, func(s slaShown) bool { return s.Tier == found[i].Tier })
-			if at < 0 {
-				at = len(p.SLA)
-				p.SLA = append(p.SLA, slaShown{Tier: found[i].Tier})
-			}
-			p.SLA[at].add(&found[i])
-		}
-		if !more || len(found) == 0 {
-			break
-		}
-		q.After = found[len(found)-1].Tenant
-	}
+		p.SLA[at].add(u)
+	})
 	slices.SortFunc(p.SLA, func(a, b slaShown) int { return cmp.Compare(a.Tier, b.Tier) })
-	return nil
+	return err
 }
 
-var slaHeader = []string{"tenant", "tier", "tenants", "requests", "in_time", "late", "errors", "refused", "share", "p50_ms", "p95_ms", "p99_ms"}
+var slaHeader = []string{"tenant", "tier", "tenants", "requests", "in_time", "late", "errors", "refused", "share", "p50_ms", "p95_ms", "p99_ms", "tenant_id", "deleted_at"}
 
 func (c *call) slaCSV(p *slaPage) (reply, error) {
 	rows := [][]string{slaHeader}
@@ -141,7 +130,8 @@ func (c *call) slaCSV(p *slaPage) (reply, error) {
 		if s.Share != nil {
 			share = decimal(*s.Share)
 		}
-		rows = append(rows, append(row, share, decimal(s.Latency.P50), decimal(s.Latency.P95), decimal(s.Latency.P99)))
+		row = append(row, share, decimal(s.Latency.P50), decimal(s.Latency.P95), decimal(s.Latency.P99))
+		rows = append(rows, append(row, s.cells()...))
 	}
 	return c.csv(rows, p.Pagination)
 }

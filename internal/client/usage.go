@@ -12,7 +12,7 @@ type UsageQuery struct {
 	Page
 	Tenant   string
 	From, To string // RFC 3339, or dates of UTC
-	By       string // hour or day; of SLA tenant or tier
+	By       string // hour or day; of SLA tenant or tier; of Isolation tenant, hour, day or all
 }
 
 // UsageReport is what tenants have used, a page of tenants at a time.
@@ -27,8 +27,7 @@ type UsageReport struct {
 
 // Used is what a tenant has used in an hour or a day.
 type Used struct {
-	Tenant       string    `json:"tenant"`
-	Tier         string    `json:"tier"`
+	UsageOwner
 	Time         time.Time `json:"time"`
 	Queries      uint64    `json:"queries"`
 	Reads        uint64    `json:"reads"`
@@ -51,6 +50,14 @@ type Used struct {
 	GiBHours     float64   `json:"gib_hours"`
 	Latency      Latency   `json:"latency_ms"`
 	Cost         float64   `json:"cost"`
+}
+
+// UsageOwner is whose figures a line of a report has. Several tenants may have had a name, one after the other.
+type UsageOwner struct {
+	Tenant  string     `json:"tenant"` // empty: no tenant's, or that of all
+	ID      string     `json:"tenant_id,omitzero"`
+	Tier    string     `json:"tier,omitzero"`
+	Deleted *time.Time `json:"deleted_at,omitzero"`
 }
 
 // Usage returns a page of a report.
@@ -79,8 +86,7 @@ type SLAReport struct {
 
 // SLA is a tenant's figures, or a tier's.
 type SLA struct {
-	Tenant   string   `json:"tenant,omitzero"`
-	Tier     string   `json:"tier"`
+	UsageOwner
 	Tenants  int      `json:"tenants"`
 	Requests uint64   `json:"requests"` // those that were let in, or whose deadline passed before
 	InTime   uint64   `json:"in_time"`
@@ -95,6 +101,38 @@ type SLA struct {
 func (c *Client) SLA(ctx context.Context, q UsageQuery) (out SLAReport, err error) {
 	values := q.usageValues()
 	values.Set("report", "sla")
+	err = c.do(ctx, c.root, call{method: http.MethodGet, path: "/v1/usage", query: values}, &out)
+	return out, err
+}
+
+// IsolationReport tells what was refused of what it asked for, and what was answered.
+type IsolationReport struct {
+	From       time.Time   `json:"from"`
+	To         time.Time   `json:"to"`
+	By         string      `json:"by"`
+	Isolation  []Isolation `json:"isolation"`
+	Pagination *Pagination `json:"pagination,omitempty"`
+}
+
+// Isolation is a tenant's figures, those of an hour or a day, or the sum of all.
+type Isolation struct {
+	UsageOwner
+	Time       *time.Time `json:"time,omitzero"`
+	Refused    uint64     `json:"refused"` // the sum of the next five
+	Foreign    uint64     `json:"foreign"` // for what is another tenant's
+	System     uint64     `json:"system"`  // for what is the store's, or all tenants'
+	Role       uint64     `json:"role"`    // not for this role
+	ExpiredKey uint64     `json:"expired_key"`
+	UnknownKey uint64     `json:"unknown_key"`
+	Targeted   uint64     `json:"targeted"` // refused to others, for what is this tenant's
+	Checked    uint64     `json:"answers_checked"`
+	Strayed    uint64     `json:"answers_foreign"` // found to be another's, and not sent
+}
+
+// Isolation returns a page of a report.
+func (c *Client) Isolation(ctx context.Context, q UsageQuery) (out IsolationReport, err error) {
+	values := q.usageValues()
+	values.Set("report", "isolation")
 	err = c.do(ctx, c.root, call{method: http.MethodGet, path: "/v1/usage", query: values}, &out)
 	return out, err
 }

@@ -213,7 +213,9 @@ func explain(err error) error {
 	}
 	for _, r := range reasons {
 		if errors.Is(err, r.err) {
-			return refused("%s", r.text)
+			return &errs.Error{
+				Kind: errs.Unauthenticated, Message: "the token is not taken: " + r.text, Err: &tenancy.Distrust{Expired: errors.Is(err, jwt.ErrTokenExpired)},
+			}
 		}
 	}
 	return refused("its signature does not fit")
