@@ -32,8 +32,9 @@ type Cache struct {
 
 	mu      sync.Mutex // held for an instant; guards all below
 	tenants map[ID]*tenantCache
-	order   []*tenantCache // all of them, in any order
-	hand    int            // in order: where to look next for who gives way
+	entries map[CacheKey]*cacheEntry // of all tenants: a map of each one's own would take more than its few results
+	order   []*tenantCache           // all of them, in any order
+	hand    int                      // in order: where to look next for who gives way
 	bytes   int64
 	sums    CacheStats // of tenants that were forgotten
 	tiers   map[string]*tierSearches
@@ -41,16 +42,15 @@ type Cache struct {
 
 // tenantCache are a tenant's results, a ring in order of use.
 type tenantCache struct {
-	id      ID
-	tier    *tierSearches
-	place   int // in Cache.order
-	entries map[CacheKey]*cacheEntry
-	ring    cacheEntry // next: used last; prev: first to go
-	quota   int64
-	ttl     time.Duration
-	used    int64 // when it was last asked, in ns since 1970
-	stats   CacheStats
-	habit   habit
+	id    ID
+	tier  *tierSearches
+	place int        // in Cache.order
+	ring  cacheEntry // next: used last; prev: first to go
+	quota int64
+	ttl   time.Duration
+	used  int64 // when it was last asked, in ns since 1970
+	stats CacheStats
+	habit habit
 }
 
 type cacheEntry struct {
@@ -92,7 +92,7 @@ func NewCache(o CacheOptions) *Cache {
 		o.Now = time.Now
 	}
 	setDefault(&o.Bytes, 256<<20)
-	return &Cache{opts: o, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, tenants: map[ID]*tenantCache{}, tiers: map[string]*tierSearches{}}
+	return &Cache{opts: o, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, tenants: map[ID]*tenantCache{}, entries: map[CacheKey]*cacheEntry{}, tiers: map[string]*tierSearches{}}
 }
 
 // Hash tells requests apart. It differs between processes: nobody can make two requests that have the same.
@@ -127,7 +127,7 @@ func (c *Cache) Wants(t ID, s *Settings) bool {
 // welcome makes room for a tenant.
 func (c *Cache) welcome(t ID, now int64) *tenantCache {
 	c.forgetIdle(now)
-	tc := &tenantCache{id: t, place: len(c.order), entries: map[CacheKey]*cacheEntry{}}
+	tc := &tenantCache{id: t, place: len(c.order)}
 	tc.ring.next, tc.ring.prev = &tc.ring, &tc.ring
 	c.tenants[t] = tc
 	c.order = append(c.order, tc)
@@ -141,7 +141,7 @@ func (c *Cache) forgetIdle(now int64) {
 	for range min(cacheLook, len(c.order)) {
 		tc := c.look()
 		c.expire(tc, now)
-		if len(tc.entries) == 0 && now-tc.used > cacheIdle {
+		if tc.stats.Entries == 0 && now-tc.used > cacheIdle {
 			c.forget(tc)
 		}
 	}
@@ -172,7 +172,7 @@ func (c *Cache) Get(k *CacheKey) []byte {
 		return nil
 	}
 	now := c.opts.Now().UnixNano()
-	e := tc.entries[*k]
+	e := c.entries[*k]
 	if e != nil && e.until <= now {
 		c.drop(tc, e)
 		e = nil
@@ -205,7 +205,7 @@ func (c *Cache) Put(k *CacheKey, result []byte) {
 		return
 	}
 	now := c.opts.Now().UnixNano()
-	if old := tc.entries[*k]; old != nil {
+	if old := c.entries[*k]; old != nil {
 		c.drop(tc, old)
 	}
 	c.expire(tc, now)
@@ -214,7 +214,7 @@ func (c *Cache) Put(k *CacheKey, result []byte) {
 	}
 	life := max(tc.ttl/cacheShare, 1)
 	e := &cacheEntry{key: *k, result: result, life: life, until: now + int64(life)}
-	tc.entries[*k] = e
+	c.entries[*k] = e
 	tc.push(e)
 	tc.stats.Entries++
 	tc.stats.Bytes += size
@@ -233,7 +233,7 @@ func (c *Cache) shrink(tc *tenantCache, now int64) {
 				most = other
 			}
 		}
-		if len(most.entries) == 0 {
+		if most.stats.Entries == 0 {
 			return // it is tenants alone, or the hand comes by those with results later
 		}
 		c.evict(most)
@@ -263,7 +263,7 @@ func (c *Cache) evict(tc *tenantCache) {
 
 func (c *Cache) drop(tc *tenantCache, e *cacheEntry) {
 	e.unlink()
-	delete(tc.entries, e.key)
+	delete(c.entries, e.key)
 	size := int64(len(e.result)) + cacheEntryBytes
 	tc.stats.Entries--
 	tc.stats.Bytes -= size
@@ -271,10 +271,9 @@ func (c *Cache) drop(tc *tenantCache, e *cacheEntry) {
 }
 
 func (c *Cache) empty(tc *tenantCache) {
-	for len(tc.entries) > 0 {
+	for tc.stats.Entries > 0 {
 		c.drop(tc, tc.ring.prev)
 	}
-	tc.entries = map[CacheKey]*cacheEntry{} // a map does not shrink
 }
 
 func (e *cacheEntry) unlink() { e.prev.next, e.next.prev = e.next, e.prev }
