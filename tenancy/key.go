@@ -63,7 +63,7 @@ func ParseKey(text string) (id string, err error) {
 
 func isBase62(s string) bool {
 	for i := range len(s) {
-		if strings.IndexByte(base62, s[i]) < 0 {
+		if c := s[i]; c-'0' > 9 && c|0x20-'a' > 'z'-'a' {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/croftdb/croft/internal/errs"
 )
@@ -86,4 +87,58 @@ func TestRefusalsAreBounded(t *testing.T) {
 	}
 	_, err := f.Check(tenantID(9), 7, &Receipt{})
 	require.True(t, errs.Is(err, errs.RateLimited), "%v", err)
+}
+
+// TestShut refuses by the tenant alone what Check would refuse, in the same numbers, and leaves to Check what is to wait.
+func TestShut(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		c := newClock()
+		f := &Refusals{Now: c.now, Chance: func() float64 { return 0.5 }}
+		model := &Refusals{Now: c.now, Chance: f.Chance}
+		refused := uint64(0)
+		for range rapid.IntRange(1, 400).Draw(rt, "requests") {
+			switch rapid.IntRange(0, 20).Draw(rt, "step") {
+			case 0:
+				told := &Receipt{Limit: 7, Closed: time.Duration(rapid.IntRange(1, 500).Draw(rt, "ms")) * time.Millisecond}
+				f.Close(tenantID(1), told)
+				model.Close(tenantID(1), told)
+			case 1:
+				c.add(time.Duration(rapid.IntRange(1, 1500).Draw(rt, "ms")) * time.Millisecond)
+			case 2:
+				require.Zero(rt, f.Shut(tenantID(2), &Receipt{}), "another's door is open")
+			default:
+				var told, want Receipt
+				again := f.Shut(tenantID(1), &told)
+				wait, err := model.Check(tenantID(1), 0, &want)
+				require.Equal(rt, err != nil, again > 0, "wait %s", wait)
+				if again > 0 {
+					refused++
+					require.Equal(rt, want, told)
+					require.GreaterOrEqual(rt, again, time.Second)
+					continue
+				}
+				passed, err := f.Check(tenantID(1), 0, &told)
+				require.NoError(rt, err)
+				require.Equal(rt, wait, passed)
+			}
+		}
+		now, held := f.Counts()
+		then, heldThen := model.Counts()
+		require.Equal(rt, []uint64{refused, heldThen, then}, []uint64{now, held, now})
+	})
+}
+
+func BenchmarkShut(b *testing.B) {
+	f := &Refusals{Now: func() time.Time { return time.Unix(1, 0) }}
+	f.Close(tenantID(1), &Receipt{Closed: time.Minute})
+	for key := range uint64(refusedAtOnce + heldByTenant) {
+		_, _ = f.Check(tenantID(1), key, &Receipt{})
+	}
+	var told Receipt
+	b.ReportAllocs()
+	for b.Loop() {
+		if f.Shut(tenantID(1), &told) == 0 {
+			b.Fatal("let through")
+		}
+	}
 }

@@ -13,6 +13,7 @@ import (
 // turnedAway is what all refusals at a closed door have in common, made once: refusing must cost next to nothing of what is refused.
 type turnedAway struct {
 	head, tail []byte            // of the body, around the request's id
+	err        error             // for those that were read
 	counts     map[string]series // by operation
 }
 
@@ -24,7 +25,7 @@ const maxUnread = 256 << 10
 
 func newTurnedAway(docs string, rs []route, m *requestMetrics) turnedAway {
 	body := appendError(nil, errorRows[errs.RateLimited], docs, tenancy.ToldAMomentAgo, tenancy.ToldToWait, markedID)
-	a := turnedAway{counts: map[string]series{}}
+	a := turnedAway{counts: map[string]series{}, err: errs.New(errs.RateLimited, tenancy.ToldAMomentAgo)}
 	a.head, a.tail, _ = bytes.Cut(body, []byte(markedID))
 	for i := range rs {
 		if r := &rs[i]; r.scope == oneNamespace {
@@ -48,7 +49,11 @@ func (c *call) turnAway() bool {
 		return false
 	}
 	p, err := h.opts.Auth.Authenticate(apiKey(r.Header), c.start)
-	if err != nil || p.TenantID == (tenancy.ID{}) || !p.Role.May(route.perm) {
+	if err != nil {
+		return false
+	}
+	c.principal, c.vetted = p, true
+	if p.TenantID == (tenancy.ID{}) || !p.Role.May(route.perm) {
 		return false
 	}
 	again := h.node.Shut(p.TenantID, &c.reading.Receipt)
@@ -56,22 +61,24 @@ func (c *call) turnAway() bool {
 		return false
 	}
 	c.terms.tenant, c.terms.Standing = p.Tenant, h.node.Standing(p.Tenant)
-	c.sendAway(again)
+	c.again = again
+	c.sendAway()
 	h.away.counts[route.op].observe(time.Since(c.start))
 	return true
 }
 
 // sendAway writes what writeError would. What of the body has not come yet must come within the grace of any body.
-func (c *call) sendAway(again time.Duration) {
+func (c *call) sendAway() int {
 	c.limitBodyTime(0)
-	h := c.w.Header()
-	h.Set("Content-Type", c.errorType())
-	h.Set("Retry-After", strconv.FormatInt(later(again), 10))
+	c.tell("Content-Type", c.errorType())
+	c.tell("Retry-After", strconv.FormatInt(later(c.again), 10))
 	buf := getBuffer()
 	defer putBuffer(buf)
 	*buf = append(append(append((*buf)[:0], c.h.away.head...), c.id...), c.h.away.tail...)
 	c.tellTerms(http.StatusTooManyRequests)
-	h.Set("Content-Length", strconv.Itoa(len(*buf)))
+	c.tell("Content-Length", strconv.Itoa(len(*buf)))
+	c.sent = true
 	c.w.WriteHeader(http.StatusTooManyRequests)
 	c.w.Write(*buf) // as in send
+	return http.StatusTooManyRequests
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -120,15 +121,21 @@ func TestWhoIsTurnedAway(t *testing.T) {
 	require.Contains(t, (&client{t, h}).ok("GET", "/metrics", "").body, `croft_http_requests_total{code="429",op="query"} 2`)
 }
 
-// benchTown is a tenant with records of 768 values, an answer to whose query can be asked for and refused. CROFT_BENCH_RECORDS says how
-// many records.
-func benchTown(b *testing.B) (node *doorNode, h *Handler, key string, query func() string) {
-	n := 2000
-	if s := os.Getenv("CROFT_BENCH_RECORDS"); s != "" {
-		var err error
-		n, err = strconv.Atoi(s)
-		require.NoError(b, err)
+// benchSetting is a number from the environment.
+func benchSetting(b *testing.B, name string, def int) int {
+	s := os.Getenv(name)
+	if s == "" {
+		return def
 	}
+	n, err := strconv.Atoi(s)
+	require.NoError(b, err)
+	return n
+}
+
+// benchTown is a tenant with records of 768 values, an answer to whose query can be asked for and refused. CROFT_BENCH_RECORDS says how
+// many records, CROFT_BENCH_ROUNDS how often all is measured in turns.
+func benchTown(b *testing.B) (node *doorNode, h *Handler, key string, query func() []byte) {
+	n := benchSetting(b, "CROFT_BENCH_RECORDS", 2000)
 	const dim = 768
 	w := newTown(b)
 	w.ok("DELETE", "/indexes/demo", "")
@@ -156,10 +163,11 @@ func benchTown(b *testing.B) (node *doorNode, h *Handler, key string, query func
 	node.open = true
 	head, tail := fmt.Sprintf(`{"namespace":%q,"topK":10,"vector":[0.`, acme), fmt.Sprintf(",%s}", vector(0.5)[3:])
 	tail = tail[strings.IndexByte(tail[1:], ',')+1:]
-	asked := 1_000_000
-	return node, h, key, func() string { // each another, of the same length, which no cache has
+	text, asked := []byte(head+"1000000"+tail), 1_000_000
+	return node, h, key, func() []byte { // each another, of the same length, which no cache has
 		asked++
-		return head + strconv.Itoa(asked) + tail
+		strconv.AppendInt(text[:len(head)], int64(asked), 10)
+		return text
 	}
 }
 
@@ -176,34 +184,55 @@ func settleGraph(b *testing.B, node Node) {
 	}
 }
 
-// BenchmarkTurnAway is a query that is answered beside one that is refused, by its header and after its body was read.
+// BenchmarkTurnAway is a query that is answered beside one that is refused, by its header and after its body was read, and what making
+// the request takes.
 func BenchmarkTurnAway(b *testing.B) {
 	node, h, key, query := benchTown(b)
 	settleGraph(b, node)
-	run := func(name string, open bool, key string, want int) {
+	run := func(name string, open bool, key string, handler http.Handler, want int) {
 		b.Run(name, func(b *testing.B) {
 			node.open = open
 			b.ReportAllocs()
-			w := &discard{header: http.Header{}}
+			w, r := &discard{header: http.Header{}}, httptest.NewRequest("POST", "/query", bytes.NewReader(query()))
+			r.Host = "127.0.0.1:5080"
+			r.Header.Set("Api-Key", key)
+			body := &again{}
+			r.Body = body
 			for b.Loop() {
-				r, err := http.NewRequest("POST", "http://127.0.0.1:5080/query", strings.NewReader(query()))
-				if err != nil {
-					b.Fatal(err)
-				}
-				r.Header.Set("Api-Key", key)
-				w.code = 0
+				body.text, body.at, w.code = query(), 0, want
 				clear(w.header)
-				h.ServeHTTP(w, r)
+				handler.ServeHTTP(w, r)
 				if w.code != want {
 					b.Fatal(w.code)
 				}
 			}
 		})
 	}
-	run("answered", true, key, 200)
-	run("refused", false, key, 429)
-	run("refused by body", false, testKey, 429)
+	nothing := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	for range benchSetting(b, "CROFT_BENCH_ROUNDS", 1) {
+		run("answered", true, key, h, 200)
+		run("refused", false, key, h, 429)
+		run("refused by body", false, testKey, h, 429)
+		run("made", false, key, nothing, 429)
+	}
 }
+
+// again is a body that is sent again and again.
+type again struct {
+	text []byte
+	at   int
+}
+
+func (a *again) Read(p []byte) (n int, err error) {
+	if a.at == len(a.text) {
+		return 0, io.EOF
+	}
+	n = copy(p, a.text[a.at:])
+	a.at += n
+	return n, nil
+}
+
+func (a *again) Close() error { return nil }
 
 // discard is a ResponseWriter that keeps nothing.
 type discard struct {
@@ -211,16 +240,18 @@ type discard struct {
 	code   int
 }
 
-func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
-func (d *discard) WriteHeader(code int)        { d.code = code }
+func (d *discard) Header() http.Header              { return d.header }
+func (d *discard) Write(p []byte) (int, error)      { return len(p), nil }
+func (d *discard) WriteHeader(code int)             { d.code = code }
+func (d *discard) SetReadDeadline(time.Time) error  { return nil }
+func (d *discard) SetWriteDeadline(time.Time) error { return nil }
 
 // BenchmarkTurnAwayHTTP is the same over one kept connection, beside what net/http takes for a handler that does nothing but answer so much.
 func BenchmarkTurnAwayHTTP(b *testing.B) {
 	node, h, key, query := benchTown(b)
 	settleGraph(b, node)
 	rec := httptest.NewRecorder()
-	r := httptest.NewRequest("POST", "/query", strings.NewReader(query()))
+	r := httptest.NewRequest("POST", "/query", bytes.NewReader(query()))
 	r.Header.Set("Api-Key", key)
 	node.open = false
 	h.ServeHTTP(rec, r)
@@ -258,11 +289,13 @@ func BenchmarkTurnAwayHTTP(b *testing.B) {
 			}
 		})
 	}
-	run("answered", true, key, h, "200")
-	run("refused", false, key, h, "429")
-	run("refused by body", false, testKey, h, "429")
-	run("same bytes by net-http", true, key, floor, "429")
-	run("empty by net-http", true, key, plain, "429")
+	for range benchSetting(b, "CROFT_BENCH_ROUNDS", 1) {
+		run("answered", true, key, h, "200")
+		run("refused", false, key, h, "429")
+		run("refused by body", false, testKey, h, "429")
+		run("same bytes by net-http", true, key, floor, "429")
+		run("empty by net-http", true, key, plain, "429")
+	}
 }
 
 // skipAnswer reads an answer to its end.

@@ -108,13 +108,12 @@ func problemOf(err error, requestID string) problem {
 // writeError sends an error body with its headers.
 func (c *call) writeError(err error) int {
 	p := problemOf(err, c.id)
-	h := c.w.Header()
-	h.Set("Content-Type", c.errorType())
+	c.tell("Content-Type", c.errorType())
 	if p.retry > 0 {
-		h.Set("Retry-After", strconv.FormatInt(later(p.retry), 10))
+		c.tell("Retry-After", strconv.FormatInt(later(p.retry), 10))
 	}
 	if p.status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", `Bearer realm="croft"`)
+		c.tell("Www-Authenticate", `Bearer realm="croft"`)
 	}
 	buf := getBuffer()
 	defer putBuffer(buf)

@@ -2,10 +2,11 @@ package api
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -202,10 +203,14 @@ type call struct {
 	route     *route
 	args      []string // wildcards of the path
 	principal tenancy.Principal
+	vetted    bool          // it is the credential's
+	again     time.Duration // how long a request that is turned away is to wait; 0: it is not
 	ix        cluster.Index // that the request means
 	params    params
 	reading   cluster.Reading
 	body      []byte
+	sum       uint64 // of path and body, once hashed
+	hashed    bool
 	namespace string         // for the log
 	begun     uint64         // event of the audit log that told of this act
 	object    string         // that the path does not name, for the audit log
@@ -214,18 +219,30 @@ type call struct {
 	travels   bool // the request has brought a trace or baggage, or has got one here
 	scoped    bool // what the request reaches for was found to be in the principal's reach
 	sent      bool
+	values    [18]string // of headers
+	told      int        // of values
 }
 
 func (c *call) setHeaders() {
-	h := c.w.Header()
-	h.Set("X-Request-Id", c.id)
-	h.Set("X-Pinecone-Request-Id", c.id)
+	c.tell("X-Request-Id", c.id)
+	c.tell("X-Pinecone-Request-Id", c.id)
 	version, warning := nearestVersion(c.r.Header.Get("X-Pinecone-Api-Version"))
-	h.Set("X-Pinecone-Api-Version", version)
-	h.Set("X-Content-Type-Options", "nosniff")
+	c.tell("X-Pinecone-Api-Version", version)
+	c.tell("X-Content-Type-Options", "nosniff")
 	if warning != "" {
 		c.warn(warning)
 	}
+}
+
+// tell sets a header, whose name is in canonical form already, to a value in the call's own memory: there are many in each answer.
+func (c *call) tell(name, value string) {
+	if c.told == len(c.values) {
+		c.w.Header().Set(name, value)
+		return
+	}
+	c.values[c.told] = value
+	c.w.Header()[name] = c.values[c.told : c.told+1 : c.told+1]
+	c.told++
 }
 
 // warn adds a line that tells a client about something that was accepted but has no effect.
@@ -344,6 +361,9 @@ func (c *call) finish(rep reply, err error) int {
 	if r, ok := rep.(interface{ release() }); ok {
 		defer r.release()
 	}
+	if err != nil && c.again > 0 {
+		return c.sendAway()
+	}
 	if err != nil {
 		return c.fail(err)
 	}
@@ -359,7 +379,7 @@ func (c *call) finish(rep reply, err error) int {
 	if *buf, err = rep.appendJSON((*buf)[:0]); err != nil {
 		return c.fail(err)
 	}
-	c.w.Header().Set("Content-Type", "application/json")
+	c.tell("Content-Type", "application/json")
 	status := c.route.status
 	if s, ok := rep.(interface{ status() int }); ok {
 		status = s.status()
@@ -370,7 +390,7 @@ func (c *call) finish(rep reply, err error) int {
 func (c *call) send(status int, body []byte) int {
 	c.limitAnswerTime(len(body))
 	c.tellTerms(status)
-	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	c.tell("Content-Length", strconv.Itoa(len(body)))
 	c.sent = true
 	c.w.WriteHeader(status)
 	c.w.Write(body) // a failure is the client's going away, which nobody can be told
@@ -410,8 +430,11 @@ func requestID(h http.Header) string {
 		return id
 	}
 	var b [16]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
+	binary.NativeEndian.PutUint64(b[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(b[8:], rand.Uint64())
+	var text [2 * len(b)]byte
+	hex.Encode(text[:], b[:])
+	return string(text[:])
 }
 
 func saneID(s string) bool {

@@ -269,24 +269,39 @@ func TestTokensFollowANewTenant(t *testing.T) {
 	require.Zero(t, isolationOf(w.client)[acme].Strayed)
 }
 
-// TestCheckingAllocatesNothing: the last look at an answer of records is free.
-func TestCheckingAllocatesNothing(t *testing.T) {
+// checkedCall is a query of a tenant that is about to be answered.
+func checkedCall(t testing.TB) (*call, *queryRequest) {
 	w := newTown(t)
-	h := w.h.(*Handler)
-	c := &call{h: h, route: &route{scope: oneNamespace}, start: time.Now()}
+	c := &call{h: w.h.(*Handler), route: &route{scope: oneNamespace}, start: time.Now()}
 	c.w, c.r = httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
 	standing := w.node.Standing(acme)
 	c.principal = tenancy.Principal{Role: tenancy.RoleReader, Tenant: acme, TenantID: standing.ID}
 	c.serveUnder(acme)
 	c.reading.Owner = standing.ID
 	q := getQuery()
-	defer q.release()
+	t.Cleanup(q.release)
 	require.NoError(t, c.checkOwner(q)) // the tenant's slot of the hour is there from now on
+	return c, q
+}
+
+// TestCheckingAllocatesNothing: the last look at an answer of records is free.
+func TestCheckingAllocatesNothing(t *testing.T) {
+	c, q := checkedCall(t)
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		if c.checkOwner(q) != nil {
 			t.Fail()
 		}
 	}))
+}
+
+func BenchmarkCheckOwner(b *testing.B) {
+	c, q := checkedCall(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.checkOwner(q); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 // denials is a plain count of what a tenant was refused and told, by what the requests were about.

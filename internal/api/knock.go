@@ -16,12 +16,16 @@ var hashSeed = maphash.MakeSeed()
 
 // hash tells a request from others of this process's life.
 func (c *call) hash() uint64 {
+	if c.hashed {
+		return c.sum
+	}
 	var h maphash.Hash
 	h.SetSeed(hashSeed)
 	h.WriteString(c.r.URL.Path)
 	h.WriteString(c.r.URL.RawQuery)
 	h.Write(c.body)
-	return h.Sum64()
+	c.sum, c.hashed = h.Sum64(), true
+	return c.sum
 }
 
 // knock asks the node whether a request is worth a closer look.
@@ -33,7 +37,13 @@ func (c *call) knock() error {
 	if !ok {
 		return nil
 	}
-	err := c.h.node.Knock(c.r.Context(), name, c.hash(), &c.reading.Receipt)
+	if st := c.h.node.Standing(name); st.Known {
+		c.again = c.h.node.Shut(st.ID, &c.reading.Receipt)
+	}
+	err := c.h.away.err
+	if c.again == 0 {
+		err = c.h.node.Knock(c.r.Context(), name, c.hash(), &c.reading.Receipt)
+	}
 	if err != nil {
 		c.namespace = name // for the log
 		c.serveUnder(name) // for the headers: whose found nothing out of the principal's reach
@@ -61,7 +71,7 @@ func (c *call) whose() (string, bool) {
 // noteRefusal remembers a refused request, and one that took too long: it should not be back before it is told to. It is called
 // while the body is still there.
 func (c *call) noteRefusal(err error) {
-	if err == nil || c.route.scope != oneNamespace {
+	if err == nil || c.again > 0 || c.route.scope != oneNamespace {
 		return
 	}
 	kind := errs.KindOf(err)

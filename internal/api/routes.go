@@ -141,9 +141,11 @@ func routes() []route {
 	}
 }
 
-// router finds the route of a request. Patterns are few, so a list per number of segments is searched in order.
+// router finds the route of a request. Patterns are few, so a list per number of segments is searched in order; those without
+// wildcards that nothing before them takes are found at once.
 type router struct {
 	paths map[int][]*pathEntry // by number of segments
+	exact map[string]*pathEntry
 }
 
 type pathEntry struct {
@@ -163,7 +165,25 @@ func newRouter(rs []route) *router {
 		}
 		rt.entry(segs).methods[r.method] = r
 	}
+	rt.exact = map[string]*pathEntry{}
+	for i := range rs {
+		pattern := rs[i].pattern
+		if e, _ := rt.find(pattern); !slices.Contains(e.segments, "") {
+			rt.exact[pattern] = e
+		}
+	}
 	return rt
+}
+
+// find returns the entry of an escaped path, nil if there is none, and its wildcards decoded.
+func (rt *router) find(escaped string) (e *pathEntry, args []string) {
+	segs := strings.Split(strings.TrimPrefix(escaped, "/"), "/")
+	for _, e := range rt.paths[len(segs)] {
+		if args, ok := e.match(segs); ok {
+			return e, args
+		}
+	}
+	return nil, nil
 }
 
 func (rt *router) entry(segs []string) *pathEntry {
@@ -183,20 +203,18 @@ func (rt *router) match(method, escaped string) (r *route, args []string, allow 
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	segs := strings.Split(strings.TrimPrefix(escaped, "/"), "/")
-	for _, e := range rt.paths[len(segs)] {
-		args, ok := e.match(segs)
-		if !ok {
-			continue
-		}
-		if r := e.methods[method]; r != nil {
-			return r, args, "", nil
-		}
-		allow = strings.Join(slices.Sorted(maps.Keys(e.methods)), ", ")
-		return nil, nil, allow, errs.New(errs.MethodNotAllowed, "%s has no method %s, it has %s",
-			clip(escaped), clip(method), allow)
+	e := rt.exact[escaped]
+	if e == nil {
+		e, args = rt.find(escaped)
 	}
-	return nil, nil, "", errNoSuchPath(method, escaped)
+	if e == nil {
+		return nil, nil, "", errNoSuchPath(method, escaped)
+	}
+	if r := e.methods[method]; r != nil {
+		return r, args, "", nil
+	}
+	allow = strings.Join(slices.Sorted(maps.Keys(e.methods)), ", ")
+	return nil, nil, allow, errs.New(errs.MethodNotAllowed, "%s has no method %s, it has %s", clip(escaped), clip(method), allow)
 }
 
 func errNoSuchPath(method, escaped string) error {

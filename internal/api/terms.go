@@ -97,23 +97,31 @@ func (c *call) tooLate(err error) error {
 
 // tellTerms sets the headers that every answer has.
 func (c *call) tellTerms(status int) {
-	took := time.Since(c.start)
-	values := [...]string{strconv.FormatFloat(float64(took)/float64(time.Millisecond), 'f', 3, 64), none, none, c.reading.Receipt.Cache.String(), "true"}
-	h := c.w.Header()
+	shard, tier, met := none, none, "true"
 	if t := &c.terms; t.Settings != nil {
-		values[2] = t.Settings.Tier
+		tier = t.Settings.Tier
 		if t.Shard != cluster.NoShard {
-			values[1] = strconv.Itoa(t.Shard)
+			shard = strconv.Itoa(t.Shard)
 		}
-		h.Set("X-Croft-Tenant", url.PathEscape(t.tenant))
+		c.tell("X-Croft-Tenant", url.PathEscape(t.tenant))
 	}
 	if !c.keptDeadline(status) {
-		values[4] = "false"
+		met = "false"
 	}
-	for i, name := range [...]string{"X-Croft-Took-Ms", "X-Croft-Shard", "X-Croft-Tier", "X-Croft-Cache", "X-Croft-Sla-Met"} {
-		h[name] = values[i : i+1 : i+1]
-	}
-	c.tellQuota(h)
+	c.tell("X-Croft-Took-Ms", milliseconds(time.Since(c.start)))
+	c.tell("X-Croft-Shard", shard)
+	c.tell("X-Croft-Tier", tier)
+	c.tell("X-Croft-Cache", c.reading.Receipt.Cache.String())
+	c.tell("X-Croft-Sla-Met", met)
+	c.tellQuota()
+}
+
+// milliseconds writes a time to the microsecond.
+func milliseconds(d time.Duration) string {
+	us := int64(d.Round(time.Microsecond) / time.Microsecond)
+	var text [24]byte
+	b := strconv.AppendInt(text[:0], us/1000, 10)
+	return string(append(b, '.', byte('0'+us/100%10), byte('0'+us/10%10), byte('0'+us%10)))
 }
 
 // keptDeadline reports whether the answer is one, and came in time.
@@ -122,15 +130,15 @@ func (c *call) keptDeadline(status int) bool {
 }
 
 // tellQuota tells what is left of the quota that is nearest to its end.
-func (c *call) tellQuota(h http.Header) {
+func (c *call) tellQuota() {
 	told := &c.reading.Receipt
 	if told.Degraded {
-		h.Set("X-Croft-Degraded", "true")
+		c.tell("X-Croft-Degraded", "true")
 	}
 	if told.Limit > 0 {
-		h.Set("RateLimit-Limit", strconv.FormatInt(told.Limit, 10))
-		h.Set("RateLimit-Remaining", strconv.FormatInt(told.Remaining, 10))
-		h.Set("RateLimit-Reset", strconv.FormatInt(seconds(told.Reset), 10))
+		c.tell("Ratelimit-Limit", strconv.FormatInt(told.Limit, 10))
+		c.tell("Ratelimit-Remaining", strconv.FormatInt(told.Remaining, 10))
+		c.tell("Ratelimit-Reset", strconv.FormatInt(seconds(told.Reset), 10))
 	}
 }
 
