@@ -116,11 +116,13 @@ func (d *drive) arrive(ctx context.Context, m *migration, op byte) (arriveVerb, 
 	return v, err
 }
 
-// The source is followed closely when at most fewEntries of its log are left and a round takes no longer than shortTail, calmRounds
-// times one after the other: then what is left at the fence takes some milliseconds. calmPatience is how long that is waited for.
+// The source is followed closely when at most fewEntries of its log are left and a round takes no longer than shortTail, for one round
+// after the other: then what is left at the fence takes some milliseconds. How many depends on what was copied before, which is what keeps the
+// target's replicas busy: one for each calmBytes, at most calmRounds. calmPatience is how long that is waited for.
 const (
 	fewEntries   = 64
 	shortTail    = 20 * time.Millisecond
+	calmBytes    = 1 << 20
 	calmRounds   = 10
 	calmPatience = 10 * time.Second
 )
@@ -129,7 +131,8 @@ const (
 // meanwhile, and the tenant's writes would wait for that. A shard that is written to as fast as it is read, or a busy machine, is not waited for
 // longer than calmPatience: those writes are mostly of others, and how long the tenant's own may wait is bounded.
 func (d *drive) tail(ctx context.Context, m *migration) (*moveStep, error) {
-	until, calm := time.Now().Add(callPatience/2), 0
+	until, calm := time.Now().Add(callPatience/2), uint64(0)
+	enough := 1 + min(m.copied/calmBytes, calmRounds-1)
 	patience := time.Unix(0, m.changed()).Add(calmPatience)
 	for before := uint64(math.MaxUint64); time.Now().Before(until); {
 		begun := time.Now()
@@ -142,7 +145,7 @@ func (d *drive) tail(ctx context.Context, m *migration) (*moveStep, error) {
 			calm = 0
 		}
 		near := v.lag <= fewEntries || v.lag >= before || took < shortTail
-		if calm == calmRounds || near && time.Now().After(patience) {
+		if calm >= enough || near && time.Now().After(patience) {
 			return m.next(moveFenced), nil
 		}
 		idle := calm > 0 || v.lag >= before
