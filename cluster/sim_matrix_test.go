@@ -132,18 +132,22 @@ func (r *cellRun) plan() (id uint64, ok bool) {
 	ctx, cancel := context.WithTimeout(r.stopped, time.Minute)
 	defer cancel()
 	t, err := n.DescribeTenant(ctx, "tenant0")
-	if err == nil {
-		r.from, r.to = uint16(t.Shard), uint16(1-t.Shard)
-		if r.fault == linkCut {
-			r.spread()
-		}
-		var m Migration
-		if m, err = n.MoveTenant(ctx, "tenant0", 1-t.Shard, MoveOptions{}); err == nil {
-			return m.ID, true
-		}
+	if err != nil {
+		r.log.violate("setup", "%v", err)
+		return 0, false
 	}
-	r.log.violate("setup", "%v", err)
-	return 0, false
+	r.from, r.to = uint16(t.Shard), uint16(1-t.Shard)
+	if r.fault == linkCut {
+		r.spread()
+	}
+	ok = r.made("a move", func() error {
+		_, err := n.MoveTenant(ctx, "tenant0", 1-t.Shard, MoveOptions{})
+		if all, _ := n.Migrations(ctx, MigrationFilter{}); len(all) > 0 { // also if nobody was told so
+			id, err = all[0].ID, nil
+		}
+		return err
+	})
+	return id, ok
 }
 
 // spread has the metadata plane led by a host that leads neither shard, so that there are links between all who have a part.

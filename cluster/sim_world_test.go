@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/internal/errs"
 	"github.com/croftdb/croft/internal/vfs"
 )
 
@@ -146,21 +147,38 @@ func (s *simulation) setUp() bool {
 		return false
 	}
 	_, n := s.hosts[0].running()
-	ix, err := n.CreateIndex(s.stopped, Index{Name: "i", Dim: simDim, Metric: ann.Euclidean})
-	if err != nil {
-		s.log.violate("setup", "%v", err)
-		return false
-	}
+	var ix Index
+	made := s.made("an index", func() (err error) {
+		if ix, err = n.CreateIndex(s.stopped, Index{Name: "i", Dim: simDim, Metric: ann.Euclidean}); errs.Is(err, errs.AlreadyExists) {
+			ix, _ = n.Index("i")
+		}
+		return err
+	})
 	s.mu.Lock()
 	s.ix = ix
 	s.mu.Unlock()
-	for i := range simTenants {
-		if _, err := n.CreateNamespace(s.stopped, ix, fmt.Sprint("tenant", i)); err != nil {
-			s.log.violate("setup", "%v", err)
-			return false
-		}
+	for i := 0; i < simTenants && made; i++ {
+		made = s.made("a tenant", func() error {
+			_, err := n.CreateNamespace(s.stopped, ix, fmt.Sprint("tenant", i))
+			return err
+		})
 	}
-	return true
+	return made
+}
+
+// made repeats what makes something until it is there. A leader may step down although no fault has happened: bubbles that run at the same
+// time share the locks of libraries, and while one of them has such a lock time goes on in the others.
+func (s *simulation) made(what string, try func() error) bool {
+	var err error
+	return s.until(time.Minute, what+" is made", func() bool {
+		switch err = try(); {
+		case err == nil || errs.Is(err, errs.AlreadyExists):
+			return true
+		case !errs.Is(err, errs.Unavailable) && !errs.Is(err, errs.OutcomeUnknown):
+			s.log.violate("setup", "%v", err)
+		}
+		return false
+	})
 }
 
 func (s *simulation) index() Index {
