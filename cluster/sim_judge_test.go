@@ -23,6 +23,7 @@ func (s *simulation) judge() {
 	if !s.until(5*time.Minute, "all migrations have ended", s.moved) {
 		return
 	}
+	pause(s.stopped, 10*s.tick) // a write that its client has given up is done before it is read for good, or never
 	keys := s.clients.records()
 	final := s.readAll(keys)
 	if s.log.isBroken() {

@@ -167,7 +167,7 @@ func (s *simulation) setUp() bool {
 }
 
 // made repeats what makes something until it is there. A leader may step down although no fault has happened: bubbles that run at the same
-// time share the locks of libraries, and while one of them has such a lock time goes on in the others.
+// time share locks, those of the runtime's pools among them, and while one bubble has such a lock time goes on in the others.
 func (s *simulation) made(what string, try func() error) bool {
 	var err error
 	return s.until(time.Minute, what+" is made", func() bool {
