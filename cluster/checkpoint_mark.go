@@ -5,6 +5,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/croftdb/croft/cluster/internal/raftlog"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
 )
@@ -115,8 +116,8 @@ var (
 	keyFloor     = []byte("croft/floor") // ours
 )
 
-// hardState reads what raft has stored. The group's raft must have stopped.
-func (l *groupLog) hardState() (h hardState, err error) {
+// readHardState reads what raft has stored. The group's raft must have stopped.
+func readHardState(l *raftlog.Log) (h hardState, err error) {
 	var errTerm, errVote, errCandidate, errFloor error
 	h.term, errTerm = l.GetUint64(keyTerm)
 	h.voteTerm, errVote = l.GetUint64(keyVoteTerm)
@@ -129,7 +130,7 @@ func (l *groupLog) hardState() (h hardState, err error) {
 // read once more since its files were written, after that one's raft had stopped.
 func noteHardState(o groupOptions, h hardState) (err error) {
 	o.fail = newFailure(o.logger)
-	log, err := openLog(o.logOptions())
+	log, err := raftlog.Open(o.logOptions())
 	if err != nil {
 		return err
 	}
@@ -138,8 +139,8 @@ func noteHardState(o groupOptions, h hardState) (err error) {
 }
 
 // write stores a term, a vote and a floor, unless the log has later ones.
-func (h *hardState) write(log *groupLog) error {
-	has, err := log.hardState()
+func (h *hardState) write(log *raftlog.Log) error {
+	has, err := readHardState(log)
 	if err != nil {
 		return err
 	}
@@ -159,7 +160,7 @@ func (h *hardState) write(log *groupLog) error {
 // All is durable on return.
 func (m *checkpointMark) write(o groupOptions, h hardState) (err error) {
 	o.fail = newFailure(o.logger) // a disk that fails here fails the transfer, not yet the node
-	log, err := openLog(o.logOptions())
+	log, err := raftlog.Open(o.logOptions())
 	if err != nil {
 		return err
 	}

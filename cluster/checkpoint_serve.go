@@ -119,7 +119,7 @@ func (c *checkpointServer) begin(ctx context.Context, from string, id uint16, le
 	if sh == nil {
 		return dst, errs.New(errs.Unavailable, "%s has no replica here", shardName(id)).WithRetryAfter(retryLeader)
 	}
-	token, t, err := c.admit(from, id, sh.group.log.hold(sh.engine.AppliedIndex()))
+	token, t, err := c.admit(from, id, sh.group.log.Hold(sh.engine.AppliedIndex()))
 	if err != nil {
 		return dst, err
 	}

@@ -156,7 +156,7 @@ func (t *checkpointTaker) take(ctx context.Context, sh *shard, o offer, number u
 	if err != nil {
 		return nil, err
 	}
-	h, err := sh.group.log.hardState()
+	h, err := readHardState(sh.group.log)
 	if err != nil {
 		return nil, err
 	}
@@ -191,13 +191,13 @@ func (n *Node) adopt(ctx context.Context, id uint16, r *stagedReplica) error {
 	}
 	err := n.replace(ctx, sh, r)
 	if err != nil {
-		n.fail.poison(fmt.Errorf("put a checkpoint into the place of %s: %w", sh.group.name, err))
+		n.fail.Poison(fmt.Errorf("put a checkpoint into the place of %s: %w", sh.group.name, err))
 	}
 	return err
 }
 
 func (n *Node) replace(ctx context.Context, sh *shard, r *stagedReplica) error {
-	h, err := sh.group.log.hardState()
+	h, err := readHardState(sh.group.log)
 	if err := errors.Join(err, sh.group.log.Close()); err != nil {
 		return err
 	}

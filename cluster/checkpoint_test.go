@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/cluster/internal/raftlog"
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
@@ -262,12 +263,12 @@ func TestLaggingFollowerKeepsItsVote(t *testing.T) {
 	require.NoError(t, err)
 	o := b.options(false)
 	o.dir = raftDir(shardDir(b.dir, checkpointShard, 1))
-	log, err := openLog(o.logOptions())
+	log, err := raftlog.Open(o.logOptions())
 	require.NoError(t, err)
 	require.NoError(t, log.SetUint64(keyTerm, 77))
 	require.NoError(t, log.SetUint64(keyVoteTerm, 77))
 	require.NoError(t, log.Set(keyCandidate, []byte("z")))
-	h, err := log.hardState()
+	h, err := readHardState(log)
 	require.NoError(t, err)
 	require.Equal(t, hardState{term: 77, voteTerm: 77, candidate: []byte("z")}, h)
 	require.NoError(t, log.Close())
@@ -275,7 +276,7 @@ func TestLaggingFollowerKeepsItsVote(t *testing.T) {
 	o.dir = raftDir(shardDir(b.dir, checkpointShard, 2))
 	require.NoError(t, noteHardState(o, h), "it has voted while it was replaced")
 	b.open(false)
-	again, err := b.shard.Load().group.log.hardState()
+	again, err := readHardState(b.shard.Load().group.log)
 	require.NoError(t, err)
 	require.Equal(t, []byte("z"), again.candidate)
 	require.EqualValues(t, 77, again.voteTerm)
@@ -447,7 +448,7 @@ func TestCheckpointLeases(t *testing.T) {
 		defer a.server.mu.Unlock()
 		return len(a.server.open) == 0
 	}, time.Minute, time.Millisecond)
-	require.Equal(t, uint64(1<<40), a.shard.Load().group.log.holds.before(1<<40))
+	require.Equal(t, uint64(1<<40), a.shard.Load().group.log.Until(1<<40))
 	_, err = a.server.answer(t.Context(), "b", []byte{9}, nil)
 	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err))
 }

@@ -20,7 +20,7 @@ func newFailure(logger *slog.Logger) *failure {
 }
 
 // poison records the first fault and wakes all who wait for one; later faults are dropped.
-func (f *failure) poison(err error) {
+func (f *failure) Poison(err error) {
 	f.once.Do(func() {
 		f.err = err
 		f.logger.Error("store poisoned, nothing is acknowledged any more", "err", err)
@@ -32,7 +32,7 @@ func (f *failure) poison(err error) {
 func (f *failure) done() <-chan struct{} { return f.failed }
 
 // cause returns the first fault, nil while there is none.
-func (f *failure) cause() error {
+func (f *failure) Cause() error {
 	select {
 	case <-f.failed:
 		return f.err

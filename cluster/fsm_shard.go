@@ -50,7 +50,7 @@ func (f *shardFSM) Apply(l *raft.Log) any {
 	applied, err := f.engine.Apply(l.Index, l.Data)
 	if err != nil {
 		err = fmt.Errorf("apply entry %d of %s: %w", l.Index, f.name, err)
-		f.fail.poison(err)
+		f.fail.Poison(err)
 		return err
 	}
 	if f.moved != nil && engine.Moves(l.Data) {

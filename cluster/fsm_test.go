@@ -81,8 +81,8 @@ func TestBrokenEnginePoisons(t *testing.T) {
 	err, ok := f.Apply(&raft.Log{Index: 3}).(error)
 	require.True(t, ok)
 	require.ErrorIs(t, err, e.err)
-	require.ErrorIs(t, f.fail.cause(), e.err)
-	require.ErrorContains(t, f.fail.cause(), "apply entry 3 of shard 0")
+	require.ErrorIs(t, f.fail.Cause(), e.err)
+	require.ErrorContains(t, f.fail.Cause(), "apply entry 3 of shard 0")
 }
 
 func TestMarkerFormat(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/croftdb/croft/cluster/internal/raftlog"
 	"github.com/croftdb/croft/internal/errs"
 	"github.com/croftdb/croft/internal/vfs"
 )
@@ -22,7 +23,7 @@ import (
 type group struct {
 	name   string
 	opts   groupOptions
-	log    *groupLog
+	log    *raftlog.Log
 	snaps  raft.SnapshotStore
 	fail   *failure
 	logger *slog.Logger
@@ -65,17 +66,17 @@ type groupOptions struct {
 	transports  transports
 	links       *links
 	fail        *failure
-	append      observer
+	append      raftlog.Observer
 	grown       func()
 	applied     func(appliedEntry)
 	check       func(*group) error // last look before raft starts; may be nil
 	logger      *slog.Logger
 }
 
-func (o *groupOptions) logOptions() logOptions {
-	return logOptions{
-		disk: o.disk, dir: o.dir, name: o.name, segmentSize: o.segmentSize, fail: o.fail, append: o.append, grown: o.grown,
-		logger: raftLogger(o.logger, o.name),
+func (o *groupOptions) logOptions() raftlog.Options {
+	return raftlog.Options{
+		Disk: o.disk, Dir: o.dir, Name: o.name, SegmentSize: o.segmentSize, Fail: o.fail, Append: o.append, Grown: o.grown,
+		Logger: raftLogger(o.logger, o.name),
 	}
 }
 
@@ -121,7 +122,7 @@ var identityKey = []byte("croft/identity")
 
 // openGroup starts the replica. It has no leader yet; see awaitLeader.
 func openGroup(o groupOptions) (_ *group, err error) {
-	log, err := openLog(o.logOptions())
+	log, err := raftlog.Open(o.logOptions())
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +229,7 @@ func (g *group) checkIdentity(o *groupOptions) error {
 }
 
 // startRaft calls raft.NewRaft, which reads the whole log, panics when it cannot, and on a poisoned store ends its
-// goroutine (see raftStore): so it gets one of its own.
+// goroutine (see raftlog.Store): so it gets one of its own.
 func startRaft(o *groupOptions, g *group) (r *raft.Raft, err error) {
 	trans := guardTransport(o, g)
 	defer func() {
@@ -244,10 +245,10 @@ func startRaft(o *groupOptions, g *group) (r *raft.Raft, err error) {
 			if p := recover(); p != nil {
 				err = fmt.Errorf("raft did not start: %v", p)
 			} else if !returned { // the store ended this goroutine
-				err = g.fail.cause()
+				err = g.fail.Cause()
 			}
 		}()
-		store := raftStore{g.log, g.snaps}
+		store := g.log.ForRaft(g.snaps)
 		c := o.config()
 		if g.floor.Load() > 0 {
 			c.HeartbeatTimeout, c.ElectionTimeout = never, never
@@ -272,7 +273,7 @@ func (g *group) awaitLeader(ctx context.Context) error {
 		select {
 		case <-g.raft().LeaderCh():
 		case <-g.fail.done():
-			return g.fail.cause()
+			return g.fail.Cause()
 		case <-ctx.Done():
 			return errs.Wrap(errs.KindOf(ctx.Err()), ctx.Err(), "wait for a leader of %s", g.name)
 		}
@@ -331,7 +332,7 @@ func (g *group) await(ctx context.Context, call func() (any, error)) (any, error
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-g.fail.done():
-		return nil, g.fail.cause()
+		return nil, g.fail.Cause()
 	}
 }
 
@@ -341,7 +342,7 @@ func (g *group) begin() error {
 	if g.closed {
 		return errs.New(errs.Unavailable, "%s is stopping", g.name)
 	}
-	if err := g.fail.cause(); err != nil {
+	if err := g.fail.Cause(); err != nil {
 		return errs.Wrap(errs.Unavailable, err, "%s is stopping", g.name)
 	}
 	g.inflight.Add(1)
@@ -406,3 +407,16 @@ func (g *group) leader() string {
 
 // raftDir is where a replica keeps its log.
 func raftDir(replica string) string { return filepath.Join(replica, "raft") }
+
+// configuredAt is the index of the newest configuration that this replica knows, or a little above. raft may take up to a
+// moment longer to go by it.
+func (g *group) configuredAt() (uint64, error) {
+	if at := g.log.Configured(); at > 0 {
+		return at, nil
+	}
+	metas, err := g.snaps.List()
+	if err != nil || len(metas) == 0 {
+		return 0, err
+	}
+	return metas[0].ConfigurationIndex, nil
+}

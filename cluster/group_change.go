@@ -164,7 +164,7 @@ func (g *group) resume() error {
 	o.restore = false // the state machine is newer than any snapshot
 	if err := g.run(&o); err != nil {
 		err = fmt.Errorf("restart %s: %w", g.name, err)
-		g.fail.poison(err)
+		g.fail.Poison(err)
 		return err
 	}
 	g.transferred.Store(0)

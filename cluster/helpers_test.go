@@ -8,8 +8,12 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/stretchr/testify/require"
+
+	"github.com/croftdb/croft/cluster/internal/raftlog"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/faultdisk"
+	"github.com/croftdb/croft/internal/vfs"
 )
 
 func TestMain(m *testing.M) { faultdisk.TestMain(leakChecked{m}) }
@@ -38,3 +42,12 @@ func testLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 type observed []float64
 
 func (o *observed) Observe(v float64) { *o = append(*o, v) }
+
+// testLog opens the log of a group that does not run.
+func testLog(t testing.TB, dir string) *raftlog.Log {
+	o := groupOptions{disk: vfs.OS(), dir: dir, name: "test", segmentSize: 64 << 10, fail: newFailure(testLogger()), append: new(observed), grown: func() {}, logger: testLogger()}
+	l, err := raftlog.Open(o.logOptions())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}

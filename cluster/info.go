@@ -23,7 +23,7 @@ func (n *Node) Ready() []Check {
 			failing = append(failing, Check{name, err})
 		}
 	}
-	note("stores", n.fail.cause())
+	note("stores", n.fail.Cause())
 	for _, g := range n.groups() {
 		note(g.name+" leader", g.ready())
 	}

@@ -71,7 +71,7 @@ func (g *group) confirm(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-g.fail.done():
-		return errs.Wrap(errs.Unavailable, g.fail.cause(), "%s is stopping", g.name) // nothing was done
+		return errs.Wrap(errs.Unavailable, g.fail.Cause(), "%s is stopping", g.name) // nothing was done
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/croftdb/croft/cluster/balance"
+	"github.com/croftdb/croft/cluster/internal/raftlog"
 	"github.com/croftdb/croft/tenancy"
 )
 
@@ -65,7 +66,7 @@ func (m *metrics) collectors() []prometheus.Collector {
 }
 
 // appendSeconds is where the log of a group puts the time of its appends.
-func (m *metrics) appendSeconds(group string) observer {
+func (m *metrics) appendSeconds(group string) raftlog.Observer {
 	if group == metaName {
 		return m.appends.WithLabelValues("metadata")
 	}
@@ -114,7 +115,7 @@ func (c *groupCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	stalled, now := time.Duration(0), time.Now()
 	for _, g := range c.node.groups() {
-		stalled = max(stalled, g.log.clock.stalled(now))
+		stalled = max(stalled, g.log.Stalled(now))
 		send := func(d *prometheus.Desc, v uint64) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), g.name)
 		}
@@ -127,7 +128,7 @@ func (c *groupCollector) Collect(ch chan<- prometheus.Metric) {
 		send(commitDesc, g.raft().CommitIndex())
 		send(appliedDesc, g.raft().AppliedIndex())
 		send(markedDesc, g.marked.Load())
-		send(bytesDesc, g.log.bytes())
+		send(bytesDesc, g.log.Bytes())
 	}
 	s := c.node.meta.state()
 	ch <- prometheus.MustNewConstMetric(tenantsDesc, prometheus.GaugeValue, float64(s.byName.n))

@@ -75,7 +75,7 @@ func (n *Node) atHome(ctx context.Context, sh *shard, key engine.Key, writes boo
 		case <-n.ctx.Done():
 			return errStopping()
 		case <-n.fail.done():
-			return errs.Wrap(errs.Unavailable, n.fail.cause(), "%s is stopping", sh.group.name)
+			return errs.Wrap(errs.Unavailable, n.fail.Cause(), "%s is stopping", sh.group.name)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/croftdb/croft/cluster/internal/raftlog"
 	"github.com/croftdb/croft/engine"
 	"github.com/croftdb/croft/internal/codec"
 	"github.com/croftdb/croft/internal/errs"
@@ -112,7 +113,7 @@ func (ms *moveSource) opening(sh *shard, move engine.Move, tenant engine.TenantI
 			ms.dropLocked(other)
 		}
 	}
-	l := ms.putLocked(move, sh.group.log.hold(sh.engine.AppliedIndex()))
+	l := ms.putLocked(move, sh.group.log.Hold(sh.engine.AppliedIndex()))
 	l.opened = make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
@@ -147,7 +148,7 @@ func (ms *moveSource) find(move engine.Move) (*leaving, bool) {
 
 // hold keeps a shard's log from an entry on, for a target that has come so far.
 func (ms *moveSource) hold(sh *shard, move engine.Move, from uint64) {
-	release := sh.group.log.hold(from + 1)
+	release := sh.group.log.Hold(from + 1)
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	l, ok := ms.open[move]
@@ -309,7 +310,7 @@ func (v *leaveVerb) tail(n *Node, sh *shard) error {
 		ready = engine.AppendCommand(nil, &engine.Command{Op: engine.OpStageReady, Key: engine.Key{Tenant: v.tenant}, Move: v.move, Digest: &whole})
 	}
 	v.applied = sh.engine.AppliedIndex() // after the digest
-	commands, to, err := sh.group.log.commandsOf(v.tenant, v.at, v.applied)
+	commands, to, err := commandsOf(sh.group.log, v.tenant, v.at, v.applied)
 	if err != nil {
 		return err
 	}
@@ -333,14 +334,14 @@ func digestText(d engine.Digest) string {
 
 // commandsOf returns what entries of the log behind from, up to to, say of a tenant, and the last entry that it got to. NotFound:
 // the log does not reach back so far.
-func (l *groupLog) commandsOf(t engine.TenantID, from, to uint64) (commands [][]byte, last uint64, err error) {
+func commandsOf(l *raftlog.Log, t engine.TenantID, from, to uint64) (commands [][]byte, last uint64, err error) {
 	to = min(to, from+moveTailEntries)
 	size := 0
 	for last = from; last < to && size < moveTailBytes; last++ {
 		var e raft.Log
 		if err := l.GetLog(last+1, &e); err != nil {
 			if errors.Is(err, raft.ErrLogNotFound) {
-				return nil, from, errs.New(errs.NotFound, "entry %d of the log of %s was trimmed", last+1, l.name)
+				return nil, from, errs.New(errs.NotFound, "entry %d of the log of %s was trimmed", last+1, l.Name())
 			}
 			return nil, from, err
 		}

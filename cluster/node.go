@@ -104,4 +104,4 @@ func (n *Node) groups() []*group {
 func (n *Node) Failed() <-chan struct{} { return n.fail.done() }
 
 // Failure is the first fault that poisoned the node, nil while there is none.
-func (n *Node) Failure() error { return n.fail.cause() }
+func (n *Node) Failure() error { return n.fail.Cause() }

@@ -186,8 +186,7 @@ func TestHalfBootstrapped(t *testing.T) {
 	require.NoError(t, vfs.OS().MkdirAll(opts.Dir))
 	_, err := loadIdentity(vfs.OS(), opts.Dir, opts.Shards, false)
 	require.NoError(t, err)
-	l, err := testLog(t, raftDir(shardDir(opts.Dir, 1, 1)))
-	require.NoError(t, err)
+	l := testLog(t, raftDir(shardDir(opts.Dir, 1, 1)))
 	require.NoError(t, l.SetUint64([]byte("CurrentTerm"), 1))
 	require.NoError(t, l.Close())
 	n := openNode(t, opts)
@@ -507,8 +506,8 @@ func TestLogIsTrimmed(t *testing.T) {
 		require.NoError(t, err)
 	}
 	g := n.replica(0).group
-	require.Eventually(t, func() bool { return g.log.bytesAfter(g.marked.Load()) <= n.trimmer.retain }, 10*time.Second, time.Millisecond)
-	require.Less(t, g.log.bytes(), uint64(4*opts.LogRetain), "%d bytes were written", rounds*4000)
+	require.Eventually(t, func() bool { return g.log.BytesAfter(g.marked.Load()) <= n.trimmer.retain }, 10*time.Second, time.Millisecond)
+	require.Less(t, g.log.Bytes(), uint64(4*opts.LogRetain), "%d bytes were written", rounds*4000)
 	first, err := g.log.FirstIndex()
 	require.NoError(t, err)
 	require.Greater(t, first, uint64(rounds/2))
@@ -581,7 +580,11 @@ func TestCommittedEntryDamaged(t *testing.T) {
 		upsert(t, n, ix, "ns", i, i+1, i+2, i+3, i+4, i+5, i+6, i+7, i+8, i+9)
 	}
 	require.NoError(t, n.Close())
-	flip(t, segments(t, raftDir(shardDir(opts.Dir, 0, 1)))[0], 8000)
+	paths, err := filepath.Glob(filepath.Join(raftDir(shardDir(opts.Dir, 0, 1)), "*.wal"))
+	require.NoError(t, err)
+	b := []byte(read(t, paths[0]))
+	b[8000] ^= 0x40
+	require.NoError(t, os.WriteFile(paths[0], b, 0o600))
 	_, err = Open(t.Context(), opts)
 	require.True(t, errs.Is(err, errs.Corrupt), "%v", err)
 	require.ErrorContains(t, err, "shard 0")
@@ -592,7 +595,7 @@ func TestPoisonedStoreFailsTheNode(t *testing.T) {
 	n := openNode(t, opts)
 	ix := createIndex(t, n, "i")
 	w := upsert(t, n, ix, "ns", 1)
-	n.replica(uint16(w.Shard)).group.log.fail.poison(fmt.Errorf("sync failed"))
+	n.replica(uint16(w.Shard)).group.fail.Poison(fmt.Errorf("sync failed"))
 	<-n.Failed()
 	require.ErrorContains(t, n.Failure(), "sync failed")
 	_, err := n.Upsert(t.Context(), ix, "ns", []engine.Record{record(t, 2)})

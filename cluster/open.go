@@ -54,7 +54,7 @@ func Open(ctx context.Context, opts Options) (_ *Node, err error) {
 	}
 	n.usage = newUsageLedger(n, opts.UsageEvery)
 	n.trimmer = newTrimmer(opts.LogRetain, n.groups, opts.Logger)
-	opts.Engine.Failed = n.fail.poison // a leader whose engine refuses writes would never apply one that tells
+	opts.Engine.Failed = n.fail.Poison // a leader whose engine refuses writes would never apply one that tells
 	if n.engine, err = engine.Open(opts.Engine); err != nil {
 		return nil, err
 	}
@@ -371,7 +371,7 @@ func (n *Node) freshMeta(ctx context.Context) error {
 			}
 		case <-time.After(retryLeader / 10):
 		case <-n.fail.done():
-			return n.fail.cause()
+			return n.fail.Cause()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -451,7 +451,7 @@ func (g *group) allCommitted() bool { return g.raft().CommitIndex() == g.raft().
 
 // handOver gives the groups that this node leads to others, which spares them the wait until it is missed.
 func (n *Node) handOver() {
-	if n.fail.cause() != nil {
+	if n.fail.Cause() != nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), n.opts.RaftTick)

@@ -83,7 +83,7 @@ func (o Options) withDefaults() Options {
 	if o.disk == nil {
 		o.disk = vfs.OS()
 	}
-	o.Engine.FS, o.Engine.InMemory = o.disk, !isReal(o.disk)
+	o.Engine.FS, o.Engine.InMemory = o.disk, o.disk != vfs.OS()
 	if o.Engine.Logger == nil {
 		o.Engine.Logger = o.Logger
 	}
@@ -92,9 +92,6 @@ func (o Options) withDefaults() Options {
 	}
 	return o
 }
-
-// isReal reports whether disk is the machine's own. raft-wal and bbolt open files there themselves.
-func isReal(disk vfs.FS) bool { return disk == vfs.OS() }
 
 const (
 	shortTick  = 500 * time.Millisecond

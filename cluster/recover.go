@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/croftdb/croft/cluster/internal/raftlog"
 	"github.com/croftdb/croft/internal/errs"
 	"github.com/croftdb/croft/internal/vfs"
 )
@@ -221,14 +222,14 @@ func (r *Replica) note(err error) {
 
 // stoppedGroup are the raft files of a group that does not run.
 type stoppedGroup struct {
-	log   *groupLog
+	log   *raftlog.Log
 	snaps *snapshots
 	node  raft.ServerID
 }
 
 // readGroup opens a group's raft files for f. An error that is fs.ErrNotExist: there are none.
 func (s *stopped) readGroup(shard int, dir string, f func(*stoppedGroup) error) (err error) {
-	if there, err := vfs.Exists(s.disk, logMetaPath(s.disk, dir)); err != nil || !there {
+	if there, err := vfs.Exists(s.disk, raftlog.MetaPath(s.disk, dir)); err != nil || !there {
 		return cmp.Or(err, fs.ErrNotExist)
 	}
 	name := groupTitle(shard)
@@ -237,7 +238,7 @@ func (s *stopped) readGroup(shard int, dir string, f func(*stoppedGroup) error) 
 		fail: newFailure(s.logger), append: unobserved{}, grown: func() {}, logger: s.logger,
 	}
 	g := &stoppedGroup{node: raft.ServerID(s.id.NodeID)}
-	if g.log, err = openLog(o.logOptions()); err != nil {
+	if g.log, err = raftlog.Open(o.logOptions()); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, g.log.Close()) }()
@@ -257,7 +258,7 @@ func (unobserved) Observe(float64) {}
 
 // describe tells where the replica stands, and by which configuration.
 func (g *stoppedGroup) describe(r *Replica) error {
-	h, err := g.log.hardState()
+	h, err := readHardState(g.log)
 	if err != nil {
 		return err
 	}

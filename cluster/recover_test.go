@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/croftdb/croft/cluster/internal/raftlog"
 	"github.com/croftdb/croft/internal/errs"
 	"github.com/croftdb/croft/internal/vfs"
 )
@@ -250,7 +251,7 @@ func TestGivenUpReplicasBeginAnew(t *testing.T) {
 		c.kill(2)
 		require.NoError(c.t, os.RemoveAll(shardDir(c.dirs[2], 0, 1)))
 		require.NoError(c.t, os.RemoveAll(raftDir(shardDir(c.dirs[2], 1, c.incarnations(2)[1].Number))))
-		require.NoError(c.t, os.WriteFile(logMetaPath(vfs.OS(), metaDir(c.dirs[2])), make([]byte, 8192), 0o600))
+		require.NoError(c.t, os.WriteFile(raftlog.MetaPath(vfs.OS(), metaDir(c.dirs[2])), make([]byte, 8192), 0o600))
 		require.NoError(c.t, os.RemoveAll(shardDir(c.dirs[2], 0, c.incarnations(2)[0].Number)))
 		_, err := Open(c.t.Context(), c.options(2))
 		require.Error(c.t, err)

@@ -103,7 +103,7 @@ func TestLeaveToRejoin(t *testing.T) {
 		term, floor, err := g.leaveToRejoin(c.t.Context(), "nobody")
 		require.NoError(c.t, err)
 		require.Equal(c.t, g.raft().CurrentTerm(), term)
-		require.Equal(c.t, g.log.configured.at.Load(), floor)
+		require.Equal(c.t, g.log.Configured(), floor)
 
 		c.settle()
 		c.net.isolate(node.id.NodeID)

@@ -66,7 +66,7 @@ func (g *group) status() groupStatus {
 	}
 	configured, err := g.configuredAt() // after the servers: they are of this one, or of one before
 	st.Settled = err == nil && configured <= st.Commit
-	st.First = g.log.reachesBack(st.Last)
+	st.First = g.log.ReachesBack(st.Last)
 	if st.leads() {
 		g.behind.Range(func(node, _ any) bool { st.Behind = append(st.Behind, node.(string)); return true })
 		slices.Sort(st.Behind)

@@ -82,8 +82,7 @@ func TestFollowersApplyWhatIsCommitted(t *testing.T) {
 // behind it, what the next leader has in their place.
 func TestFollowersKnowTheirMarker(t *testing.T) {
 	for _, ours := range []bool{false, true} {
-		l, err := testLog(t, t.TempDir())
-		require.NoError(t, err)
+		l := testLog(t, t.TempDir())
 		snaps, err := openSnapshots(vfs.OS(), t.TempDir(), hclog.NewNullLogger())
 		require.NoError(t, err)
 		require.NoError(t, (&checkpointMark{applied: 7, index: 7, term: 1}).writeMarker(snaps, "follower"))
@@ -92,14 +91,14 @@ func TestFollowersKnowTheirMarker(t *testing.T) {
 			raft.StableStore
 		} = l
 		if ours {
-			store = raftStore{l, snaps}
+			store = l.ForRaft(snaps)
 		}
 		w := newWire(t, discardFSM{}, store, snaps, direct)
 		require.True(t, w.send(1, 7, 1, 7, &raft.Log{Index: 8, Term: 1}, &raft.Log{Index: 9, Term: 1}))
 		require.False(t, w.send(2, 6, 1, 7, &raft.Log{Index: 7, Term: 1}), "what was before the marker is not known")
 		require.False(t, w.send(2, 7, 2, 7, &raft.Log{Index: 8, Term: 2}), "another entry than the marker's")
 		taken := w.send(2, 7, 1, 7, &raft.Log{Index: 8, Term: 2})
-		require.Equal(t, ours, taken, "if raft takes it by itself it is mended: look again at raftStore.GetLog")
+		require.Equal(t, ours, taken, "if raft takes it by itself it is mended: look again at raftlog.Store.GetLog")
 		if ours {
 			last, err := l.LastIndex()
 			require.NoError(t, err)

@@ -60,7 +60,7 @@ func (t *trimmer) trimDue(ctx context.Context) error {
 	var g errgroup.Group
 	g.SetLimit(trimsAtOnce)
 	for _, group := range t.groups() {
-		if ctx.Err() == nil && group.log.bytesAfter(group.marked.Load()) > t.retain {
+		if ctx.Err() == nil && group.log.BytesAfter(group.marked.Load()) > t.retain {
 			g.Go(func() error { return group.trim(t.retain) })
 		}
 	}
@@ -73,7 +73,7 @@ func (g *group) trim(retain uint64) error {
 	if err != nil {
 		return err
 	}
-	trailing := last - min(last, g.log.holds.before(g.log.indexBehind(retain)))
+	trailing := last - min(last, g.log.Until(g.log.IndexBehind(retain)))
 	err = g.reload(func(rc *raft.ReloadableConfig) { rc.TrailingLogs = trailing })
 	if err != nil {
 		return err

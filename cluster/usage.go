@@ -90,7 +90,7 @@ func (l *usageLedger) run() {
 func (l *usageLedger) close() {
 	close(l.stop)
 	patience := usagePatience
-	if l.node.fail.cause() != nil {
+	if l.node.fail.Cause() != nil {
 		patience = 0
 	}
 	late := time.AfterFunc(patience, l.cancel)

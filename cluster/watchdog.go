@@ -20,32 +20,6 @@ const (
 	watchEvery = 250 * time.Millisecond
 )
 
-// storeClock knows since when the calls of a log that have not returned have been under way. A log has at most one of
-// each kind at a time.
-type storeClock struct{ since [storeCalls]atomic.Int64 }
-
-type storeCall int
-
-const (
-	storeAppend storeCall = iota
-	storeTrim
-	storeState // term and vote
-	storeCalls
-)
-
-func (c *storeClock) begin(call storeCall) { c.since[call].Store(time.Now().UnixNano()) }
-func (c *storeClock) end(call storeCall)   { c.since[call].Store(0) }
-
-// stalled returns for how long the oldest call has been under way, 0 if there is none.
-func (c *storeClock) stalled(now time.Time) (longest time.Duration) {
-	for i := range c.since {
-		if since := c.since[i].Load(); since != 0 {
-			longest = max(longest, time.Duration(now.UnixNano()-since))
-		}
-	}
-	return longest
-}
-
 // watchdog watches the logs of a node, which lie on one disk: when one of them hangs, all groups that the node leads are as
 // good as stuck.
 type watchdog struct {
@@ -77,14 +51,14 @@ func (w *watchdog) look(now time.Time) {
 	name := ""
 	groups := w.groups()
 	for _, g := range groups {
-		if d := g.log.clock.stalled(now); d > longest {
+		if d := g.log.Stalled(now); d > longest {
 			longest, name = d, g.name
 		}
 	}
 	w.tell(longest, name)
 	w.silence(groups, longest >= stallQuiet)
 	if longest >= stallFatal && !w.alone() {
-		w.fail.poison(errs.New(errs.Unavailable, "the disk has not answered the log of %s for %v", name, longest.Round(time.Second)).
+		w.fail.Poison(errs.New(errs.Unavailable, "the disk has not answered the log of %s for %v", name, longest.Round(time.Second)).
 			WithHint("other replicas have taken over; start this node again when its disk is well"))
 	}
 }

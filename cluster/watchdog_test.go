@@ -10,19 +10,20 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/croftdb/croft/cluster/internal/raftlog"
 	"github.com/croftdb/croft/internal/errs"
 )
 
 // hangingLog is a log on a disk that may hang.
 type hangingLog struct {
 	raft.LogStore
-	clock *storeClock
+	clock *raftlog.Clock
 	well  atomic.Pointer[chan struct{}] // closed while the disk answers
 }
 
 func (l *hangingLog) StoreLogs(entries []*raft.Log) error {
-	l.clock.begin(storeAppend)
-	defer l.clock.end(storeAppend)
+	l.clock.Begin(raftlog.Appending)
+	defer l.clock.End(raftlog.Appending)
 	<-*l.well.Load()
 	return l.LogStore.StoreLogs(entries)
 }
@@ -51,11 +52,11 @@ func newWatched(t *testing.T) *watched {
 	n := newMemoryNetwork()
 	w := &watched{logs: map[string]*hangingLog{}, groups: map[string]*group{}, dogs: map[string]*watchdog{}}
 	for _, id := range []string{"a", "b", "c"} {
-		g := &group{name: "group", log: &groupLog{}}
+		g := &group{name: "group", log: &raftlog.Log{}}
 		well := make(chan struct{})
 		close(well)
 		w.groups[id] = g
-		w.logs[id] = &hangingLog{clock: &g.log.clock}
+		w.logs[id] = &hangingLog{clock: g.log.Clock()}
 		w.logs[id].well.Store(&well)
 		w.dogs[id] = &watchdog{groups: func() []*group { return []*group{g} }, alone: func() bool { return false }, fail: newFailure(testLogger()), logger: testLogger()}
 	}
@@ -123,7 +124,7 @@ func TestWatchdogHandsOver(t *testing.T) {
 		time.Sleep(time.Second)
 		for id, g := range w.groups {
 			require.False(t, g.quiet.Load(), id)
-			require.NoError(t, w.dogs[id].fail.cause(), id)
+			require.NoError(t, w.dogs[id].fail.Cause(), id)
 		}
 	})
 }
@@ -136,10 +137,10 @@ func TestWatchdogGivesUp(t *testing.T) {
 		mend := w.hang(leader)
 		time.Sleep(stallFatal - time.Second)
 		dog := w.dogs[w.nodeOf(leader)]
-		require.NoError(t, dog.fail.cause())
+		require.NoError(t, dog.fail.Cause())
 		time.Sleep(2 * time.Second)
-		require.Equal(t, errs.Unavailable, errs.KindOf(dog.fail.cause()))
-		require.ErrorContains(t, dog.fail.cause(), "log of group")
+		require.Equal(t, errs.Unavailable, errs.KindOf(dog.fail.Cause()))
+		require.ErrorContains(t, dog.fail.Cause(), "log of group")
 		mend()
 	})
 }

@@ -94,7 +94,7 @@ func TestRulesFire(t *testing.T) {
 		{"doors", "bbolt", map[string]string{"engine/a.go": imports("engine", "go.etcd.io/bbolt")}, "twin in memory"},
 		{"doors", "bbolt in a test", map[string]string{"engine/a_test.go": imports("engine", "go.etcd.io/bbolt")}, "twin in memory"},
 		{"doors", "raft", map[string]string{"internal/api/a.go": imports("api", "github.com/hashicorp/raft")}, "guarded"},
-		{"doors", "raft-wal is not below raft", map[string]string{"engine/a.go": imports("engine", "github.com/hashicorp/raft-wal")}, "as raft"},
+		{"doors", "raft-wal is not below raft", map[string]string{"engine/a.go": imports("engine", "github.com/hashicorp/raft-wal")}, "raftlog"},
 		{"doors", "roaring", map[string]string{"cluster/a.go": imports("cluster", "github.com/RoaringBitmap/roaring/v2")}, "above the engine"},
 		{"doors", "prometheus", map[string]string{"engine/flush.go": imports("engine", "github.com/prometheus/client_golang/prometheus")}, "metrics.go"},
 		{"doors", "prometheus at its door", map[string]string{"engine/metrics.go": imports("engine", "github.com/prometheus/client_golang/prometheus")}, ""},

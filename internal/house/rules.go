@@ -62,7 +62,7 @@ var doors = []door{
 	{"github.com/viterin/vek", []string{"ann/internal/kernel/..."}, true, "it panics on CPUs without AVX2: only the kernel package asks the CPU first"},
 	{"go.etcd.io/bbolt", []string{"engine/internal/store/...", "internal/faultdisk/..."}, true, "the record store is behind a small interface with a twin in memory"},
 	{"github.com/hashicorp/raft", []string{"cluster/...", "internal/faultdisk/..."}, true, "its known defects are guarded against in cluster"},
-	{"github.com/hashicorp/raft-wal", []string{"cluster/...", "internal/faultdisk/..."}, true, "as raft"},
+	{"github.com/hashicorp/raft-wal", []string{"cluster/internal/raftlog/...", "internal/faultdisk/..."}, true, "its known defects are mended in raftlog"},
 	{"github.com/hashicorp/go-hclog", []string{"cluster/..."}, true, "raft's logger; ours is slog"},
 	{"github.com/RoaringBitmap/roaring", []string{"engine/..."}, false, "sets of slots mean nothing above the engine"},
 	{"github.com/tidwall/btree", []string{"engine/...", "cluster/..."}, false, "ordered maps belong to stores"},
@@ -117,11 +117,10 @@ var fileAccess = map[string][]string{
 	"syscall":       {"*"},
 }
 
-// fileAccessAllowed are vfs itself, packages outside of the server's data, and the doors of bbolt and raft-wal: these
-// two open files themselves, so their failures are tested below them (internal/faultdisk), and the files around
-// theirs with them.
+// fileAccessAllowed are vfs itself, packages outside of the server's data, and the door of bbolt, which opens
+// files itself, so that its failures are tested below it (internal/faultdisk), and the files around its own with them.
 var fileAccessAllowed = []string{
-	"internal/vfs/...", "internal/certs/...", "cmd/...", "bench/...", "internal/client/...", "engine/internal/store/bolt.go", "cluster/log.go",
+	"internal/vfs/...", "internal/certs/...", "cmd/...", "bench/...", "internal/client/...", "engine/internal/store/bolt.go",
 }
 
 // sysErrnos may be named anywhere: they are how errors are told apart.

@@ -1,4 +1,6 @@
-package cluster
+// Package raftlog keeps the log and the term of a Raft group on disk: hashicorp/raft-wal, with checksums, repairs and measures
+// that it lacks. docs/format/log.md has the layout.
+package raftlog
 
 import (
 	"bytes"
@@ -8,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -22,7 +23,7 @@ import (
 	"github.com/croftdb/croft/internal/vfs"
 )
 
-// groupLog is the log and stable store of one group: raft-wal, with what that leaves out. Entries are checked when
+// Log is the log and stable store of one group: raft-wal, with what that leaves out. Entries are checked when
 // read; the first write or sync that fails poisons the store for good, because a second sync may succeed without the
 // data; appends are timed; and sizes are known in bytes, where raft counts entries.
 //
@@ -31,66 +32,73 @@ import (
 // stays in use. That holds for the write of a segment alone. When making the next segment fails, raft-wal has sealed
 // the old one, logs the fault and answers every later append with ErrSealed: that poisons, and a restart with room
 // on the disk mends it, as does a full disk met by its metadata store.
-type groupLog struct {
+type Log struct {
 	wal    *wal.WAL
-	fail   *failure
+	fail   Failure
 	name   string
-	append observer // of seconds per append, sync included
-	grown  func()   // called after each append; must not block
-	clock  storeClock
+	append Observer
+	grown  func()
+	clock  Clock
 
 	writing longlock.Mutex // one change of the log at a time; guards synced and buf
 	synced  uint64         // last durable entry
 	buf     []byte         // encoded entries, reused
 
-	holds      logHolds // entries kept for other replicas
+	holds      holds // entries kept for other replicas
 	configured newestConfiguration
 
 	mu    sync.Mutex // guards sizes
-	sizes logSizes
+	sizes sizes
 }
 
-// observer takes measurements; a Prometheus histogram is one.
-type observer interface{ Observe(float64) }
+// Observer takes measurements; a Prometheus histogram is one.
+type Observer interface{ Observe(float64) }
 
-type logOptions struct {
-	disk        vfs.FS
-	dir         string
-	name        string // of the group, for messages
-	segmentSize int    // bytes
-	fail        *failure
-	append      observer
-	grown       func()
-	logger      hclog.Logger
+// Failure is told of the first write or sync that failed. Once it has a cause no log takes anything any more.
+type Failure interface {
+	Poison(err error)
+	Cause() error
+}
+
+// Options are what Open needs; all must be set.
+type Options struct {
+	Disk        vfs.FS
+	Dir         string
+	Name        string // of the group, for messages
+	SegmentSize int    // bytes
+	Fail        Failure
+	Append      Observer // of seconds per append, sync included
+	Grown       func()   // called after each append; must not block
+	Logger      hclog.Logger
 }
 
 var (
-	_ raft.LogStore          = (*groupLog)(nil)
-	_ raft.StableStore       = (*groupLog)(nil)
-	_ raft.MonotonicLogStore = (*groupLog)(nil)
+	_ raft.LogStore          = (*Log)(nil)
+	_ raft.StableStore       = (*Log)(nil)
+	_ raft.MonotonicLogStore = (*Log)(nil)
 )
 
-// openLog opens or creates the log in o.dir. Corrupt: acknowledged entries are missing at its end.
-func openLog(o logOptions) (*groupLog, error) {
-	if err := o.disk.MkdirAll(o.dir); err != nil {
+// Open opens or creates the log in o.Dir. Corrupt: acknowledged entries are missing at its end.
+func Open(o Options) (*Log, error) {
+	if err := o.Disk.MkdirAll(o.Dir); err != nil {
 		return nil, err
 	}
-	if err := mendTail(o.disk, o.dir, o.segmentSize); err != nil {
-		return nil, fmt.Errorf("mend log of %s in %s: %w", o.name, o.dir, err)
+	if err := mendTail(o.Disk, o.Dir, o.SegmentSize); err != nil {
+		return nil, fmt.Errorf("mend log of %s in %s: %w", o.Name, o.Dir, err)
 	}
 	w, err := openWAL(o)
 	if err != nil {
-		return nil, fmt.Errorf("open log of %s in %s: %w", o.name, o.dir, err)
+		return nil, fmt.Errorf("open log of %s in %s: %w", o.Name, o.Dir, err)
 	}
-	l := &groupLog{wal: w, fail: o.fail, name: o.name, append: o.append, grown: o.grown}
-	if err := l.recover(o.disk, o.dir); err != nil {
+	l := &Log{wal: w, fail: o.Fail, name: o.Name, append: o.Append, grown: o.Grown}
+	if err := l.recover(o.Disk, o.Dir); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	return l, nil
 }
 
 // recover checks what raft-wal found and takes stock of it.
-func (l *groupLog) recover(disk vfs.FS, dir string) error {
+func (l *Log) recover(disk vfs.FS, dir string) error {
 	// A segment whose directory entry was not yet durable when the process was killed is found again, but raft-wal
 	// then never syncs the directory.
 	if err := disk.SyncDir(dir); err != nil {
@@ -115,8 +123,8 @@ const segmentSuffix = ".wal"
 // last. raft-wal takes any damage in the open segment for the torn end of the last batch and drops all that
 // follows. An entry from there that was written after a later sync than the log now reaches shows that
 // acknowledged entries are gone; a torn last batch has none.
-func surveySegments(disk vfs.FS, dir string, last uint64) (logSizes, error) {
-	var sizes logSizes
+func surveySegments(disk vfs.FS, dir string, last uint64) (sizes, error) {
+	var sizes sizes
 	names, err := disk.ReadDir(dir) // sorted; those of segments begin with the first index, padded
 	if err != nil {
 		return sizes, err
@@ -176,16 +184,16 @@ func surveyTail(disk vfs.FS, path string, last uint64) (used int64, err error) {
 }
 
 // IsMonotonic implements raft.MonotonicLogStore.
-func (l *groupLog) IsMonotonic() bool { return true }
+func (l *Log) IsMonotonic() bool { return true }
 
 // FirstIndex implements raft.LogStore.
-func (l *groupLog) FirstIndex() (uint64, error) { return l.wal.FirstIndex() }
+func (l *Log) FirstIndex() (uint64, error) { return l.wal.FirstIndex() }
 
 // LastIndex implements raft.LogStore.
-func (l *groupLog) LastIndex() (uint64, error) { return l.wal.LastIndex() }
+func (l *Log) LastIndex() (uint64, error) { return l.wal.LastIndex() }
 
 // GetLog implements raft.LogStore. Corrupt: the entry fails its checksum or is another one.
-func (l *groupLog) GetLog(index uint64, to *raft.Log) error {
+func (l *Log) GetLog(index uint64, to *raft.Log) error {
 	e, err := l.get(index)
 	if err == nil && e.index != index {
 		err = errs.New(errs.Corrupt, "found log %v in the place of entry %d", e, index)
@@ -201,7 +209,7 @@ func (l *groupLog) GetLog(index uint64, to *raft.Log) error {
 	return l.poison(fmt.Errorf("read entry %d: %w", index, err))
 }
 
-func (l *groupLog) get(index uint64) (_ entry, err error) {
+func (l *Log) get(index uint64) (_ entry, err error) {
 	defer func() { // raft-wal's decoder trusts its input
 		if p := recover(); p != nil {
 			err = errs.New(errs.Corrupt, "decode log entry %d: %v", index, p)
@@ -214,8 +222,8 @@ func (l *groupLog) get(index uint64) (_ entry, err error) {
 	return parseEntry(outer.Data)
 }
 
-// reachesBack is the first entry in the log, or the one behind last if it is empty or was closed.
-func (l *groupLog) reachesBack(last uint64) uint64 {
+// ReachesBack is the first entry in the log, or the one behind last if it is empty or was closed.
+func (l *Log) ReachesBack(last uint64) uint64 {
 	if first, err := l.FirstIndex(); err == nil && first > 0 {
 		return first
 	}
@@ -223,12 +231,12 @@ func (l *groupLog) reachesBack(last uint64) uint64 {
 }
 
 // StoreLog implements raft.LogStore.
-func (l *groupLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
+func (l *Log) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
 
 // StoreLogs implements raft.LogStore: the entries are durable when it returns nil. StorageFull: none of them was
 // kept.
-func (l *groupLog) StoreLogs(entries []*raft.Log) error {
-	if err := l.fail.cause(); err != nil {
+func (l *Log) StoreLogs(entries []*raft.Log) error {
+	if err := l.fail.Cause(); err != nil {
 		return err
 	}
 	if len(entries) == 0 {
@@ -237,9 +245,9 @@ func (l *groupLog) StoreLogs(entries []*raft.Log) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	start := time.Now()
-	l.clock.begin(storeAppend)
+	l.clock.Begin(Appending)
 	err := l.wal.StoreLogs(l.encode(entries))
-	l.clock.end(storeAppend)
+	l.clock.End(Appending)
 	l.append.Observe(time.Since(start).Seconds())
 	if isRolledBack(err) {
 		return errs.Wrap(errs.StorageFull, err, "append to the log of %s", l.name)
@@ -257,7 +265,7 @@ func (l *groupLog) StoreLogs(entries []*raft.Log) error {
 const maxKeptBuf = 1 << 20
 
 // encode wraps entries for raft-wal; the result is valid until the next call.
-func (l *groupLog) encode(entries []*raft.Log) []*raft.Log {
+func (l *Log) encode(entries []*raft.Log) []*raft.Log {
 	size := 0
 	for _, e := range entries {
 		size += entrySize(e)
@@ -280,7 +288,7 @@ func (l *groupLog) encode(entries []*raft.Log) []*raft.Log {
 	return out
 }
 
-func (l *groupLog) appended(entries []*raft.Log) {
+func (l *Log) appended(entries []*raft.Log) {
 	l.synced = entries[len(entries)-1].Index
 	size := 0
 	for _, e := range entries {
@@ -300,8 +308,8 @@ func isRolledBack(err error) bool {
 }
 
 // DeleteRange implements raft.LogStore. Whole segments are given back to the disk, others are kept.
-func (l *groupLog) DeleteRange(from, to uint64) error {
-	if err := l.fail.cause(); err != nil {
+func (l *Log) DeleteRange(from, to uint64) error {
+	if err := l.fail.Cause(); err != nil {
 		return err
 	}
 	l.writing.Lock()
@@ -310,9 +318,9 @@ func (l *groupLog) DeleteRange(from, to uint64) error {
 	if err != nil {
 		return err
 	}
-	l.clock.begin(storeTrim)
+	l.clock.Begin(Trimming)
 	err = l.wal.DeleteRange(from, to)
-	l.clock.end(storeTrim)
+	l.clock.End(Trimming)
 	if err != nil {
 		return l.poison(fmt.Errorf("delete entries %d to %d: %w", from, to, err))
 	}
@@ -335,13 +343,13 @@ func (l *groupLog) DeleteRange(from, to uint64) error {
 }
 
 // Set implements raft.StableStore.
-func (l *groupLog) Set(key, val []byte) error {
-	if err := l.fail.cause(); err != nil {
+func (l *Log) Set(key, val []byte) error {
+	if err := l.fail.Cause(); err != nil {
 		return err
 	}
-	l.clock.begin(storeState)
+	l.clock.Begin(Saving)
 	err := l.wal.Set(key, val)
-	l.clock.end(storeState)
+	l.clock.End(Saving)
 	if err != nil {
 		return l.poison(fmt.Errorf("store %q: %w", key, err))
 	}
@@ -349,81 +357,54 @@ func (l *groupLog) Set(key, val []byte) error {
 }
 
 // SetUint64 implements raft.StableStore.
-func (l *groupLog) SetUint64(key []byte, val uint64) error {
+func (l *Log) SetUint64(key []byte, val uint64) error {
 	return l.Set(key, binary.LittleEndian.AppendUint64(nil, val))
 }
 
 // Get implements raft.StableStore.
-func (l *groupLog) Get(key []byte) ([]byte, error) { return l.wal.Get(key) }
+func (l *Log) Get(key []byte) ([]byte, error) { return l.wal.Get(key) }
 
 // GetUint64 implements raft.StableStore.
-func (l *groupLog) GetUint64(key []byte) (uint64, error) { return l.wal.GetUint64(key) }
+func (l *Log) GetUint64(key []byte) (uint64, error) { return l.wal.GetUint64(key) }
+
+// Configured is the index of the newest configuration that passed, 0 if none did; after entries were taken back perhaps more.
+func (l *Log) Configured() uint64 { return l.configured.at.Load() }
+
+// Stalled returns for how long the oldest write has been under way, 0 if there is none.
+func (l *Log) Stalled(now time.Time) time.Duration { return l.clock.Stalled(now) }
+
+// Clock is what Stalled reads.
+func (l *Log) Clock() *Clock { return &l.clock }
+
+// Name is that of the group.
+func (l *Log) Name() string { return l.name }
 
 // Close closes the files; raft must have stopped.
-func (l *groupLog) Close() error { return l.wal.Close() }
+func (l *Log) Close() error { return l.wal.Close() }
 
-// bytesAfter is the size of the entries behind index, about.
-func (l *groupLog) bytesAfter(index uint64) uint64 {
+// BytesAfter is the size of the entries behind index, about.
+func (l *Log) BytesAfter(index uint64) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.sizes.total - l.sizes.upTo(index)
 }
 
-// bytes is the size of all entries that are kept, about.
-func (l *groupLog) bytes() uint64 {
+// Bytes is the size of all entries that are kept, about.
+func (l *Log) Bytes() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.sizes.total - l.sizes.dropped
 }
 
-// indexBehind returns the index behind which about the last n bytes of the log are.
-func (l *groupLog) indexBehind(n uint64) uint64 {
+// IndexBehind returns the index behind which about the last n bytes of the log are.
+func (l *Log) IndexBehind(n uint64) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.sizes.indexBehind(n)
 }
 
-func (l *groupLog) poison(err error) error {
+func (l *Log) poison(err error) error {
 	err = fmt.Errorf("log of %s: %w", l.name, err)
-	l.fail.poison(err)
-	return err
-}
-
-// raftStore is what raft gets of a groupLog. raft panics when it cannot save its term or read a committed entry; on a
-// poisoned store the goroutine that asked ends instead, and the node shuts down in order, by way of its failure.
-// raft's goroutines are counted by deferred calls, so its Shutdown still returns. Only raft itself may hold one.
-type raftStore struct {
-	*groupLog
-	snaps raft.SnapshotStore
-}
-
-// GetLog implements raft.LogStore. The entry of the newest marker has at least its term, wherever the log begins: that is
-// what a leader asks for whose log differs from there on. raft (1.7.3, appendEntries) looks into the marker only while
-// nothing is behind it. It refused, and the leader sent the same again and again without a pause. The first entry
-// is not among them: a leader would take it for what it is to send.
-func (s raftStore) GetLog(index uint64, e *raft.Log) error {
-	err := s.groupLog.GetLog(index, e)
-	if errors.Is(err, raft.ErrLogNotFound) && index > 1 {
-		metas, errList := s.snaps.List()
-		if errList == nil && len(metas) > 0 && metas[0].Index == index {
-			*e = raft.Log{Index: index, Term: metas[0].Term, Type: raft.LogNoop}
-			return nil
-		}
-	}
-	return s.orExit(err)
-}
-
-// Set implements raft.StableStore.
-func (s raftStore) Set(key, val []byte) error { return s.orExit(s.groupLog.Set(key, val)) }
-
-// SetUint64 implements raft.StableStore.
-func (s raftStore) SetUint64(key []byte, val uint64) error {
-	return s.orExit(s.groupLog.SetUint64(key, val))
-}
-
-func (s raftStore) orExit(err error) error {
-	if err != nil && s.fail.cause() != nil {
-		runtime.Goexit()
-	}
+	l.fail.Poison(err)
 	return err
 }

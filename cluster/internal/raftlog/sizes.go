@@ -1,13 +1,13 @@
-package cluster
+package raftlog
 
 import "sort"
 
-// sizeStep is the distance of two samples of a log's size in bytes: how exact the figures of logSizes are.
+// sizeStep is the distance of two samples of a log's size in bytes: how exact the figures of sizes are.
 const sizeStep = 64 << 10
 
-// logSizes knows how many bytes of a log lie before an index, from samples at least sizeStep apart; in between, all
+// sizes knows how many bytes of a log lie before an index, from samples at least sizeStep apart; in between, all
 // entries count as equally large.
-type logSizes struct {
+type sizes struct {
 	samples []sizeSample // ascending in both fields
 	total   uint64       // bytes of all entries ever counted
 	dropped uint64       // of these, bytes deleted from the head
@@ -17,7 +17,7 @@ type logSizes struct {
 type sizeSample struct{ index, bytes uint64 }
 
 // add counts the entries up to index, which have n bytes together.
-func (s *logSizes) add(index, n uint64) {
+func (s *sizes) add(index, n uint64) {
 	s.total += n
 	k := len(s.samples)
 	if k > 1 && s.total-s.samples[k-2].bytes < sizeStep {
@@ -28,7 +28,7 @@ func (s *logSizes) add(index, n uint64) {
 }
 
 // forget drops what is known of entries before first, which were deleted.
-func (s *logSizes) forget(first uint64) {
+func (s *sizes) forget(first uint64) {
 	s.dropped = s.upTo(first - 1)
 	k := sort.Search(len(s.samples), func(i int) bool { return s.samples[i].index >= first })
 	if k > 1 {
@@ -37,7 +37,7 @@ func (s *logSizes) forget(first uint64) {
 }
 
 // upTo estimates the bytes of the entries up to index.
-func (s *logSizes) upTo(index uint64) uint64 {
+func (s *sizes) upTo(index uint64) uint64 {
 	k := sort.Search(len(s.samples), func(i int) bool { return s.samples[i].index >= index })
 	switch {
 	case k == len(s.samples):
@@ -50,7 +50,7 @@ func (s *logSizes) upTo(index uint64) uint64 {
 }
 
 // indexBehind returns the largest sampled index behind which there are at least n bytes, or the first one.
-func (s *logSizes) indexBehind(n uint64) uint64 {
+func (s *sizes) indexBehind(n uint64) uint64 {
 	if len(s.samples) == 0 {
 		return 0
 	}

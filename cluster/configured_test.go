@@ -9,22 +9,6 @@ import (
 	"github.com/croftdb/croft/internal/errs"
 )
 
-// TestNewestConfiguration follows a log through appends, a trim, a conflict and a restart.
-func TestNewestConfiguration(t *testing.T) {
-	var c newestConfiguration
-	for i, typ := range []raft.LogType{raft.LogConfiguration, raft.LogCommand, raft.LogConfiguration, raft.LogNoop} {
-		c.seen(uint64(i+1), typ)
-	}
-	require.EqualValues(t, 3, c.at.Load())
-	c.seen(1, raft.LogConfiguration)
-	require.EqualValues(t, 3, c.at.Load(), "reading an older one changes nothing")
-	c.takenBack(4)
-	require.EqualValues(t, 3, c.at.Load())
-	c.takenBack(3)
-	require.GreaterOrEqual(t, c.at.Load(), uint64(1), "never lower than the one in force")
-	require.Less(t, c.at.Load(), uint64(3))
-}
-
 // TestCheckpointsNeedASettledConfiguration cuts a leader off in the middle of a change: the configuration that it has in
 // its log may never be committed, so no checkpoint may go out with it.
 func TestCheckpointsNeedASettledConfiguration(t *testing.T) {

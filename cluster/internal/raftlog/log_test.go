@@ -1,9 +1,8 @@
-package cluster
+package raftlog
 
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,10 +23,24 @@ import (
 	"github.com/croftdb/croft/internal/vfs"
 )
 
-func testLog(t testing.TB, dir string) (*groupLog, error) {
-	l, err := openLog(logOptions{
-		disk: vfs.OS(), dir: dir, name: "test", segmentSize: 64 << 10, fail: newFailure(testLogger()), append: new(observed),
-		grown: func() {}, logger: hclog.NewNullLogger(),
+// fault is the first that a log tells.
+type fault struct {
+	once sync.Once
+	err  error
+}
+
+func (f *fault) Poison(err error) { f.once.Do(func() { f.err = err }) }
+func (f *fault) Cause() error     { return f.err }
+
+// observed collects what a histogram would get.
+type observed []float64
+
+func (o *observed) Observe(v float64) { *o = append(*o, v) }
+
+func testLog(t testing.TB, dir string) (*Log, error) {
+	l, err := Open(Options{
+		Disk: vfs.OS(), Dir: dir, Name: "test", SegmentSize: 64 << 10, Fail: new(fault), Append: new(observed),
+		Grown: func() {}, Logger: hclog.NewNullLogger(),
 	})
 	if err == nil {
 		t.Cleanup(func() { _ = l.Close() })
@@ -40,7 +53,7 @@ func logEntry(index uint64, data []byte) *raft.Log {
 }
 
 // fill appends entries from to to, each of size bytes, one batch each.
-func fill(t testing.TB, l *groupLog, from, to uint64, size int) {
+func fill(t testing.TB, l *Log, from, to uint64, size int) {
 	for i := from; i <= to; i++ {
 		require.NoError(t, l.StoreLog(logEntry(i, bytes.Repeat([]byte{byte(i)}, size))))
 	}
@@ -69,7 +82,7 @@ func TestLogKeepsEntries(t *testing.T) {
 	term, err := l.GetUint64([]byte("term"))
 	require.NoError(t, err)
 	require.Equal(t, uint64(7), term)
-	require.NoError(t, l.fail.cause(), "a missing entry is no fault")
+	require.NoError(t, l.fail.Cause(), "a missing entry is no fault")
 }
 
 // segments returns the paths of a log's segments, oldest first.
@@ -129,7 +142,7 @@ func damageFound(t *testing.T, dir string, entries uint64, size int) bool {
 	for i := uint64(1); i <= entries && intact; i++ {
 		var e raft.Log
 		if err := l.GetLog(i, &e); err != nil {
-			require.Error(t, l.fail.cause(), "a damaged entry poisons")
+			require.Error(t, l.fail.Cause(), "a damaged entry poisons")
 			return true
 		}
 		intact = e.Index == i && bytes.Equal(e.Data, bytes.Repeat([]byte{byte(i)}, size))
@@ -138,7 +151,7 @@ func damageFound(t *testing.T, dir string, entries uint64, size int) bool {
 }
 
 // harmless is a flip that changed nothing that is read: padding, or the index that raft-wal keeps in memory too.
-func harmless(t *testing.T, l *groupLog, entries uint64) bool {
+func harmless(t *testing.T, l *Log, entries uint64) bool {
 	last, err := l.LastIndex()
 	require.NoError(t, err)
 	return last == entries
@@ -265,17 +278,16 @@ func TestLogPoisoned(t *testing.T) {
 	require.NoError(t, err)
 	fill(t, l, 1, 1, 10)
 	require.Error(t, l.StoreLog(logEntry(9, nil)), "a gap is refused by raft-wal")
-	cause := l.fail.cause()
+	cause := l.fail.Cause()
 	require.ErrorContains(t, cause, "append entries from 9")
 	require.ErrorIs(t, l.StoreLog(logEntry(2, nil)), cause)
 	require.ErrorIs(t, l.DeleteRange(1, 1), cause)
 	require.ErrorIs(t, l.SetUint64([]byte("term"), 1), cause)
-	<-l.fail.done()
 
 	ended := make(chan string)
 	go func() {
 		defer close(ended)
-		_ = raftStore{l, raft.NewDiscardSnapshotStore()}.SetUint64([]byte("term"), 1)
+		_ = l.ForRaft(raft.NewDiscardSnapshotStore()).SetUint64([]byte("term"), 1)
 		ended <- "raft's goroutine went on with a term that was not stored"
 	}()
 	require.Empty(t, <-ended)
@@ -295,7 +307,7 @@ func TestFullDiskIsNoPoison(t *testing.T) {
 // TestLogSizes holds the estimates against exact sums.
 func TestLogSizes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var s logSizes
+		var s sizes
 		s.add(0, 0)
 		upTo := []uint64{0}
 		for range rapid.IntRange(1, 50).Draw(t, "entries") {
@@ -326,14 +338,14 @@ func TestLogSizesSurviveRestart(t *testing.T) {
 	l, err := testLog(t, dir)
 	require.NoError(t, err)
 	fill(t, l, 1, 200, 1000)
-	before := l.bytesAfter(100)
+	before := l.BytesAfter(100)
 	require.InDelta(t, 100*1052, before, sizeStep)
 	require.NoError(t, l.DeleteRange(1, 90))
-	require.InDelta(t, 110*1052, l.bytes(), sizeStep)
+	require.InDelta(t, 110*1052, l.Bytes(), sizeStep)
 	require.NoError(t, l.Close())
 	l, err = testLog(t, dir)
 	require.NoError(t, err)
-	require.InDelta(t, before, l.bytesAfter(100), 2*sizeStep)
+	require.InDelta(t, before, l.BytesAfter(100), 2*sizeStep)
 	require.Less(t, len(segments(t, dir)), 4, "whole segments are given back")
 }
 
@@ -370,11 +382,7 @@ func TestEntryGolden(t *testing.T) {
 		Index: 3, Term: 2, Type: raft.LogCommand, Data: []byte("data"), Extensions: []byte("ext"), AppendedAt: time.Unix(1, 5),
 	}
 	b := appendEntry(nil, &l, 2)
-	const path = "testdata/entry_v1.bin"
-	if *update {
-		require.NoError(t, os.WriteFile(path, b, 0o644))
-	}
-	golden, err := os.ReadFile(path)
+	golden, err := os.ReadFile("testdata/entry_v1.bin")
 	require.NoError(t, err)
 	require.Equal(t, golden, b)
 	require.Equal(t, entryHeaderSize+7, len(golden))
@@ -389,20 +397,6 @@ func TestEntryGolden(t *testing.T) {
 	fixCRC(future)
 	_, err = parseEntry(future)
 	require.Equal(t, errs.FailedPrecondition, errs.KindOf(err), "a newer version is not")
-}
-
-func TestFailureKeepsTheFirst(t *testing.T) {
-	f := newFailure(testLogger())
-	require.NoError(t, f.cause())
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() { f.poison(fmt.Errorf("fault %d", i)) })
-	}
-	wg.Wait()
-	first := f.cause()
-	require.Error(t, first)
-	f.poison(errors.New("later"))
-	require.Equal(t, first, f.cause())
 }
 
 // FuzzScanFrames reads damaged segments: what is called committed must be there, whole.

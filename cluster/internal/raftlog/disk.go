@@ -1,4 +1,4 @@
-package cluster
+package raftlog
 
 import (
 	"encoding/json"
@@ -21,16 +21,19 @@ import (
 )
 
 // openWAL opens raft-wal: on the real disk with its own files, on another one through walDisk and fileMetaStore.
-func openWAL(o logOptions) (*wal.WAL, error) {
-	if isReal(o.disk) {
-		return wal.Open(o.dir, wal.WithSegmentSize(o.segmentSize), wal.WithLogger(o.logger))
+func openWAL(o Options) (*wal.WAL, error) {
+	if isReal(o.Disk) {
+		return wal.Open(o.Dir, wal.WithSegmentSize(o.SegmentSize), wal.WithLogger(o.Logger))
 	}
-	return wal.Open(o.dir, wal.WithSegmentSize(o.segmentSize), wal.WithLogger(o.logger),
-		wal.WithSegmentFiler(segment.NewFiler(o.dir, walDisk{o.disk})), wal.WithMetaStore(newMetaStore(o.disk)))
+	return wal.Open(o.Dir, wal.WithSegmentSize(o.SegmentSize), wal.WithLogger(o.Logger),
+		wal.WithSegmentFiler(segment.NewFiler(o.Dir, walDisk{o.Disk})), wal.WithMetaStore(newMetaStore(o.Disk)))
 }
 
+// isReal reports whether disk is the machine's own; raft-wal and bbolt open files there themselves.
+func isReal(disk vfs.FS) bool { return disk == vfs.OS() }
+
 // walDisk lets raft-wal's segments lie on any disk. What is durable when follows raft-wal's own package fs, also where that
-// falls short: see walFile, and groupLog.recover.
+// falls short: see walFile, and Log.recover.
 type walDisk struct{ disk vfs.FS }
 
 var _ types.VFS = walDisk{}
@@ -104,8 +107,8 @@ func newMetaStore(disk vfs.FS) types.MetaStore {
 	return s
 }
 
-// logMetaPath is the file of a log that is there from the log's first day.
-func logMetaPath(disk vfs.FS, dir string) string {
+// MetaPath is the file of a log that is there from the log's first day.
+func MetaPath(disk vfs.FS, dir string) string {
 	if isReal(disk) {
 		return filepath.Join(dir, metadb.FileName)
 	}
@@ -136,7 +139,7 @@ func (s *fileMetaStore) Load(dir string) (types.PersistentState, error) {
 	if err == nil {
 		err = errs.Wrap(errs.Corrupt, json.Unmarshal(b, &st), "read %s", s.path)
 	}
-	if err != nil && !isMissing(err) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return st.PersistentState, err
 	}
 	s.state.Store(&st)

@@ -1,4 +1,4 @@
-package cluster
+package raftlog
 
 import (
 	"sync/atomic"
@@ -28,17 +28,4 @@ func (c *newestConfiguration) takenBack(from uint64) {
 	if from > 0 && c.at.Load() >= from {
 		c.at.Store(from - 1)
 	}
-}
-
-// configuredAt is the index of the newest configuration that this replica knows, or a little above. raft may take up to a
-// moment longer to go by it.
-func (g *group) configuredAt() (uint64, error) {
-	if at := g.log.configured.at.Load(); at > 0 {
-		return at, nil
-	}
-	metas, err := g.snaps.List()
-	if err != nil || len(metas) == 0 {
-		return 0, err
-	}
-	return metas[0].ConfigurationIndex, nil
 }
