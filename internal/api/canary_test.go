@@ -66,7 +66,8 @@ type thief struct {
 	rng   *rand.Rand
 	birds []bird
 	loot  *loot
-	turn  int // in everyRoute
+	turn  int             // in everyRoute
+	beat  chan<- struct{} // gets a value now and then, for the operator to go on
 
 	refused, unknown uint64 // answers 403 and 401
 }
@@ -202,17 +203,21 @@ func (h *thief) request(own int) *http.Request {
 	return r
 }
 
-// keep makes n requests of an operator's, who moves tenants about meanwhile. What he is told of the cluster has nobody's marks, and a search over one
+// keep makes a request of an operator's at each beat, who moves tenants about meanwhile. What he is told of the cluster has nobody's marks, and a search over one
 // tenant only that one's.
-func (h *thief) keep(w *town, n int) error {
-	for range n {
-		own, about := -1, h.rng.IntN(len(h.birds))
+func (h *thief) keep(w *town, beats <-chan struct{}) error {
+	for range beats {
+		own, about, to := -1, h.rng.IntN(len(h.birds)), h.rng.IntN(2)
+		what := h.rng.IntN(8)
+		if h.turn++; h.turn <= 2 { // to the one or the other of two shards it can go
+			what, about, to = 0, 0, h.turn-1
+		}
 		name := h.birds[about].name
 		method, path, body := "GET", pick(h.rng, "/v1/cluster/health", "/v1/shards", "/v1/shards/0", "/v1/capacity", "/v1/rebalance", "/v1/rebalance/plan",
 			"/v1/migrations", "/v1/migrations/1", "/v1/tenants/"+name, "/v1/tenants?sort=load", "/v1/usage?tenant="+name, "/v1/audit?limit=20"), ""
-		switch h.rng.IntN(8) {
+		switch what {
 		case 0:
-			method, path, body = "POST", "/v1/migrations", fmt.Sprintf(`{"tenant":%q,"to":%d}`, name, h.rng.IntN(2))
+			method, path, body = "POST", "/v1/migrations", fmt.Sprintf(`{"tenant":%q,"to":%d}`, name, to)
 		case 1:
 			method, path = "POST", pick(h.rng, "/v1/migrations/1/rollback", "/v1/migrations/2/cancel", "/v1/cluster/health/verify")
 		case 2, 3, 4:
@@ -231,9 +236,18 @@ func (h *thief) keep(w *town, n int) error {
 	return nil
 }
 
+// beatEvery is after how many requests of a thief the operator makes one.
+const beatEvery = 10
+
 // steal makes n requests and looks at what comes back.
 func (h *thief) steal(w *town, n int) error {
-	for range n {
+	for i := range n {
+		if i%beatEvery == 0 {
+			select {
+			case h.beat <- struct{}{}:
+			default: // the operator is busy
+			}
+		}
 		own := h.rng.IntN(len(h.birds))
 		r := h.request(own)
 		what := r.Method + " " + r.URL.String()
@@ -281,16 +295,22 @@ func TestCanaries(t *testing.T) {
 	const workers = 4
 	found := &loot{}
 	var thieves []*thief
+	beats := make(chan struct{}, workers)
 	var group errgroup.Group
 	before := isolationOf(w.client)
 	for i := range uint64(workers) {
-		h := &thief{rng: rand.New(rand.NewPCG(seed, i)), birds: birds, loot: found, turn: int(i) * len(everyRoute) / workers}
+		h := &thief{rng: rand.New(rand.NewPCG(seed, i)), birds: birds, loot: found, turn: int(i) * len(everyRoute) / workers, beat: beats}
 		thieves = append(thieves, h)
 		group.Go(func() error { return h.steal(w, requests/workers) })
 	}
 	keeper := &thief{rng: rand.New(rand.NewPCG(seed, workers)), birds: birds}
-	group.Go(func() error { return keeper.keep(w, requests/50) })
-	require.NoError(t, group.Wait())
+	kept := make(chan error, 1)
+	go func() { kept <- keeper.keep(w, beats) }()
+	stolen := group.Wait()
+	close(beats)
+	require.NoError(t, stolen)
+	require.NoError(t, <-kept)
+	require.Contains(t, w.ok("GET", "/v1/migrations", "").body, birds[0].name, "a tenant has moved meanwhile")
 	for i, h := range thieves {
 		require.GreaterOrEqual(t, h.turn, (i+1)*len(everyRoute)/workers, "together they have asked each route")
 	}
