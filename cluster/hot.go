@@ -53,6 +53,16 @@ type throttler interface {
 	Throttle(t tenancy.ID, until time.Time)
 }
 
+// tidy has the gate and the cache drop what nobody will ask for.
+func (n *Node) tidy() {
+	if gate, ok := n.gate.(interface{ Tidy() }); ok {
+		gate.Tidy()
+	}
+	if n.cache != nil {
+		n.cache.Tidy()
+	}
+}
+
 // watchHeat counts the tenants that are hot, tells of those that were not, and has the gate hold back those who compute too much,
 // if it is to.
 func (n *Node) watchHeat(known map[tenancy.ID]bool, every time.Duration) map[tenancy.ID]bool {

@@ -71,6 +71,7 @@ func (l *usageLedger) run() {
 	for {
 		select {
 		case <-tick.C:
+			l.node.tidy()
 			hot = l.node.watchHeat(hot, l.every)
 			for id := range l.shards {
 				if su := l.shards[id].Load(); su != nil && su.writing.TryLock() {

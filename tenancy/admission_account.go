@@ -64,18 +64,31 @@ func (a *Admission) account(r *Request, now int64) *account {
 	if acc.throttled != 0 && now >= acc.throttled {
 		acc.throttled = 0
 	}
-	a.forget(now)
-	a.forget(now)
+	a.forget(now, 2)
 	return acc
 }
 
-// forget looks at the account that was used longest ago. One that still says something goes to the front.
-func (a *Admission) forget(now int64) {
-	e := a.recent.Back()
-	acc := e.Value.(*account)
-	if now-acc.used < forgetAfter {
-		return
+// Tidy forgets some accounts that say nothing any more. Called now and then, it frees memory where nobody comes any more.
+func (a *Admission) Tidy() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.forget(a.now(), tidyLook)
+}
+
+// forget looks at some accounts, those first that were used longest ago.
+func (a *Admission) forget(now int64, looks int) {
+	for range min(looks, a.recent.Len()) {
+		e := a.recent.Back()
+		if now-e.Value.(*account).used < forgetAfter {
+			return
+		}
+		a.forgetIdle(e, now)
 	}
+}
+
+// forgetIdle drops an account. One that still says something goes to the front.
+func (a *Admission) forgetIdle(e *list.Element, now int64) {
+	acc := e.Value.(*account)
 	if !acc.idle(now) {
 		acc.used = now
 		a.recent.MoveToFront(e)

@@ -557,6 +557,11 @@ func TestIdleTenantsAreForgotten(t *testing.T) {
 	}
 	require.LessOrEqual(t, len(a.accounts), 6002, "those of the last minute")
 	require.Equal(t, len(a.accounts), a.recent.Len())
+	c.add(2 * time.Minute)
+	for range len(a.accounts)/tidyLook + 1 {
+		a.Tidy()
+	}
+	require.Empty(t, a.accounts, "nobody need come for that")
 }
 
 func TestEnterAllocatesNothing(t *testing.T) {

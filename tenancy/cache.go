@@ -84,6 +84,7 @@ const (
 	cacheShare       = 8                // a result may take this part of a quota; and lives for this part of the TTL until it is asked for again
 	cacheIdle        = int64(time.Hour) // after which a tenant is forgotten that has no results
 	cacheLook        = 8                // tenants that are looked at for one to give way
+	tidyLook         = 1000             // by Tidy: some 100 µs
 )
 
 // NewCache returns an empty cache.
@@ -126,7 +127,7 @@ func (c *Cache) Wants(t ID, s *Settings) bool {
 
 // welcome makes room for a tenant.
 func (c *Cache) welcome(t ID, now int64) *tenantCache {
-	c.forgetIdle(now)
+	c.forgetIdle(now, cacheLook)
 	tc := &tenantCache{id: t, place: len(c.order)}
 	tc.ring.next, tc.ring.prev = &tc.ring, &tc.ring
 	c.tenants[t] = tc
@@ -135,10 +136,17 @@ func (c *Cache) welcome(t ID, now int64) *tenantCache {
 	return tc
 }
 
+// Tidy looks at some tenants, and drops what is too old. Called now and then, it frees memory where nobody comes any more.
+func (c *Cache) Tidy() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forgetIdle(c.opts.Now().UnixNano(), tidyLook)
+}
+
 // forgetIdle looks at some tenants: those without results that were idle for long are forgotten, those with results lose what is
 // too old.
-func (c *Cache) forgetIdle(now int64) {
-	for range min(cacheLook, len(c.order)) {
+func (c *Cache) forgetIdle(now int64, looks int) {
+	for range min(looks, len(c.order)) {
 		tc := c.look()
 		c.expire(tc, now)
 		if tc.stats.Entries == 0 && now-tc.used > cacheIdle {

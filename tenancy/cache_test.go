@@ -198,6 +198,12 @@ func TestCacheForgetsTenants(t *testing.T) {
 	sum, _, tenants, _ := c.Total()
 	require.LessOrEqual(t, tenants, 1001)
 	require.EqualValues(t, 2000, sum.Misses, "what was counted is not forgotten")
+	clock.advance(2 * time.Hour)
+	c.Tidy()
+	c.Tidy()
+	_, bytes, tenants, _ := c.Total()
+	require.Zero(t, tenants, "nobody need come for that")
+	require.Zero(t, bytes)
 }
 
 func BenchmarkCacheHit(b *testing.B) {
