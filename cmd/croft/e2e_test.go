@@ -482,7 +482,10 @@ func TestImportRefusesAnotherFileUnderTheSameName(t *testing.T) {
 	input := w.path("in.fvecs")
 	require.NoError(t, bench.WriteVectors(input, [][]float32{{1, 2}, {3, 4}}))
 	w.fails(exitNotFound, "import", input, "--index", "v")
-	w.must("import", input, "--index", "v", "--create", "--metric", "euclidean", "--id-prefix", "x-")
+	w.must("import", input, "--index", "v", "--create", "--metric", "euclidean", "--target-recall", "0.9", "--m", "8", "--id-prefix", "x-")
+	described := w.must("index", "describe", "v", "-o", "json")
+	require.Contains(t, described, `"target_recall": 0.9`)
+	require.Contains(t, described, `"m": 8`)
 	require.Contains(t, w.must("fetch", "v", "x-1", "-o", "jsonl"), "[3,4]")
 
 	a := newTestApp("", map[string]string{"XDG_STATE_HOME": w.path("state")})

@@ -21,7 +21,7 @@ type importFlags struct {
 	target       importTarget
 	format       string
 	create       bool
-	metric       string
+	index        client.CreateIndexRequest // what --create makes; name and dimension come from elsewhere
 	batch        int
 	concurrency  int
 	resume       bool
@@ -38,7 +38,8 @@ func (a *app) importCommand() *cobra.Command {
 		Short: "Store the records of a file",
 		Long: `A line of a JSONL file is a vector object ({"id":…,"values":[…],"metadata":{…}}); a row of an fvecs or bvecs file gets
 its number, from 0, as id. An import that was stopped or killed goes on where it was when it is started again. Rows
-that cannot be stored are listed in FILE.rejects.jsonl. If an id occurs twice, either row may remain.`,
+that cannot be stored are listed in FILE.rejects.jsonl. If an id occurs twice, either row may remain. What --metric to
+--target-recall say is of an index that --create makes; one that is there stays as it is.`,
 		Example: `  croft import records.jsonl --index docs --namespace acme
   croft import base.fvecs --index sift --create --metric euclidean`,
 		Args: exactly("FILE"),
@@ -55,7 +56,8 @@ func (f *importFlags) addFlags(cmd *cobra.Command) {
 	s.StringVar(&f.target.Index, "index", "", "the index (required)")
 	s.StringVar(&f.format, "format", "", strings.Join(importFormats, ", ")+" (default: by the name of the file)")
 	s.BoolVar(&f.create, "create", false, "create the index if it is missing, with the dimension of the first row")
-	s.StringVar(&f.metric, "metric", "", "metric of an index made by --create (default cosine)")
+	s.StringVar(&f.index.Metric, "metric", "", "metric of an index made by --create (default cosine)")
+	addGraphFlags(cmd, &f.index.Graph)
 	s.IntVar(&f.batch, "batch", 500, "records of a request, 1 to 1000; a request is also kept below 2 MB")
 	s.IntVar(&f.concurrency, "concurrency", 4, "requests under way at once, 1 to 64")
 	s.StringVar(&f.target.IDPrefix, "id-prefix", "", "put before each id")
@@ -127,7 +129,9 @@ func (a *app) importIndex(ctx context.Context, c *client.Client, f importFlags, 
 	if err != nil {
 		return nil, err
 	}
-	m, err := c.CreateIndex(ctx, client.CreateIndexRequest{Name: f.target.Index, Dimension: dim, Metric: f.metric})
+	req := f.index
+	req.Name, req.Dimension = f.target.Index, dim
+	m, err := c.CreateIndex(ctx, req)
 	if err != nil {
 		return nil, err
 	}
