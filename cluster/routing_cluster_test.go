@@ -175,5 +175,6 @@ func TestIndexWhileLeadersMoveOn(t *testing.T) {
 				return true
 			})
 		}
+		time.Sleep(time.Second) // what was delayed arrives: a bubble's time stands still once it has ended
 	})
 }
