@@ -54,8 +54,9 @@ const (
 // the next.
 type seeker struct {
 	places chan struct{}
-	mu     sync.Mutex // held over a look
-	begun  time.Time  // of the last one that succeeded
+	pause  time.Duration // between two looks
+	mu     sync.Mutex    // held over a look
+	begun  time.Time     // of the last one that succeeded
 }
 
 // seek looks for newer metadata if a text is of a key's form and not known here, and reports whether it is worth another look.
@@ -82,7 +83,7 @@ func (h *Handler) seek(ctx context.Context, text string, now time.Time) bool {
 	ctx, cancel := context.WithTimeout(ctx, seekTimeout)
 	defer cancel()
 	select {
-	case <-time.After(time.Until(s.begun.Add(seekPause))):
+	case <-time.After(time.Until(s.begun.Add(s.pause))):
 	case <-ctx.Done():
 		return false
 	}

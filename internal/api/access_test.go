@@ -187,6 +187,7 @@ func newTown(t testing.TB) *town {
 		o.Auth.Source, o.Auth.Tokens, o.Auth.Uses = node, verifier, node
 		o.Logger, o.SlowLog = slog.New(slog.NewTextHandler(logs, nil)), time.Nanosecond
 	})
+	h.seeker.pause = time.Millisecond // many keys that nobody knows come one after the other
 	w := &town{client: &client{t, h}, node: node, debug: &client{t, h.Debug()}, logs: logs}
 	w.index("demo", `"dimension":1`)
 	for _, tenant := range []string{acme, other, gone} {

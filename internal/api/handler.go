@@ -149,7 +149,7 @@ func New(opts Options) (*Handler, error) {
 		away:   newTurnedAway(opts.DocsURL, routes(), m),
 		advert: newAdvertiser(opts.Advertise), slow: slowLog{threshold: opts.SlowLog, logger: opts.Logger},
 	}
-	h.seeker.places = make(chan struct{}, maxSeekers)
+	h.seeker.places, h.seeker.pause = make(chan struct{}, maxSeekers), seekPause
 	for c, l := range h.classes() {
 		h.places[c] = make(chan struct{}, l.InFlight)
 	}
