@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -126,5 +127,47 @@ func TestLaggingReplicasGetCheckpoints(t *testing.T) {
 		c.start(0)
 		c.settle()
 		c.equalDigests(records + 1)
+	})
+}
+
+// TestSilentSourceIsGivenUp: a node that lacks what the logs have lost asks one for a checkpoint from which it never hears
+// again. As soon as another leads it goes on there, for the group may need it to commit anything.
+func TestSilentSourceIsGivenUp(t *testing.T) {
+	inClusterWith(t, 3, trimmedLogs, func(c *simCluster) {
+		ix := createIndex(c.t, c.nodes[0], "i")
+		late := c.nodes[2].id.NodeID
+		has := c.nodes[2].replica(0).group.raft().LastIndex()
+		c.kill(2)
+		records := c.fill(ix, 0)
+		sh := c.leader(0)
+		source := string(sh.group.opts.node)
+		other := c.nodes[1-c.index(source)]
+		c.until("the other's log does not reach back either", func() bool {
+			first, err := other.replica(sh.id).group.log.FirstIndex()
+			return err == nil && first > has+1
+		})
+		c.net.swallow = true
+		c.net.cut(late, source)
+		c.start(2)
+		asks := func() bool {
+			taker := c.nodes[2].taker
+			taker.mu.Lock()
+			defer taker.mu.Unlock()
+			return taker.running[sh.id] != nil && taker.running[sh.id].from == source
+		}
+		c.until("it asks for a checkpoint", asks)
+		c.net.cutBoth(source, late)
+		c.net.cutBoth(source, other.id.NodeID) // the two others have to go on without it
+		alone := time.Now()
+		c.until("the shard takes writes", func() bool {
+			ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
+			defer cancel()
+			next := other.replica(sh.id)
+			return next.group.leads() && next.group.barrier(ctx) == nil
+		})
+		require.Less(c.t, time.Since(alone), time.Minute)
+		c.net.healAll()
+		c.settle()
+		c.equalDigests(records)
 	})
 }

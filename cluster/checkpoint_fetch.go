@@ -38,6 +38,7 @@ type checkpointFetcher struct {
 	spare   int64 // bytes of disk that must stay free
 	slots   chan struct{}
 	pause   time.Duration // between attempts at a chunk
+	heard   func()        // called when the source has answered; may be nil
 
 	parallel int // chunks of one checkpoint under way at the same time
 }
@@ -97,7 +98,11 @@ type fetching struct {
 func (t *fetching) call(ctx context.Context, patience time.Duration, request, dst []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return t.peers.call(ctx, t.from, methodCheckpoint, request, dst)
+	answer, err := t.peers.call(ctx, t.from, methodCheckpoint, request, dst)
+	if err == nil && t.heard != nil {
+		t.heard()
+	}
+	return answer, err
 }
 
 func (t *fetching) open(ctx context.Context, least uint64) error {

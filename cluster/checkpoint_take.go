@@ -9,6 +9,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -26,7 +28,7 @@ type checkpointTaker struct {
 	mu      sync.Mutex
 	closed  bool
 	offers  map[uint16]offer
-	running map[uint16]bool
+	running map[uint16]*transferRun
 	ready   map[uint16]*stagedReplica
 	work    sync.WaitGroup
 }
@@ -37,10 +39,34 @@ type offer struct {
 	least uint64 // the entry that a checkpoint must reach
 }
 
+// sourcePatience is how long the node that a checkpoint comes from may say nothing when another offers one, too. A source
+// that has been cut off may otherwise be waited for until openPatience is over, while the group needs this replica.
+const sourcePatience = 10 * time.Second
+
+// transferRun is a transfer under way.
+type transferRun struct {
+	from  string
+	stop  context.CancelFunc
+	heard atomic.Int64 // when the source last answered, or the transfer began, in ns since 1970
+}
+
+func newTransferRun(from string, stop context.CancelFunc) *transferRun {
+	r := &transferRun{from: from, stop: stop}
+	r.note()
+	return r
+}
+
+func (r *transferRun) note() { r.heard.Store(time.Now().UnixNano()) }
+
+// outdone reports whether the offer of another node is better than waiting on.
+func (r *transferRun) outdone(o offer) bool {
+	return r.from != o.from && time.Since(time.Unix(0, r.heard.Load())) > sourcePatience
+}
+
 func newCheckpointTaker(n *Node) *checkpointTaker {
 	return &checkpointTaker{
 		node: n, fetcher: newCheckpointFetcher(n.id.ClusterID, n.opts.disk, n.peers, n.opts.DiskReserve), logger: n.logger,
-		offers: map[uint16]offer{}, running: map[uint16]bool{}, ready: map[uint16]*stagedReplica{},
+		offers: map[uint16]offer{}, running: map[uint16]*transferRun{}, ready: map[uint16]*stagedReplica{},
 	}
 }
 
@@ -126,17 +152,25 @@ func (t *checkpointTaker) step(ctx context.Context) error {
 	return errAll
 }
 
-// begin starts a transfer into the next incarnation of a replica, unless one is under way.
+// begin starts a transfer into the next incarnation of a replica, unless one is under way. One whose source is silent while
+// another node offers a checkpoint is given up, and the next offer taken.
 func (t *checkpointTaker) begin(sh *shard, o offer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed || t.running[sh.id] {
+	if run := t.running[sh.id]; run != nil && run.outdone(o) {
+		t.logger.Warn("the node that a checkpoint comes from does not answer, another offers one", "shard", sh.id, "node", run.from, "other", o.from)
+		run.stop()
+	}
+	if t.closed || t.running[sh.id] != nil {
 		return
 	}
-	t.running[sh.id] = true
+	ctx, stop := context.WithCancel(t.node.ctx)
+	run := newTransferRun(o.from, stop)
+	t.running[sh.id] = run
 	number := t.node.id.replicas()[sh.id].Number + 1
 	t.work.Go(func() {
-		r, err := t.take(t.node.ctx, sh, o, number)
+		defer stop()
+		r, err := t.take(ctx, sh, o, number, run)
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		delete(t.running, sh.id)
@@ -149,10 +183,11 @@ func (t *checkpointTaker) begin(sh *shard, o offer) {
 }
 
 // take fetches a checkpoint and makes it a directory that only has to be named in node.json.
-func (t *checkpointTaker) take(ctx context.Context, sh *shard, o offer, number uint64) (*stagedReplica, error) {
-	n := t.node
+func (t *checkpointTaker) take(ctx context.Context, sh *shard, o offer, number uint64, run *transferRun) (*stagedReplica, error) {
+	n, fetcher := t.node, *t.fetcher
+	fetcher.heard = run.note
 	t.logger.Info("fetching a checkpoint", "shard", sh.id, "node", o.from, "index", o.least)
-	r, err := t.fetcher.fetch(ctx, o.from, sh.id, o.least, stagingDir(n.opts.Dir, sh.id, number), func(m *checkpointMark) error { return m.supersedes(sh) })
+	r, err := fetcher.fetch(ctx, o.from, sh.id, o.least, stagingDir(n.opts.Dir, sh.id, number), func(m *checkpointMark) error { return m.supersedes(sh) })
 	if err != nil {
 		return nil, err
 	}
