@@ -17,6 +17,8 @@ import (
 const (
 	// usagePatience is how long writing down may take: of a node that closes, and of another that is told.
 	usagePatience = 2 * time.Second
+	// finishPause lies between the attempts of a node that closes.
+	finishPause = 50 * time.Millisecond
 	// usageKept is for how long it can be asked for.
 	usageKept = 30 * 24 * time.Hour
 	// usageMark begins the names of usage in co-state; the hour follows, as 4 bytes big-endian.
@@ -36,6 +38,8 @@ type usageLedger struct {
 	cancel context.CancelFunc
 	stop   chan struct{}
 	done   sync.WaitGroup
+
+	receiving sync.RWMutex // held while other nodes' figures are taken in, which they are not any more once stop is closed
 }
 
 // shardUsage is what was counted for a shard.
@@ -89,20 +93,46 @@ func (l *usageLedger) run() {
 
 // close writes down what is left, if that is soon done.
 func (l *usageLedger) close() {
+	l.receiving.Lock()
 	close(l.stop)
+	l.receiving.Unlock()
 	patience := usagePatience
 	if l.node.fail.Cause() != nil {
 		patience = 0
 	}
 	late := time.AfterFunc(patience, l.cancel)
 	defer late.Stop()
-	for id := range l.shards {
-		if su := l.shards[id].Load(); su != nil {
-			l.done.Go(func() { l.settle(uint16(id), su) })
+	l.done.Wait()
+	l.finish()
+	l.cancel()
+}
+
+// finish settles all shards until nothing is left, or there is no more time for it: a shard may just be changing its leader,
+// and what was counted of a tenant that has moved is left to its new home.
+func (l *usageLedger) finish() {
+	for {
+		var round sync.WaitGroup
+		for id := range l.shards {
+			if su := l.shards[id].Load(); su != nil {
+				round.Go(func() { l.settle(uint16(id), su) })
+			}
+		}
+		round.Wait()
+		left := 0
+		for id := range l.shards {
+			if su := l.shards[id].Load(); su != nil {
+				left += su.Pending()
+			}
+		}
+		if left == 0 {
+			return
+		}
+		if err := sleep(l.ctx, finishPause); err != nil {
+			l.lost.Add(uint64(left))
+			l.node.logger.Warn("some seconds of usage are lost: no shard's leader took them in time", "tenants", left, "within", usagePatience)
+			return
 		}
 	}
-	l.done.Wait()
-	l.cancel()
 }
 
 // settle writes down what was counted before the call. It is nobody's request: what is given up half way may be lost.
@@ -330,8 +360,20 @@ func (n *Node) answerUsage(_ context.Context, from string, request, dst []byte) 
 	if sh := n.replica(id); sh == nil || !sh.group.leads() {
 		return dst, newNotLeaderError(shardName(id), n.leaderOf(id))
 	}
-	n.usage.shard(id).Add(counted)
-	return dst, nil
+	return dst, n.usage.receive(id, counted)
+}
+
+// receive takes in what was counted elsewhere, unless nobody would write it down any more.
+func (l *usageLedger) receive(id uint16, counted map[tenancy.Slot]*tenancy.Usage) error {
+	l.receiving.RLock()
+	defer l.receiving.RUnlock()
+	select {
+	case <-l.stop:
+		return errs.New(errs.Unavailable, "node %s is stopping", l.node.id.NodeID).WithRetryAfter(retryLeader)
+	default:
+		l.shard(id).Add(counted)
+		return nil
+	}
 }
 
 // prune removes, once an hour, what is older than is kept. The newest of each tenant stays: it tells what is stored since.

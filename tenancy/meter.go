@@ -67,6 +67,13 @@ func (m *Meter) slot(s Slot) *Usage {
 	return u
 }
 
+// Pending returns of how many tenants' hours something is counted.
+func (m *Meter) Pending() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.pending)
+}
+
 // Take returns what was counted and begins anew.
 func (m *Meter) Take() map[Slot]*Usage {
 	m.mu.Lock()
