@@ -302,14 +302,7 @@ func TestBorrowedEnterAllocatesNothing(t *testing.T) {
 	q := &Request{Tenant: tenantID(1), Replicas: 3, Settings: settingsOf(map[Limit]int64{Rate: 1000})}
 	require.True(t, try(r.Admission, q))
 	r.Lent(q.Tenant, &Loan{Requests: math.MaxInt32, Lease: 50, For: lentFor}, nil)
-	var told Receipt
-	require.Zero(t, testing.AllocsPerRun(1000, func() {
-		p, err := r.Enter(t.Context(), q, &told)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.Leave(Outcome{Took: time.Millisecond})
-	}))
+	requireNoAllocs(t, r.Admission, q)
 }
 
 func TestIdleSharesAreForgotten(t *testing.T) {

@@ -24,6 +24,21 @@ func (a *app) benchCommand() *cobra.Command {
 	return group(cmd)
 }
 
+// least is a flag's value and the smallest that it may have.
+type least struct {
+	flag       string
+	value, min int
+}
+
+func checkLeast(flags []least) error {
+	for _, f := range flags {
+		if f.value < f.min {
+			return usagef("--%s is %d, must be at least %d", f.flag, f.value, f.min)
+		}
+	}
+	return nil
+}
+
 // benchFlags are the flags of `croft bench recall`.
 type benchFlags struct {
 	opts   bench.RecallOptions

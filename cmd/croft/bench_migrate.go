@@ -128,10 +128,10 @@ exit code 8; one that lost something, with 1.`,
 }
 
 func (f *migrateFlags) validate() error {
-	for name, v := range map[string]int{"vectors": f.vectors, "dim": f.dim - 1, "tenants": f.tenants, "seconds": f.seconds, "shards": f.demo.shards - 1} {
-		if v < 1 {
-			return usagef("--%s is too small", name)
-		}
+	if err := checkLeast([]least{
+		{"vectors", f.vectors, 1}, {"dim", f.dim, 2}, {"tenants", f.tenants, 1}, {"seconds", f.seconds, 1}, {"shards", f.demo.shards, 2},
+	}); err != nil {
+		return err
 	}
 	if f.vectors < f.tenants {
 		return usagef("--vectors is %d, fewer than --tenants", f.vectors)

@@ -108,10 +108,10 @@ others, at least double their P95, the run shows nothing and ends with exit code
 }
 
 func (f *neighboursFlags) validate() error {
-	for name, v := range map[string]int{"tenants": f.tenants - 1, "vectors": f.vectors, "dim": f.dim - 1, "seconds": f.seconds, "clients": f.clients} {
-		if v < 1 {
-			return usagef("--%s is too small", name)
-		}
+	if err := checkLeast([]least{
+		{"tenants", f.tenants, 2}, {"vectors", f.vectors, 1}, {"dim", f.dim, 2}, {"seconds", f.seconds, 1}, {"clients", f.clients, 1},
+	}); err != nil {
+		return err
 	}
 	if f.spike < 1 {
 		return usagef("--spike must be at least 1")

@@ -110,14 +110,9 @@ tenant's own query answers.`,
 }
 
 func (f *searchBenchFlags) validate() error {
-	for name, v := range map[string]int{
-		"tenants": f.tenants, "vectors": f.vectors, "dim": f.dim - 1, "k": f.k, "queries": f.queries, "singles": f.singles,
-	} {
-		if v < 1 {
-			return usagef("--%s is too small", name)
-		}
-	}
-	return nil
+	return checkLeast([]least{
+		{"tenants", f.tenants, 1}, {"vectors", f.vectors, 1}, {"dim", f.dim, 2}, {"k", f.k, 1}, {"queries", f.queries, 1}, {"singles", f.singles, 1},
+	})
 }
 
 // searchBench is one measurement.

@@ -195,7 +195,7 @@ func (c *call) isolationReport(q cluster.UsageReport, by string) (reply, error) 
 	case "hour":
 		q.Step = time.Hour
 	default:
-		return nil, invalid("by", "%q is neither tenant nor hour, day or all", clip(by))
+		return nil, invalid("by", "%q is none of tenant, hour, day, all", clip(by))
 	}
 	var err error
 	if p.By == "all" {

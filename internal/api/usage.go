@@ -119,7 +119,7 @@ func usage(c *call) (reply, error) {
 		return c.isolationReport(q, by)
 	case "", "usage":
 	default:
-		return nil, invalid("report", "%q is neither usage nor sla or isolation", clip(kind))
+		return nil, invalid("report", "%q is none of usage, sla, isolation", clip(kind))
 	}
 	if by, err = readStep(&q, by); err != nil {
 		return nil, err
