@@ -353,7 +353,7 @@ func TestLyingCallees(t *testing.T) {
 		{"answers unasked", func(c net.Conn) {
 			c.Write(appendFrame(greet, &frame{kind: frameAnswer, method: methodStatus, id: 1}, nil, nil))
 			io.Copy(io.Discard, c)
-		}, kindFine}, // it cannot be told from an answer that was quick
+		}, kindFine}, // it cannot be told from an answer that was quick, unless it is read before the request is written
 		{"wrong id", func(c net.Conn) {
 			c.Write(greet)
 			io.ReadFull(c, make([]byte, frameHeader))
@@ -381,7 +381,7 @@ func TestLyingCallees(t *testing.T) {
 			_, err := a.call(t.Context(), "b", methodStatus, nil, nil)
 			if c.want == kindFine {
 				if err != nil {
-					require.Equal(t, errs.OutcomeUnknown, errs.KindOf(err), "%v", err)
+					require.Contains(t, []errs.Kind{errs.OutcomeUnknown, errs.Unavailable}, errs.KindOf(err), "%v", err)
 				}
 				return
 			}
