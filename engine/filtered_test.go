@@ -14,7 +14,8 @@ import (
 )
 
 // TestScanOfCodes searches a third of a partition, first when all of it is in the graph and then when some matches have
-// been deleted, replaced and added a moment ago: the answers are those of an exact search, wherever a record is.
+// been deleted, replaced and added a moment ago: the answers are those of an exact search, wherever a record is, but for one
+// in a hundred, whose code may seem to be too far: codes depend on which records came first to the graph.
 func TestScanOfCodes(t *testing.T) {
 	const dim, n = 64, 3000
 	s := newSubject(t, Options{GraphAbove: 500, FlatBelow: 100, Logger: quiet()})
@@ -40,13 +41,15 @@ func TestScanOfCodes(t *testing.T) {
 	expr, err := filter.Parse([]byte(`{"n":0}`))
 	require.NoError(t, err)
 	check := func() {
+		missed := 0
 		for range 20 {
 			q := &Query{Vector: randomVector(rng, dim), K: 10, Filter: expr}
 			var res Result
 			require.NoError(t, s.shard.Query(context.Background(), key, q, &res))
 			require.Equal(t, PlanFilterCodes, res.Plan)
-			requireSameIDs(t, m.search(key, q), res.Matches)
+			missed += misses(t, m.search(key, q), res.Matches)
 		}
+		require.LessOrEqual(t, missed, 2, "of 200")
 	}
 	check()
 
@@ -61,21 +64,29 @@ func TestScanOfCodes(t *testing.T) {
 	check()
 }
 
+// misses returns how many of the records that were to be found were not.
+func misses(t *testing.T, want, got []Match) (n int) {
+	t.Helper()
+	require.Len(t, got, len(want))
+	found := map[string]float32{}
+	for _, m := range got {
+		found[m.ID] = m.Score
+	}
+	for _, m := range want {
+		score, ok := found[m.ID]
+		if !ok {
+			n++
+			continue
+		}
+		require.InDelta(t, m.Score, score, 1e-5, m.ID)
+	}
+	return n
+}
+
 func randomVector(rng *rand.Rand, dim int) []float32 {
 	v := make([]float32, dim)
 	for i := range v {
 		v[i] = float32(rng.NormFloat64())
 	}
 	return v
-}
-
-func requireSameIDs(t *testing.T, want, got []Match) {
-	t.Helper()
-	ids := func(matches []Match) (all []string) {
-		for _, m := range matches {
-			all = append(all, m.ID)
-		}
-		return all
-	}
-	require.Equal(t, ids(want), ids(got))
 }
