@@ -1,9 +1,21 @@
 package ann
 
 // Fetcher is a Source whose vectors may lie on a disk. Who is about to read several of them, such as those of a re-rank,
-// tells it first: reading rows that are not in memory one after the other waits for the disk each time.
+// fetches them first: reading those that are not in memory one after the other waits for the disk each time.
 type Fetcher interface {
-	// Fetch asks for the vectors of slots to be brought near, all at once. It is a hint: it promises nothing, waits for
-	// no disk, allocates nothing and costs next to nothing where they are in memory.
-	Fetch(slots []uint32)
+	Source
+	// Fetch brings the vectors of slots near, at most FetchLen of them, and waits for the disk where it must. It returns
+	// what to read them from instead of the Source, until Release; nil where the Source is as good. It allocates nothing
+	// in steady state and costs next to nothing where vectors are in memory.
+	Fetch(slots []uint32) Fetched
+}
+
+// FetchLen is how many slots are fetched at once at most. Disks are as busy with this many reads as with more.
+const FetchLen = 64
+
+// Fetched is a Source some of whose vectors have been fetched. It belongs to one goroutine.
+type Fetched interface {
+	Source
+	// Release gives the vectors up; they must not be used any more.
+	Release()
 }

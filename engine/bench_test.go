@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/engine/cold"
 	"github.com/croftdb/croft/engine/metadata"
 )
 
@@ -50,7 +51,7 @@ func BenchmarkFetch(b *testing.B) {
 		dozen[i] = uint32(slots[i])
 	}
 	b.Run("warm", func(b *testing.B) {
-		for range coldFetches {
+		for range 100 {
 			sp.Fetch(dozen)
 		}
 		b.ReportAllocs()
@@ -60,7 +61,7 @@ func BenchmarkFetch(b *testing.B) {
 	})
 	b.Run("doubtful", func(b *testing.B) { // taken to be missing, but there
 		for b.Loop() {
-			sp.warmth.cold.Store(coldFetches)
+			sp.cold = cold.Reader{}
 			sp.Fetch(dozen)
 		}
 	})

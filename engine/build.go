@@ -124,7 +124,7 @@ func (sp *space) centre() (_ []float32, err error) {
 	defer catchFault(&err)
 	pending := sp.view.Load().pending
 	pending = pending[:min(len(pending), centreSample)]
-	sp.Fetch(pending)
+	sp.ahead(pending)
 	sums, n := make([]float64, sp.dim), 0
 	for _, slot := range pending {
 		values, scale := sp.Vector(slot)
@@ -207,7 +207,7 @@ func (sp *space) freeLater(slots []uint32) {
 func (sp *space) grow(ctx context.Context, threads int) (more bool, err error) {
 	v := sp.view.Load()
 	batch := v.pending[:min(len(v.pending), buildBatch)]
-	sp.Fetch(batch)
+	sp.ahead(batch)
 	if err := sp.insertAll(ctx, v.graph, batch, threads); err != nil {
 		return false, sp.abandon(ctx, err)
 	}

@@ -330,6 +330,18 @@ func (x *TenantExport) willNeed(rows []exportedRow, stride uint32) {
 	run.ask()
 }
 
+// rowRun is rows of a segment that lie one behind the other; start and end in units.
+type rowRun struct {
+	seg        *segment.Segment
+	start, end uint32
+}
+
+func (r *rowRun) ask() {
+	if r.seg != nil {
+		r.seg.WillNeed(r.start, int(r.end-r.start)*segment.Unit)
+	}
+}
+
 // Close lets go of the files. It may be called more than once.
 func (x *TenantExport) Close() error {
 	x.mu.Lock()

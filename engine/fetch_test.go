@@ -60,8 +60,7 @@ func (d *advisedFS) forget(cold func(off int) bool) {
 	d.cold, d.looks, d.asked = cold, 0, nil
 }
 
-// TestFetch walks a space from rows in the buffer over rows that are missing to rows in memory: it looks rarely while
-// all is well, and asks for each row while it is not.
+// TestFetch tells a space's rows in the buffer, which are in memory, from those of segments, which may be missing.
 func TestFetch(t *testing.T) {
 	const dim, stride = 6, 32 // two units of 16 bytes
 	disk := &advisedFS{FS: vfs.NewMem()}
@@ -77,8 +76,8 @@ func TestFetch(t *testing.T) {
 	require.NoError(t, s.shard.Query(context.Background(), testKey(1, 1), &Query{Vector: make([]float32, dim), K: 1}, &res))
 	sp := s.shard.registry.find(testKey(1, 1)).space.Load()
 	slots := []uint32{7, 8, 9, 40, 3, 4}
-	for range 2 * coldFetches {
-		sp.Fetch(slots)
+	for range 200 {
+		sp.ahead(slots)
 	}
 	require.Zero(t, disk.looks, "rows of the buffer are in memory")
 	require.Empty(t, disk.asked)
@@ -87,39 +86,20 @@ func TestFetch(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"random"}, disk.order, "the segment")
 	first := int(place(sp.place(0).Load()).offset()) * segment.Unit
-	at := func(slot, n int) [2]int { return [2]int{first + slot*stride, n * stride} }
+	at := func(slot, n int) [2]int { return [2]int{first + slot*stride, (n-1)*stride + 4*dim} }
 
 	disk.forget(func(int) bool { return true })
 	for i := 0; disk.looks == 0; i++ {
-		require.Less(t, i, lookEvery)
-		sp.Fetch(slots)
+		require.Less(t, i, 100)
+		sp.ahead(slots)
 	}
 	require.Equal(t, [][2]int{at(7, 3), at(40, 1), at(3, 2)}, disk.asked, "rows side by side are one request")
-	sp.Fetch(nil)
-	sp.Fetch(slots[3:4])
-	require.Equal(t, at(40, 1), disk.asked[3], "from now on each fetch asks")
-
-	disk.forget(nil)
-	for range coldFetches {
-		sp.Fetch(slots[:1])
-	}
-	require.Len(t, disk.asked, coldFetches, "one look is not enough to call rows warm")
-	disk.forget(nil)
-	for range 10 * lookEvery {
-		sp.Fetch(slots)
-	}
-	require.Equal(t, 10, disk.looks)
-	require.Empty(t, disk.asked)
-
-	third := func(off int) bool { return off == at(9, 1)[0] }
-	disk.forget(third)
-	for range 100 * lookEvery {
-		sp.Fetch(slots)
-	}
-	require.NotEmpty(t, disk.asked, "any of the rows is looked at")
+	disk.forget(func(int) bool { return true })
+	require.Nil(t, sp.Fetch(slots[3:5]), "no disk that can be read past its cache")
+	require.Equal(t, [][2]int{{at(40, 1)[0], 4 * dim}, {at(3, 1)[0], 4 * dim}}, disk.asked)
 
 	disk.forget(func(int) bool { return true })
-	for range lookEvery {
+	for range 100 {
 		require.NoError(t, s.shard.Query(context.Background(), testKey(1, 1), &Query{Vector: make([]float32, dim), K: 1}, &res))
 	}
 	require.True(t, slices.Contains(disk.asked, at(0, 100)), "a scan asks for its rows: %v", disk.asked)

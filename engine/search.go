@@ -194,7 +194,7 @@ func (sr *searcher) scan(ctx context.Context, slots []uint32, res *Result) error
 	res.Scanned += len(slots)
 	for len(slots) > 0 {
 		batch := slots[:min(len(slots), scanBatch)]
-		sr.sp.Fetch(batch)
+		sr.sp.ahead(batch)
 		if err := flat.Scan(ctx, &sr.query, sr.sp, batch, &sr.seen, &sr.top); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/croftdb/croft/ann/hnsw"
+	"github.com/croftdb/croft/engine/cold"
 	"github.com/croftdb/croft/engine/filter"
 	"github.com/croftdb/croft/engine/metadata"
 )
@@ -36,7 +37,7 @@ type space struct {
 	builder builder
 	asked   asked
 	sampled sampled
-	warmth  warmth
+	cold    cold.Reader
 }
 
 // view is one consistent state for searches: at seq, every visible slot is in pending or in the graph.
@@ -56,7 +57,6 @@ func newSpace(s *Shard, p *partition) *space {
 		filter: filter.NewIndex(), sparse: &postings{},
 	}
 	sp.view.Store(&view{seq: p.head.Seq, number: p.head.Number, version: p.head.Version, stored: p.head.Bytes})
-	sp.warmth.cold.Store(coldFetches)
 	sp.touch()
 	return sp
 }

@@ -27,19 +27,25 @@ func (w *walker) rankKeys(k int, margin float32, dst []ann.Candidate) []ann.Cand
 		return dst
 	}
 	s.results.Reset(k)
-	w.fetch(s.ranked[:w.expected(k, margin)])
+	likely := w.expected(k, margin)
+	ahead := 0 // those before it have been fetched, or are in memory
 	for done := 0; done < len(s.ranked); {
 		n := rankBatch
 		if missing := k - s.results.Len(); missing > 0 {
-			n = missing
+			n = min(missing, ann.FetchLen)
 		}
-		batch := s.ranked[done:min(done+n, len(s.ranked))]
-		if batch = w.promising(batch, margin); len(batch) == 0 {
+		batch := w.promising(s.ranked[done:min(done+n, len(s.ranked))], margin)
+		if len(batch) == 0 {
 			break
+		}
+		if done+len(batch) > ahead {
+			ahead = max(done+len(batch), min(likely, done+ann.FetchLen))
+			w.fetch(s.ranked[done:ahead])
 		}
 		w.measureFull(batch)
 		done += len(batch)
 	}
+	w.release()
 	return s.results.Sorted(dst)
 }
 
@@ -79,17 +85,26 @@ func (w *walker) promising(batch []uint64, margin float32) []uint64 {
 	return batch
 }
 
-// fetch asks for vectors that lie on a disk, which takes as long for all of them as for one.
+// fetch reads the vectors that lie on a disk, which takes hardly longer for all of them than for one.
 func (w *walker) fetch(keys []uint64) {
-	s := w.s
+	w.release()
 	if w.g.fetcher == nil {
 		return
 	}
+	s := w.s
 	s.slots = s.slots[:0]
 	for _, key := range keys {
 		s.slots = append(s.slots, keySlot(key))
 	}
-	w.g.fetcher.Fetch(s.slots)
+	w.near = w.g.fetcher.Fetch(s.slots)
+}
+
+// release gives up what fetch has read.
+func (w *walker) release() {
+	if w.near != nil {
+		w.near.Release()
+		w.near = nil
+	}
 }
 
 // measureFull offers candidates by the distance of their vectors.
@@ -103,7 +118,11 @@ func (w *walker) measureFull(batch []uint64) {
 		s.out = make([]float32, len(batch))
 	}
 	out := s.out[:len(batch)]
-	s.from.full.Measure(w.g.src, s.slots, out)
+	src := w.g.src
+	if w.near != nil {
+		src = w.near
+	}
+	s.from.full.Measure(src, s.slots, out)
 	for i, slot := range s.slots {
 		s.results.Offer(ann.Candidate{Slot: slot, Distance: out[i]})
 	}

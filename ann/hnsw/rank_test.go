@@ -1,6 +1,7 @@
 package hnsw_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -10,46 +11,80 @@ import (
 	"github.com/croftdb/croft/ann/hnsw"
 )
 
-// askedSource counts how many of the vectors that are read were asked for before.
-type askedSource struct {
+// slowSource counts how its vectors are read: fetched before, or one by one.
+type slowSource struct {
 	*anntest.Vectors
-	asked       map[uint32]bool
-	read, early int
+	t                      *testing.T
+	off                    bool // fetches nothing
+	open                   *slowFetched
+	fetches, early, single int
+	asked                  int
 }
 
-func (s *askedSource) Fetch(slots []uint32) {
-	for _, slot := range slots {
-		s.asked[slot] = true
-	}
+type slowFetched struct {
+	*slowSource
+	slots []uint32
 }
 
-func (s *askedSource) Vector(slot uint32) ([]float32, float32) {
-	s.read++
-	if s.asked[slot] {
-		s.early++
+func (s *slowSource) Fetch(slots []uint32) ann.Fetched {
+	require.Nil(s.t, s.open, "what was fetched before has not been released")
+	require.LessOrEqual(s.t, len(slots), ann.FetchLen)
+	s.fetches++
+	s.asked += len(slots)
+	if s.off {
+		return nil
 	}
+	s.open = &slowFetched{s, slices.Clone(slots)}
+	return s.open
+}
+
+func (s *slowSource) Vector(slot uint32) ([]float32, float32) {
+	s.single++
 	return s.Vectors.Vector(slot)
 }
 
-// A vector that lies on a disk is read with all others that a search measures, not after them.
-func TestVectorsAreAskedForBeforeTheyAreRead(t *testing.T) {
-	const n, dim, k = 2000, 96, 10
+func (f *slowFetched) Vector(slot uint32) ([]float32, float32) {
+	require.Same(f.t, f, f.open, "it is used after its release")
+	if !slices.Contains(f.slots, slot) {
+		return f.slowSource.Vector(slot)
+	}
+	f.early++
+	return f.Vectors.Vector(slot)
+}
+
+func (f *slowFetched) Release() {
+	require.Same(f.t, f, f.open)
+	f.open = nil
+}
+
+// Vectors that lie on a disk are read with all others that a search measures, not one after the other: in as many parts as
+// their number takes, and hardly any that is not needed. What is found is the same as without.
+func TestVectorsAreFetched(t *testing.T) {
+	const n, dim = 2000, 96
 	data := anntest.Clustered(3, n+50, dim)
-	src := &askedSource{Vectors: anntest.NewVectors(ann.Euclidean, n)}
+	src := &slowSource{Vectors: anntest.NewVectors(ann.Euclidean, n), t: t}
 	x := index{hnsw.New(hnsw.Config{Metric: ann.Euclidean, Dim: dim, Bits: 2, Seed: 7}, src)}
 	for slot := range uint32(n) {
 		src.Set(slot, data[slot])
 		require.NoError(t, x.Insert(slot))
 	}
-	src.read, src.early = 0, 0
-	asked := 0
-	for _, query := range data[n:] {
-		src.asked = map[uint32]bool{}
-		_, err := x.Search(t.Context(), &ann.Request{Vector: query, K: k, Ef: 100}, nil)
-		require.NoError(t, err)
-		asked += len(src.asked)
+	for _, k := range []int{1, 10, 64, 150} {
+		src.fetches, src.early, src.single, src.asked = 0, 0, 0, 0
+		for _, query := range data[n:] {
+			req := &ann.Request{Vector: query, K: k, Ef: 2*k + 80}
+			got, err := x.Search(t.Context(), req, nil)
+			require.NoError(t, err)
+			require.Nil(t, src.open, "released with the search")
+			src.off = true
+			before := *src
+			want, err := x.Search(t.Context(), req, nil)
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+			src.fetches, src.early, src.single, src.asked, src.off = before.fetches, before.early, before.single, before.asked, false
+		}
+		require.Zero(t, src.single, "k %d", k)
+		require.Greater(t, src.early, 50*k)
+		require.Less(t, src.asked, 2*src.early, "what is fetched is mostly needed")
+		require.Less(t, src.fetches, 50*(2+(2*k)/ann.FetchLen), "in few parts")
 	}
-	require.Greater(t, src.read, 50*k, "some doubt is left behind the first k")
-	require.Greater(t, src.early, src.read*9/10, "%d read, %d asked for", src.read, asked)
-	require.Less(t, asked, 2*src.read, "what is asked for is mostly needed")
 }

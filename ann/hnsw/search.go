@@ -89,6 +89,7 @@ type walker struct {
 	admit admission
 
 	leash leash
+	near  ann.Fetched // vectors for the re-rank; nil: they are read from g.src
 
 	wanted         int // links to slots of a set that a node is to have
 	limit          int // work after which to give up, 0: none

@@ -28,7 +28,6 @@ type rows struct {
 	values []float32
 
 	mapping vfs.Mapping // nil in memory
-	adviser vfs.Adviser // of mapping; nil in memory
 }
 
 func (r *rows) row(i int) []float32 {
@@ -53,7 +52,6 @@ func mapRows(dir string, metric ann.Metric, dim int) (*rows, error) {
 	r := &rows{metric: metric, n: len(values) / dim, dim: dim, dir: dir, values: values, mapping: m}
 	if a, ok := m.(vfs.Adviser); ok {
 		a.ReadAtRandom()
-		r.adviser = a
 	}
 	return r, nil
 }

@@ -137,21 +137,32 @@ func (osFS) Map(path string) (Mapping, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "mmap", Path: path, Err: err}
 	}
-	return &osMapping{bytes: b}, nil
+	return &osMapping{bytes: b, path: path, info: info}, nil
 }
 
 type osMapping struct {
-	bytes []byte
-	once  sync.Once
+	bytes   []byte
+	closing sync.Once
+
+	path    string
+	info    os.FileInfo
+	opening sync.Once
+	past    *os.File // reads past the page cache: direct
+	pastFd  int
+	sector  int
 }
 
 func (m *osMapping) Bytes() []byte { return m.bytes }
 
 func (m *osMapping) Close() (err error) {
-	m.once.Do(func() {
+	m.closing.Do(func() {
 		if m.bytes != nil {
 			err = unix.Munmap(m.bytes)
 			m.bytes = nil
+		}
+		m.opening.Do(func() {}) // nor is it opened from now on
+		if m.past != nil {
+			err = errors.Join(err, m.past.Close())
 		}
 	})
 	return err

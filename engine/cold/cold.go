@@ -1,0 +1,176 @@
+// Package cold owns reading rows of mapped files that are not in memory: it guesses whether that is so, and where it is,
+// reads the rows that somebody is about to measure side by side and, most of them, past the page cache. It decides nothing
+// about what is read, and answers are the same without it: a row that it did not bring is read through its mapping.
+//
+// Spaces call it for the vectors of a re-rank (ann.Fetcher), as does the race against other libraries in bench/peers.
+package cold
+
+import (
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/croftdb/croft/ann"
+	"github.com/croftdb/croft/internal/codec"
+	"github.com/croftdb/croft/internal/vfs"
+)
+
+const (
+	// lookEvery is how many fetches pass between two looks at whether rows are in memory, while they are. A look is a
+	// system call, of about a microsecond.
+	lookEvery = 64
+	// warmLooks is how many looks in a row must find their row in memory before that is taken for the rule. Looking at
+	// each row costs another such call, and gains some 40 µs if the row is on the disk: with one row in a hundred missing, a
+	// fetch of a dozen rows is as good without.
+	warmLooks = 64
+	// keepEvery is how many rows are read past the page cache for one that is read into it. A row that is asked for often
+	// is in memory soon, one of a million equals does not push another out each time: that would cost more than the read.
+	keepEvery = 16
+)
+
+// Rows are vectors in memory or in mapped files.
+type Rows interface {
+	ann.Source
+	// Where returns the mapping that the values of a slot lie in, and from which byte on; nil if they are in memory for
+	// good.
+	Where(slot uint32) (m vfs.Mapping, off int)
+}
+
+// Reader reads the rows of one Rows. The zero Reader takes them to be on the disk until it has looked.
+type Reader struct {
+	fetches atomic.Uint32
+	warm    atomic.Int32 // looks in a row that found their row in memory, up to warmLooks
+}
+
+// Fetch is ann.Fetcher's Fetch for rows of dim values.
+func (r *Reader) Fetch(rows Rows, dim int, slots []uint32) ann.Fetched {
+	n := r.fetches.Add(1)
+	if !r.missing(rows, slots, n) {
+		return nil
+	}
+	f := pool.Get().(*fetched)
+	if f.read(rows, size(dim), slots, n); len(f.slots) == 0 {
+		f.Release()
+		return nil
+	}
+	return f
+}
+
+// Ahead has rows of dim values that are about to be read one after the other brought into memory, where some are likely to
+// be missing, and does not wait for them: those of a scan, or of a graph being built.
+func (r *Reader) Ahead(rows Rows, dim int, slots []uint32) {
+	if !r.missing(rows, slots, r.fetches.Add(1)) {
+		return
+	}
+	var run run
+	for _, slot := range slots {
+		if m, off := rows.Where(slot); m != nil {
+			run.add(m, off, size(dim))
+		}
+	}
+	run.ask()
+}
+
+// missing tells whether rows of slots are likely to be missing, to judge by one of them every now and then. n is the number
+// of this fetch.
+func (r *Reader) missing(rows Rows, slots []uint32, n uint32) bool {
+	warm := r.warm.Load()
+	if len(slots) == 0 || warm == warmLooks && n%lookEvery != 0 {
+		return false
+	}
+	switch look := slots[n*0x9E3779B1>>16%uint32(len(slots))]; { // any one, and not always the nearest
+	case !inMemory(rows, look):
+		r.warm.Store(0)
+	case warm == warmLooks:
+		return false
+	default:
+		r.warm.CompareAndSwap(warm, warm+1)
+	}
+	return true
+}
+
+// size is how many bytes dim values take.
+func size(dim int) int { return dim * int(unsafe.Sizeof(float32(0))) }
+
+// run is rows of a mapping that lie one behind the other, but for what fills up their last units.
+type run struct {
+	mapping    vfs.Mapping
+	start, end int
+}
+
+// padding is less than what lies between rows that are neighbours.
+const padding = 64
+
+func (r *run) add(m vfs.Mapping, off, n int) {
+	if m != r.mapping || off < r.end || off-r.end >= padding {
+		r.ask()
+		*r = run{mapping: m, start: off}
+	}
+	r.end = off + n
+}
+
+func (r *run) ask() {
+	if a, ok := r.mapping.(vfs.Adviser); ok {
+		a.WillNeed(r.start, r.end-r.start)
+	}
+}
+
+func inMemory(rows Rows, slot uint32) bool {
+	m, off := rows.Where(slot)
+	a, ok := m.(vfs.Adviser)
+	return !ok || a.InMemory(off)
+}
+
+var pool = sync.Pool{New: func() any { return &fetched{} }}
+
+// fetched is Rows of which some have been read.
+type fetched struct {
+	Rows
+	batch vfs.Batch
+	slots []uint32 // those in batch, in its order
+}
+
+var _ ann.Fetched = (*fetched)(nil)
+
+// read brings the rows of slots, of size bytes each; salt decides which of them are read into the page cache.
+func (f *fetched) read(rows Rows, size int, slots []uint32, salt uint32) {
+	f.Rows, f.slots = rows, f.slots[:0]
+	f.batch.Reset()
+	for i, slot := range slots {
+		m, off := rows.Where(slot)
+		a, ok := m.(vfs.Adviser)
+		if !ok || a.InMemory(off) {
+			continue
+		}
+		if (salt+uint32(i))%keepEvery != 0 && f.batch.Add(m, off, size) {
+			f.slots = append(f.slots, slot)
+			continue
+		}
+		a.WillNeed(off, size)
+	}
+	f.batch.Read()
+}
+
+// Vector implements ann.Source.
+func (f *fetched) Vector(slot uint32) ([]float32, float32) {
+	values, scale := f.Rows.Vector(slot)
+	if values == nil {
+		return nil, scale
+	}
+	for i, s := range f.slots {
+		if s != slot {
+			continue
+		}
+		if b := f.batch.Bytes(i); b != nil {
+			return codec.Float32sFromBytes(b), scale
+		}
+		break
+	}
+	return values, scale
+}
+
+// Release implements ann.Fetched.
+func (f *fetched) Release() {
+	f.Rows = nil
+	pool.Put(f)
+}

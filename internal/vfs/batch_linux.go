@@ -1,0 +1,156 @@
+package vfs
+
+import (
+	"os"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// batchSystem reads by Linux's asynchronous I/O, io_submit(2), which needs no thread for each read and is there in
+// containers that shut io_uring out.
+type batchSystem struct {
+	memory []byte // begins at a page
+	queue  *aioQueue
+	failed bool // there is no queue to be had
+
+	requests [BatchLen]iocb
+	submit   [BatchLen]*iocb
+	events   [BatchLen]ioEvent
+}
+
+// aioQueue is the kernel's side of it: an aio_context_t.
+type aioQueue struct{ id uintptr }
+
+// iocb is struct iocb of linux/aio_abi.h where bytes are little-endian.
+type iocb struct {
+	data   uint64
+	_      [2]uint32 // key and flags
+	_      uint16    // opcode 0: pread
+	_      int16     // priority
+	file   uint32
+	buf    uint64
+	n      uint64
+	offset int64
+	_      uint64
+	_      [2]uint32
+}
+
+// ioEvent is struct io_event: res is how many bytes were read, or a negative error.
+type ioEvent struct {
+	data, request uint64
+	res, res2     int64
+}
+
+// submitLen is how many places are handed to the kernel at once: the disk reads these while the next ones are. Twelve rows
+// come 8 % sooner in pairs than all at once.
+const submitLen = 2
+
+// read reads places into memory. Whatever fails leaves places incomplete, for other ways to read them.
+func (s *batchSystem) read(places []batchPlace) {
+	if !s.open() {
+		return
+	}
+	s.prepare(places)
+	submitted := 0
+	for submitted < len(places) {
+		n, _, errno := unix.Syscall(unix.SYS_IO_SUBMIT, s.queue.id, uintptr(min(submitted+submitLen, len(places))-submitted), uintptr(unsafe.Pointer(&s.submit[submitted])))
+		if errno != 0 || n == 0 {
+			break
+		}
+		submitted += int(n)
+	}
+	// The disk writes to memory until all that was submitted has come back, whatever else fails.
+	for submitted > 0 {
+		n, _, errno := unix.Syscall6(unix.SYS_IO_GETEVENTS, s.queue.id, uintptr(submitted), uintptr(submitted), uintptr(unsafe.Pointer(&s.events[0])), 0, 0)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
+			panic("vfs: io_getevents: " + errno.Error()) // the queue is ours and in order
+		}
+		for i := range s.events[:n] {
+			e := &s.events[i]
+			p := &places[e.data]
+			p.complete = e.res >= int64(p.skip+p.n)
+		}
+		submitted -= int(n)
+	}
+	runtime.KeepAlive(s)
+}
+
+// prepare gives each place memory and makes it a request.
+func (s *batchSystem) prepare(places []batchPlace) {
+	size := 0
+	for i := range places {
+		places[i].at = size
+		size += places[i].size
+	}
+	if size > len(s.memory) {
+		s.memory = pagesOf(size)
+	}
+	for i := range places {
+		p := &places[i]
+		s.requests[i] = iocb{
+			data: uint64(i), file: uint32(p.file), offset: int64(p.start),
+			buf: uint64(uintptr(unsafe.Pointer(&s.memory[p.at]))), n: uint64(p.size),
+		}
+		s.submit[i] = &s.requests[i]
+	}
+}
+
+// open makes the queue. There may be none to have (fs.aio-max-nr, seccomp).
+func (s *batchSystem) open() bool {
+	if s.queue == nil && !s.failed {
+		q := &aioQueue{}
+		_, _, errno := unix.Syscall(unix.SYS_IO_SETUP, BatchLen, uintptr(unsafe.Pointer(&q.id)), 0)
+		if s.failed = errno != 0; !s.failed {
+			s.queue = q
+			runtime.AddCleanup(q, func(id uintptr) { _, _, _ = unix.Syscall(unix.SYS_IO_DESTROY, id, 0, 0) }, q.id)
+		}
+	}
+	return s.queue != nil
+}
+
+// pagesOf allocates size bytes that begin at a page.
+func pagesOf(size int) []byte {
+	page := os.Getpagesize()
+	b := make([]byte, size+page)
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & uintptr(page-1))
+	return b[skip : skip+size : skip+size]
+}
+
+// direct returns a descriptor that reads m's file past the page cache, in whole sectors. It is opened when it is first asked
+// for: most files are never read this way.
+func (m *osMapping) direct() (file, sector int, ok bool) {
+	m.opening.Do(func() {
+		fd, err := unix.Open(m.path, unix.O_RDONLY|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return
+		}
+		f := os.NewFile(uintptr(fd), m.path)
+		if info, err := f.Stat(); err != nil || !os.SameFile(info, m.info) {
+			_ = f.Close()
+			return
+		}
+		m.past, m.pastFd, m.sector = f, fd, sectorOf(fd)
+	})
+	return m.pastFd, m.sector, m.past != nil
+}
+
+// sectorOf returns what reads of a file past the page cache must be multiples of: whole pages do, if the system does not
+// tell.
+func sectorOf(fd int) int {
+	page := os.Getpagesize()
+	var s unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &s)
+	if err != nil || s.Mask&unix.STATX_DIOALIGN == 0 {
+		return page
+	}
+	sector := max(int(s.Dio_offset_align), int(s.Dio_mem_align)) // places begin at sectors in memory, too
+	if sector < 1 || sector > page || sector&(sector-1) != 0 {
+		return page
+	}
+	return sector
+}
