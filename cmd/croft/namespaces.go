@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -75,7 +76,16 @@ func (a *app) namespacesDescribeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(namespaceListing(ns, ns))
+			l := namespaceListing(ns, ns)
+			if s := ns.Search; s != nil {
+				recall := "-"
+				if s.SampledRecall > 0 {
+					recall = strconv.FormatFloat(s.SampledRecall, 'f', 4, 64)
+				}
+				l.header = append(l.header, "INDEXED", "EF", "SAMPLED RECALL")
+				l.rows[0] = append(l.rows[0], thousands(s.Indexed), strconv.Itoa(s.Ef), recall)
+			}
+			return a.print(l)
 		},
 	}
 	conn.addFlags(cmd)

@@ -2,13 +2,17 @@ package api
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/croftdb/croft/cluster"
 )
 
 func TestRecordsLifeCycle(t *testing.T) {
@@ -300,6 +304,34 @@ func TestNamespaces(t *testing.T) {
 	a = c.ok("GET", "/namespaces?prefix=t-&limit=5&paginationToken="+token, "")
 	require.Equal(t, `{"namespaces":[{"name":"t-5","record_count":"0"},{"name":"t-6","record_count":"0"}],"total_count":7}`, a.body)
 	requireError(t, c.do("GET", "/namespaces?prefix=t&paginationToken="+token, ""), 400, "paginationToken")
+}
+
+// TestNamespaceOfAGraph: a namespace with a graph tells what its searches find, once they have been sampled.
+func TestNamespaceOfAGraph(t *testing.T) {
+	n := openNode(t, func(o *cluster.Options) { o.Engine.GraphAbove, o.Engine.FlatBelow = 200, 100 })
+	c := &client{t, newHandler(t, n)}
+	c.index("demo", `"dimension":4,"metric":"euclidean"`)
+	rng := rand.New(rand.NewPCG(5, 5))
+	vector := func() string {
+		return fmt.Sprintf("[%f,%f,%f,%f]", rng.NormFloat64(), rng.NormFloat64(), rng.NormFloat64(), rng.NormFloat64())
+	}
+	var records []string
+	for i := range 600 {
+		records = append(records, fmt.Sprintf(`{"id":"%d","values":%s}`, i, vector()))
+	}
+	c.ok("POST", "/vectors/upsert", `{"namespace":"big","vectors":[`+strings.Join(records, ",")+`]}`)
+	c.ok("POST", "/vectors/upsert", `{"namespace":"small","vectors":[`+records[0]+`]}`)
+	require.Eventually(t, func() bool {
+		c.ok("POST", "/query", `{"topK":10,"namespace":"big","vector":`+vector()+`}`)
+		return strings.Contains(c.ok("GET", "/namespaces/big", "").body, "sampled_recall")
+	}, 5*time.Minute, time.Microsecond)
+	a := c.ok("GET", "/namespaces/big", "")
+	require.Equal(t, "600", a.get(t, "croft.indexed"))
+	require.GreaterOrEqual(t, a.get(t, "croft.ef"), 10.0)
+	require.InDelta(t, 0.98, a.get(t, "croft.sampled_recall"), 0.02)
+	require.Equal(t, `{"name":"small","record_count":"1"}`, c.ok("GET", "/namespaces/small", "").body)
+	require.Equal(t, `{"namespaces":[{"name":"big","record_count":"600"},{"name":"small","record_count":"1"}],"total_count":2}`,
+		c.ok("GET", "/namespaces", "").body)
 }
 
 func TestReadsSeeTheWriteBefore(t *testing.T) {

@@ -23,12 +23,16 @@ import (
 const testKey = "key-of-the-tests-0123456789"
 
 // openNode opens a real node in a directory of its own.
-func openNode(t testing.TB) *cluster.Node {
+func openNode(t testing.TB, change ...func(*cluster.Options)) *cluster.Node {
 	t.Helper()
-	n, err := cluster.Open(context.Background(), cluster.Options{
+	opts := cluster.Options{
 		Dir: t.TempDir(), Shards: 2, SegmentSize: 256 << 10, RaftTick: 5 * time.Millisecond, DiskReserve: -1,
 		Logger: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, f := range change {
+		f(&opts)
+	}
+	n, err := cluster.Open(context.Background(), opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	return n

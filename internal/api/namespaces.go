@@ -10,8 +10,17 @@ import (
 
 // namespaceShown is a NamespaceDescription. Its count is a string, as 64-bit numbers are in Pinecone's JSON.
 type namespaceShown struct {
-	Name        string `json:"name"`
-	RecordCount string `json:"record_count"`
+	Name        string       `json:"name"`
+	RecordCount string       `json:"record_count"`
+	Search      *searchShown `json:"croft,omitzero"`
+}
+
+// searchShown is the "croft" of a namespace that is searched by a graph: what the graph's searches find, and at which
+// effort. Lists go without: it tells of one namespace.
+type searchShown struct {
+	Indexed       string  `json:"indexed"`                 // records in the graph; the others are searched exactly
+	Ef            int     `json:"ef"`                      // breadth that finds 0.99 of the ten nearest, by what was measured
+	SampledRecall float64 `json:"sampled_recall,omitzero"` // none before searches were sampled
 }
 
 func showNamespace(n cluster.Namespace) namespaceShown {
@@ -140,7 +149,11 @@ func describeNamespace(c *call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return document{showNamespace(n)}, nil
+	shown := showNamespace(n)
+	if st := n.Stats; st.Ef > 0 {
+		shown.Search = &searchShown{formatCount(st.Indexed), st.Ef, st.SampledRecall}
+	}
+	return document{shown}, nil
 }
 
 func deleteNamespace(c *call) (reply, error) {
