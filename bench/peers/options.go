@@ -32,6 +32,7 @@ type options struct {
 	K            int           // neighbours a query, default 10
 	Peers        []string      // names of libraries, default all
 	Croft        []settings    // default the grid's
+	Others       []settings    // of all other libraries, default the grid's
 	Before       string        // another build of this command, whose croft is raced as well
 	Efs          []int         // default the grid's
 	Recalls      []float64     // that ratios are taken at, default 0.90, 0.95 and 0.99
@@ -79,6 +80,7 @@ func parseOptions(args []string, usage io.Writer) (*options, error) {
 	f.StringVar(&o.Limit, "memory-limit", "", "race croft in a control group of so many `bytes`, or 1/N of hnswlib's, against hnswlib without")
 	list(f, "peers", "comma-separated `names` (default all)", &o.Peers, ",", text[string])
 	list(f, "croft", "croft's `settings`, fields of hnsw.Config, as in M=16,EfConstruction=200; may be repeated", &o.Croft, "", text[settings])
+	list(f, "others", "`settings` of the other libraries, as in M=16,EfConstruction=200; may be repeated", &o.Others, "", text[settings])
 	f.StringVar(&o.Before, "before", "", "another build of this `program`, whose croft is raced as well")
 	list(f, "efs", "comma-separated `breadths` of the walk", &o.Efs, ",", strconv.Atoi)
 	list(f, "recalls", "comma-separated `recalls` for the ratios (default 0.90,0.95,0.99)", &o.Recalls, ",", number)
@@ -143,6 +145,9 @@ func (o *options) ensureDefaults() error {
 		if o.Limit != "" {
 			o.Croft = o.Croft[:min(1, len(o.Croft))]
 		}
+	}
+	if o.Others == nil {
+		o.Others = grids[o.Grid].settings
 	}
 	return o.ensureCache()
 }
@@ -233,5 +238,5 @@ func (o *options) settingsOf(l *library) []settings {
 	if l.remote() == croftName {
 		return o.Croft
 	}
-	return grids[o.Grid].settings
+	return o.Others
 }

@@ -11,11 +11,12 @@ import (
 
 func TestOptions(t *testing.T) {
 	o, err := parseOptions([]string{"--dataset", "d", "--efs", "40,10,40", "--recalls", "0.5", "--croft", "M=8,EfConstruction=50",
-		"--croft", "M=9", "--peers", "croft, coder-hnsw", "--cache", "c"}, io.Discard)
+		"--croft", "M=9", "--others", "M=7,EfConstruction=9", "--peers", "croft, coder-hnsw", "--cache", "c"}, io.Discard)
 	require.NoError(t, err)
 	require.Equal(t, []int{10, 40}, o.Efs)
 	require.Equal(t, []float64{0.5}, o.Recalls)
 	require.Equal(t, []settings{"M=8,EfConstruction=50", "M=9"}, o.Croft)
+	require.Equal(t, []settings{"M=7,EfConstruction=9"}, o.settingsOf(&library{name: "hnswlib"}))
 	require.Equal(t, []string{"croft", "coder-hnsw"}, o.Peers)
 	require.Equal(t, [4]int{3, 1, 2, 10}, [4]int{o.Rounds, o.Threads, o.BuildThreads, o.K})
 
@@ -23,6 +24,7 @@ func TestOptions(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, names(libraries()), o.Peers)
 	require.Len(t, o.Croft, 4)
+	require.Equal(t, o.Croft, o.settingsOf(&library{name: "hnswlib"}))
 	require.GreaterOrEqual(t, len(o.Efs), 8)
 	require.GreaterOrEqual(t, len(grids["small"].efs), 8)
 }

@@ -23,9 +23,13 @@ const (
 	// each row costs another such call, and gains some 40 µs if the row is on the disk: with one row in a hundred missing, a
 	// fetch of a dozen rows is as good without.
 	warmLooks = 64
-	// keepEvery is how many rows are read past the page cache for one that is read into it. A row that is asked for often
-	// is in memory soon, one of a million equals does not push another out each time: that would cost more than the read.
-	keepEvery = 16
+	// probeEvery is how many fetches lie between two probes, and probes how many are out: a row is looked at again when
+	// that many more fetches have passed, here 2,048.
+	probeEvery = 256
+	probes     = 8
+	// maxSpare bounds how few rows are read into the page cache, so that one that is asked for often comes into it: one in
+	// 32.
+	maxSpare = 5
 )
 
 // Rows are vectors in memory or in mapped files.
@@ -36,10 +40,17 @@ type Rows interface {
 	Where(slot uint32) (m vfs.Mapping, off int)
 }
 
-// Reader reads the rows of one Rows. The zero Reader takes them to be on the disk until it has looked.
+// Reader reads the rows of one Rows. The zero Reader takes them to be on the disk until it has looked, and memory to have
+// room for them until it has not.
 type Reader struct {
 	fetches atomic.Uint32
 	warm    atomic.Int32 // looks in a row that found their row in memory, up to warmLooks
+
+	// One missing row in 1<<spare is read into the page cache, the others past it. Where there is room, rows are best kept;
+	// where each pushes out another before anybody asks for it again, that costs more than the read. What there is, is told
+	// by rows that were kept: those still there after a while make it one more in two, those gone one less.
+	spare  atomic.Int32
+	probed [probes]atomic.Uint64 // slots of kept rows, plus one
 }
 
 // Fetch is ann.Fetcher's Fetch for rows of dim values.
@@ -49,7 +60,7 @@ func (r *Reader) Fetch(rows Rows, dim int, slots []uint32) ann.Fetched {
 		return nil
 	}
 	f := pool.Get().(*fetched)
-	if f.read(rows, size(dim), slots, n); len(f.slots) == 0 {
+	if f.read(r, rows, size(dim), slots, n); len(f.slots) == 0 {
 		f.Release()
 		return nil
 	}
@@ -85,6 +96,23 @@ func (r *Reader) missing(rows Rows, slots []uint32, n uint32) bool {
 		return false
 	default:
 		r.warm.CompareAndSwap(warm, warm+1)
+	}
+	return true
+}
+
+// keep tells whether a row that is missing is to be read into the page cache; i is its place among those of fetch n.
+func (r *Reader) keep(rows Rows, slot, n, i uint32) bool {
+	spare := r.spare.Load()
+	if i > 0 || n%probeEvery != 0 {
+		return (n+i)&(1<<spare-1) == 0
+	}
+	old := r.probed[n/probeEvery%probes].Swap(uint64(slot) + 1)
+	switch {
+	case old == 0:
+	case inMemory(rows, uint32(old-1)):
+		r.spare.CompareAndSwap(spare, max(spare-1, 0))
+	default:
+		r.spare.CompareAndSwap(spare, min(spare+1, maxSpare))
 	}
 	return true
 }
@@ -132,21 +160,23 @@ type fetched struct {
 
 var _ ann.Fetched = (*fetched)(nil)
 
-// read brings the rows of slots, of size bytes each; salt decides which of them are read into the page cache.
-func (f *fetched) read(rows Rows, size int, slots []uint32, salt uint32) {
+// read brings the rows of slots, of size bytes each, in r's n-th fetch.
+func (f *fetched) read(r *Reader, rows Rows, size int, slots []uint32, n uint32) {
 	f.Rows, f.slots = rows, f.slots[:0]
 	f.batch.Reset()
-	for i, slot := range slots {
+	missing := uint32(0)
+	for _, slot := range slots {
 		m, off := rows.Where(slot)
 		a, ok := m.(vfs.Adviser)
 		if !ok || a.InMemory(off) {
 			continue
 		}
-		if (salt+uint32(i))%keepEvery != 0 && f.batch.Add(m, off, size) {
+		if !r.keep(rows, slot, n, missing) && f.batch.Add(m, off, size) {
 			f.slots = append(f.slots, slot)
-			continue
+		} else {
+			a.WillNeed(off, size)
 		}
-		a.WillNeed(off, size)
+		missing++
 	}
 	f.batch.Read()
 }

@@ -69,6 +69,7 @@ func TestFetchReads(t *testing.T) {
 	rows.evict(t)
 	rng := rand.New(rand.NewPCG(3, 3))
 	var r Reader
+	r.spare.Store(3)
 	brought := 0
 	for range 20 {
 		var slots []uint32
@@ -104,8 +105,9 @@ func TestHotRowsAreKept(t *testing.T) {
 	rows := newDiskRows(t, 100, 1536)
 	rows.evict(t)
 	var r Reader
+	r.spare.Store(maxSpare)
 	for n := 0; ; n++ {
-		require.Less(t, n, 100*keepEvery)
+		require.Less(t, n, 10_000)
 		f := r.Fetch(rows, rows.dim, []uint32{3, 50})
 		if f == nil {
 			break
@@ -136,6 +138,7 @@ func BenchmarkFetch(b *testing.B) {
 	b.Run("fetched", func(b *testing.B) {
 		rows.evict(b)
 		var r Reader
+		r.spare.Store(maxSpare)
 		b.ReportAllocs()
 		for b.Loop() {
 			draw()

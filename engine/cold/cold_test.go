@@ -1,6 +1,7 @@
 package cold
 
 import (
+	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -90,4 +91,72 @@ func TestFetchAsks(t *testing.T) {
 	}
 	require.Empty(t, rows.asked)
 	require.Zero(t, testing.AllocsPerRun(100, func() { r.Fetch(rows, 256, []uint32{1, 2}) }))
+}
+
+// cache is memory for a number of rows; the one that was not asked for the longest goes.
+type cache struct {
+	fakeRows
+	room int
+	at   map[int]int // when a row, by where it begins, was used
+	now  int
+}
+
+func (c *cache) Where(slot uint32) (vfs.Mapping, int) { return c, int(slot) }
+func (c *cache) InMemory(off int) bool                { return c.at[off] > 0 }
+
+func (c *cache) use(off int) {
+	c.now++
+	c.at[off] = c.now
+	if len(c.at) <= c.room {
+		return
+	}
+	oldest := off
+	for o, at := range c.at {
+		if at < c.at[oldest] {
+			oldest = o
+		}
+	}
+	delete(c.at, oldest)
+}
+
+// TestKeepsWhatThereIsRoomFor plays searches that read a dozen of 3,000 rows each. With room for them all are soon in memory;
+// with room for a tenth, few are read into it, and yet not none.
+func TestKeepsWhatThereIsRoomFor(t *testing.T) {
+	for _, room := range []int{4000, 300} {
+		c := &cache{room: room, at: map[int]int{}}
+		rng := rand.New(rand.NewPCG(2, uint64(room)))
+		var r Reader
+		kept, missed, last := 0, 0, 0
+		const rounds = 30_000
+		for n := range uint32(rounds) {
+			missing := uint32(0)
+			for range 12 {
+				slot := rng.Uint32N(3000)
+				if c.InMemory(int(slot)) {
+					c.use(int(slot))
+					continue
+				}
+				keep := r.keep(c, slot, n+1, missing)
+				missing++
+				if keep {
+					c.use(int(slot))
+				}
+				if n > rounds/2 {
+					missed++
+					if keep {
+						kept++
+					}
+				}
+			}
+			last = len(c.at)
+		}
+		if room > 3000 {
+			require.Equal(t, 3000, last)
+			require.Zero(t, missed, "all rows have come into memory in the first half")
+			continue
+		}
+		require.Equal(t, room, last)
+		require.Less(t, kept, missed/4, "of those missed")
+		require.Greater(t, kept, missed/100)
+	}
 }

@@ -11,14 +11,14 @@ type Namespace struct {
 	Name        string `json:"name"`
 	RecordCount uint64 `json:"record_count,string"`
 	// Search is how the graph of the namespace does, where it has one and was asked for by name.
-	Search *NamespaceSearch `json:"croft,omitempty"`
+	Search *NamespaceSearch `json:"croft,omitzero"`
 }
 
 // NamespaceSearch is how the graph of a namespace does.
 type NamespaceSearch struct {
-	Indexed       uint64  `json:"indexed,string"`           // records in the graph; the others are searched exactly
-	Ef            int     `json:"ef"`                       // breadth that finds 0.99 of the ten nearest, by what was measured
-	SampledRecall float64 `json:"sampled_recall,omitempty"` // share of the true nearest that sampled searches found; 0: none yet
+	Indexed       uint64  `json:"indexed,string"`          // records in the graph; the others are searched exactly
+	Ef            int     `json:"ef"`                      // breadth that finds 0.99 of the ten nearest, by what was measured
+	SampledRecall float64 `json:"sampled_recall,omitzero"` // share of the true nearest that sampled searches found; 0: none yet
 }
 
 // NamespaceList is a page of namespaces, in order of name; TotalCount counts all pages.
