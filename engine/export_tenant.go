@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 
+	"github.com/croftdb/croft/engine/cold"
 	"github.com/croftdb/croft/engine/internal/segment"
 	"github.com/croftdb/croft/engine/internal/store"
 	"github.com/croftdb/croft/internal/codec"
@@ -301,7 +302,7 @@ func (x *TenantExport) readRows(b *Batch, rows []exportedRow, p *exportedPart) (
 	slices.SortFunc(rows, func(a, b exportedRow) int {
 		return cmp.Or(cmp.Compare(a.Segment, b.Segment), cmp.Compare(a.Offset, b.Offset))
 	})
-	x.willNeed(rows, segment.Stride(p.dim))
+	x.ahead(rows, p.dim)
 	values, owner := make([]float32, len(rows)*p.dim), segment.Owner(appendKey(nil, p.key))
 	for _, r := range rows {
 		rec, seg := &b.records[r.record], x.segments[r.Segment]
@@ -317,29 +318,16 @@ func (x *TenantExport) readRows(b *Batch, rows []exportedRow, p *exportedPart) (
 	return nil
 }
 
-// willNeed asks for rows in order, those that lie one behind the other in one go.
-func (x *TenantExport) willNeed(rows []exportedRow, stride uint32) {
-	var run rowRun
+// ahead asks for rows in order.
+func (x *TenantExport) ahead(rows []exportedRow, dim int) {
+	var run cold.Run
 	for _, r := range rows {
-		if seg := x.segments[r.Segment]; run.seg != seg || run.end != r.Offset {
-			run.ask()
-			run = rowRun{seg: seg, start: r.Offset}
+		if seg := x.segments[r.Segment]; seg != nil {
+			m, off := seg.Where(r.Offset)
+			run.Add(m, off, 4*dim)
 		}
-		run.end = r.Offset + stride
 	}
-	run.ask()
-}
-
-// rowRun is rows of a segment that lie one behind the other; start and end in units.
-type rowRun struct {
-	seg        *segment.Segment
-	start, end uint32
-}
-
-func (r *rowRun) ask() {
-	if r.seg != nil {
-		r.seg.WillNeed(r.start, int(r.end-r.start)*segment.Unit)
-	}
+	run.Ask()
 }
 
 // Close lets go of the files. It may be called more than once.

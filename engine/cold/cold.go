@@ -73,13 +73,13 @@ func (r *Reader) Ahead(rows Rows, dim int, slots []uint32) {
 	if !r.missing(rows, slots, r.fetches.Add(1)) {
 		return
 	}
-	var run run
+	var run Run
 	for _, slot := range slots {
 		if m, off := rows.Where(slot); m != nil {
-			run.add(m, off, size(dim))
+			run.Add(m, off, size(dim))
 		}
 	}
-	run.ask()
+	run.Ask()
 }
 
 // missing tells whether rows of slots are likely to be missing, to judge by one of them every now and then. n is the number
@@ -120,24 +120,27 @@ func (r *Reader) keep(rows Rows, slot, n, i uint32) bool {
 // size is how many bytes dim values take.
 func size(dim int) int { return dim * int(unsafe.Sizeof(float32(0))) }
 
-// run is rows of a mapping that lie one behind the other, but for what fills up their last units.
-type run struct {
+// Run gathers rows that are about to be read, in their order, to ask at once for those that lie one behind the other. The
+// zero Run is empty.
+type Run struct {
 	mapping    vfs.Mapping
 	start, end int
 }
 
-// padding is less than what lies between rows that are neighbours.
+// padding is more than what fills up the last unit of a row, which lies between neighbours.
 const padding = 64
 
-func (r *run) add(m vfs.Mapping, off, n int) {
+// Add adds the n bytes of m from off; it asks for those before, unless these lie behind them.
+func (r *Run) Add(m vfs.Mapping, off, n int) {
 	if m != r.mapping || off < r.end || off-r.end >= padding {
-		r.ask()
-		*r = run{mapping: m, start: off}
+		r.Ask()
+		*r = Run{mapping: m, start: off}
 	}
 	r.end = off + n
 }
 
-func (r *run) ask() {
+// Ask asks for what has been added last, and does not wait for it.
+func (r *Run) Ask() {
 	if a, ok := r.mapping.(vfs.Adviser); ok {
 		a.WillNeed(r.start, r.end-r.start)
 	}

@@ -29,14 +29,11 @@ type batchPlace struct {
 // Reset makes b empty. What Bytes has returned is not valid any more.
 func (b *Batch) Reset() { b.places = b.places[:0] }
 
-// Len returns how many places b has.
-func (b *Batch) Len() int { return len(b.places) }
-
-// Add adds the n bytes of m from off, which has Len places before it. It returns false, and adds nothing, where they
-// cannot be read this way: b is full, m is no file of a disk, its file has another name by now or is on a disk that knows
-// no such reads.
+// Add adds the n bytes of m from off as the next place. It returns false, and adds nothing, where they cannot be read this
+// way: b is full, the system has no such reads to offer, m is no file of a disk, its file has another name by now or is on
+// a disk that knows no such reads.
 func (b *Batch) Add(m Mapping, off, n int) bool {
-	if len(b.places) == BatchLen || off < 0 || n < 1 {
+	if len(b.places) == BatchLen || off < 0 || n < 1 || !b.system.open() {
 		return false
 	}
 	mapped, ok := m.(*osMapping)

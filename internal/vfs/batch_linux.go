@@ -49,9 +49,6 @@ const submitLen = 2
 
 // read reads places into memory. Whatever fails leaves places incomplete, for other ways to read them.
 func (s *batchSystem) read(places []batchPlace) {
-	if !s.open() {
-		return
-	}
 	s.prepare(places)
 	submitted := 0
 	for submitted < len(places) {
@@ -100,7 +97,7 @@ func (s *batchSystem) prepare(places []batchPlace) {
 	}
 }
 
-// open makes the queue. There may be none to have (fs.aio-max-nr, seccomp).
+// open makes the queue, unless it is there. There may be none to have (fs.aio-max-nr, seccomp).
 func (s *batchSystem) open() bool {
 	if s.queue == nil && !s.failed {
 		q := &aioQueue{}

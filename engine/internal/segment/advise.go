@@ -10,13 +10,6 @@ const readAhead = 4
 // memory waits for the disk, page by page.
 func (s *Segment) Where(off uint32) (m vfs.Mapping, at int) { return s.mapping, int(off) * Unit }
 
-// WillNeed begins to read n bytes of the row at off, and of those behind it, into memory and does not wait for them.
-func (s *Segment) WillNeed(off uint32, n int) {
-	if s.adviser != nil {
-		s.adviser.WillNeed(int(off)*Unit, n)
-	}
-}
-
 // ahead begins to read block i and those behind it.
 func (s *Segment) ahead(i int) {
 	if s.adviser != nil {
