@@ -247,6 +247,11 @@ func (s *subset) expr() (*filter.Expr, error) {
 }
 
 func (f *filterBench) measure(ctx context.Context, r *FilterReport) (err error) {
+	if f.opts.Ef == 0 {
+		if err := f.part.getUsedTo(ctx, f.data.Queries, f.opts.K); err != nil {
+			return err
+		}
+	}
 	if r.UnfilteredRecall, err = f.recall(ctx, f.data, nil); err != nil {
 		return err
 	}

@@ -122,6 +122,22 @@ func (p *partition) settle(ctx context.Context, progress Progress) error {
 	}
 }
 
+// getUsedTo asks queries over and over until the engine has measured what such searches take, if there is a graph: before, it
+// makes walks broader than they need be.
+func (p *partition) getUsedTo(ctx context.Context, queries [][]float32, k int) error {
+	for {
+		for _, values := range queries {
+			if _, err := p.query(ctx, &engine.Query{Vector: values, K: k}); err != nil {
+				return err
+			}
+		}
+		stats, _, err := p.shard.Partition(p.key)
+		if err != nil || p.result.Plan == engine.PlanFlat || stats.SampledRecall > 0 {
+			return err
+		}
+	}
+}
+
 // query answers with row numbers, valid until the next call.
 func (p *partition) query(ctx context.Context, q *engine.Query) ([]engine.Match, error) {
 	err := p.shard.Query(ctx, p.key, q, &p.result)

@@ -37,6 +37,35 @@ func BenchmarkQuery(b *testing.B) {
 	}
 }
 
+// BenchmarkQueryGraph searches a graph of more records than caches hold, for another vector each time.
+func BenchmarkQueryGraph(b *testing.B) {
+	const n, dim, each = 100_000, 96, 1000
+	s := newSubject(b, Options{Logger: quiet(), GraphAbove: 1000})
+	key, rng := testKey(1, 1), rand.New(rand.NewPCG(5, 5))
+	s.apply(&Command{Op: OpDefineIndex, Schema: Schema{ID: 1, Dim: dim, Metric: ann.Cosine}})
+	for from := 0; from < n; from += each {
+		c := &Command{Op: OpUpsert, Key: key}
+		for i := range each {
+			c.Records = append(c.Records, Record{ID: strconv.Itoa(from + i), Values: randomVector(rng, dim)})
+		}
+		s.apply(c)
+	}
+	s.settle(key)
+	queries := make([]Query, 1000)
+	for i := range queries {
+		queries[i] = Query{Vector: randomVector(rng, dim), K: 10, Ef: 64}
+	}
+	var res Result
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.shard.Query(context.Background(), key, &queries[i%len(queries)], &res); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+}
+
 // BenchmarkFetch asks for a dozen rows that are in memory: what every search of a graph pays.
 func BenchmarkFetch(b *testing.B) {
 	s := newSubject(b, Options{Logger: quiet(), GraphAbove: 1 << 30})

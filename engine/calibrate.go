@@ -61,13 +61,13 @@ func (sp *space) beginCalibration(g *hnsw.Graph) {
 func (sp *space) calibrated(g *hnsw.Graph) {
 	c, now := &sp.builder.calibration, sp.shard.engine.clock.Load()
 	c.notAgain.Store(now + max(recalibratePause, recalibrateShare*(now-c.began)))
-	found, wanted := c.at.Found()
-	sp.sampled.add(found, wanted)
-	sp.shard.engine.sampled.add(found, wanted)
 	if e := c.at.Effort(); e != nil {
 		g.SetEffort(e)
 		sp.builder.changed(1, now)
 	}
+	found, wanted := c.at.Found() // told last: whoever sees it may count on the effort
+	sp.sampled.add(found, wanted)
+	sp.shard.engine.sampled.add(found, wanted)
 }
 
 // calibrationDue tells whether what was measured, if anything, is not true any more of the graph or of what is asked.

@@ -17,9 +17,10 @@ import (
 // directions. Where half are in the set, a third of a list's room will do; one and a quarter of it is as much as pays for
 // queries that have matches around them.
 //
-// A query far away from all of the set has many slots at about the same distance, the nearest of which are hard to tell
-// from the rest: even a graph of nothing but the set takes three times the breadth there (clustered-1536, half of the
-// records: 120 instead of 40 for a recall of 0.96). So such walks have more links, four times the breadth and no leash.
+// A query has less of the set around it than there is elsewhere when what it asks for is not where it is. From far away
+// many slots are at about the same distance, the nearest of which are hard to tell from the rest: even a graph of nothing but
+// the set takes three times the breadth there (clustered-1536, half of the records: 120 instead of 40 for a recall of
+// 0.96). So such walks have more links, some more breadth and a longer leash, or none.
 //
 // The graph need not be connected, nor near to the start: from far away, the walk begins from slots all over the set as
 // well, or gives up at once if its limit is less than that takes. One that has ended with fewer than ef slots, or k on a
@@ -28,23 +29,22 @@ func (w *walker) walkAmong(ctx context.Context, start uint64, ef int) error {
 	s := w.s
 	s.seen.reset(w.g.slots())
 	s.seen.add(w.slot(start))
-	outside := w.outside(w.slot(start))
-	links := linksNear
-	if outside >= farAway {
-		links = linksFar
-		ef *= 4
-		w.leash = leash{}
-	} else if w.leash.k == 0 { // one whose breadth is all that says how far it goes
+	around := w.around(w.slot(start))
+	away := 1 - min(around/w.admit.among.share(w.g.slots()), 1)
+	outside := 1 - around
+	if w.leash.k == 0 { // one whose breadth is all that says how far it goes
 		ef += int(float64(ef) * outside * outside)
 	}
-	w.wanted = int(links * float64(w.g.width) * outside * outside)
+	ef += int(breadthAway * away * float64(ef))
+	w.leash.stretch *= float32(1 + stretchAway*away)
+	w.wanted = int((linksNear + (linksFar-linksNear)*away) * float64(w.g.width) * outside * outside)
 	s.pool.reset(ef)
 	s.pool.insert(w.flagged(start))
-	if outside < farAway {
+	if away < farAway {
 		if err := w.expand(ctx, 0, true); err != nil || w.satisfied(ef) {
 			return err
 		}
-	} else if w.limit > 0 && float64(w.limit) < farWork*float64(w.g.cfg.M*ef) {
+	} else if w.leash = (leash{}); w.limit > 0 && float64(w.limit) < farWork*float64(w.g.cfg.M*ef) {
 		return ann.ErrLimit
 	}
 	w.sow()
@@ -56,11 +56,13 @@ func (w *walker) walkAmong(ctx context.Context, start uint64, ef int) error {
 
 const (
 	// linksNear and linksFar are how many links a slot is to have in terms of a list's room, where hardly any of the slots
-	// around are in the set: with matches around the query, and from far away.
-	linksNear, linksFar = 1.25, 2
-	// farAway is the share of slots outside of the set, around the start, from which on the set is somewhere else.
-	farAway = 0.95
-	// farWork is about what a walk from there takes, for each unit of M and breadth: 1.5 on mnist-784, 2.3 on
+	// around are in the set: with as many matches around the query as anywhere, and with none.
+	linksNear, linksFar = 1.25, 3
+	// breadthAway and stretchAway are how much broader a walk is, and how much longer its leash, with no matches around.
+	breadthAway, stretchAway = 0.25, 0.25
+	// farAway is from which share of its matches missing around the start on the set is somewhere else.
+	farAway = 0.9
+	// farWork is about what a walk from there takes, for each unit of M and breadth: 1.5 on mnist-784, 2.0 on
 	// clustered-1536, and it may miss what is nearest if the set is in several parts. Whoever has an exact answer for not
 	// much more is to give it.
 	farWork = 2.5
@@ -74,8 +76,8 @@ func (w *walker) satisfied(ef int) bool {
 	return w.s.pool.admitted >= ef
 }
 
-// outside returns the share of the neighbours of a slot, and of theirs, that are not in the set.
-func (w *walker) outside(slot uint32) float64 {
+// around returns the share of the neighbours of a slot, and of theirs, that are in the set.
+func (w *walker) around(slot uint32) float64 {
 	s := w.s
 	all, passing := 0, 0
 	count := func(links list) {
@@ -90,7 +92,7 @@ func (w *walker) outside(slot uint32) float64 {
 	for _, slot := range s.around {
 		count(w.g.listAt(slot, 0))
 	}
-	return float64(all-passing) / float64(max(all, 1))
+	return float64(passing) / float64(max(all, 1))
 }
 
 // gather appends to s.slots those slots of the set that a node leads to and that are new, and returns how many lists it has
@@ -122,18 +124,27 @@ func (w *walker) collect(links list) int {
 	return len(s.passing)
 }
 
-// appendOutside appends those links that are not in the set and have not been looked through.
+// appendOutside appends those links that are not in the set and have not been looked through, without a branch on either.
 func (w *walker) appendOutside(links list, dst []uint32) []uint32 {
+	from, n := len(dst), 0
+	dst = slices.Grow(dst, len(links))
+	among, seen, room := w.admit.among, w.s.seen.bits, dst[from:from+len(links)]
 	for i := range links {
 		slot := links.at(i)
 		if slot == noLink {
 			break
 		}
-		if !w.admit.among.Has(slot) && !w.s.seen.has(slot) {
-			dst = append(dst, slot)
+		var word, was uint64
+		if at := int(slot / 64); at < len(seen) {
+			was = seen[at]
+			if at < len(among) {
+				word = among[at]
+			}
 		}
+		room[n] = slot
+		n += int(^(word | was) >> (slot % 64) & 1)
 	}
-	return dst
+	return dst[:from+n]
 }
 
 // members is an ann.Set that walks look up.
@@ -207,6 +218,21 @@ func (w *walker) sow() {
 		}
 	}
 }
+
+// share returns about which share of so many slots is in the set, never 0: at most sampledWords words of it are counted.
+func (m members) share(slots int) float64 {
+	step := max(1, len(m)/sampledWords)
+	n, words := 0, 0
+	for i := 0; i < len(m); i += step {
+		n += bits.OnesCount64(m[i])
+		words++
+	}
+	in := float64(max(n, 1)) / float64(max(64*words, 1)) * float64(64*len(m))
+	return min(in/float64(max(slots, 1)), 1)
+}
+
+// sampledWords is how many words of a set tell how many are in it.
+const sampledWords = 1024
 
 // first returns the lowest slot in the words of a range.
 func (m members) first(from, to int) (slot uint32, ok bool) {

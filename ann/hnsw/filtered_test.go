@@ -1,6 +1,8 @@
 package hnsw_test
 
 import (
+	"cmp"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -62,4 +64,42 @@ func TestLimitFarAway(t *testing.T) {
 	got, err := x.Search(t.Context(), &req, nil)
 	require.NoError(t, err)
 	require.Len(t, got, few)
+}
+
+// TestFarFromMatches asks for the quarter of all slots that is nearest to one of them, with the vectors that are farthest
+// from it: some have a part of the matches around them, most none. They find what there is without measuring most of it.
+func TestFarFromMatches(t *testing.T) {
+	const n, matching, k, asked = 6000, 1500, 10, 100
+	g, src, queries := calibrated(t, ann.Euclidean, 4, n)
+	made := make([]ann.Request, len(queries))
+	for i, q := range queries {
+		made[i] = ann.Request{Vector: q, K: k}
+	}
+	c := g.CalibrateFor(made)
+	finish(t, c)
+	g.SetEffort(c.Effort())
+
+	centre, _ := src.Vector(1)
+	var all, matches []uint32
+	for slot := range uint32(n) {
+		all = append(all, slot)
+	}
+	set := make(ann.Set, n/64+1)
+	for _, c := range anntest.Exact(ann.Euclidean, src, all, centre, matching) {
+		matches = append(matches, c.Slot)
+		set[c.Slot/64] |= 1 << (c.Slot % 64)
+	}
+	from := ann.Bind(ann.Euclidean, centre)
+	slices.SortFunc(queries, func(a, b []float32) int { return cmp.Compare(from.Distance(b, 0), from.Distance(a, 0)) })
+	hits, work := 0, 0
+	for _, q := range queries[:asked] {
+		req := ann.Request{Vector: q, K: k, Among: set}
+		got, err := g.Search(t.Context(), &req, nil)
+		require.NoError(t, err)
+		hits += anntest.Hits(got, anntest.Exact(ann.Euclidean, src, matches, q, k))
+		work += req.Work
+	}
+	t.Logf("recall %.3f, work %d", float64(hits)/k/asked, work/asked)
+	require.GreaterOrEqual(t, float64(hits)/k/asked, 0.95)
+	require.Less(t, work/asked, matching*3/10)
 }

@@ -86,11 +86,6 @@ func (v *visited) add(slot uint32) bool {
 	return true
 }
 
-func (v *visited) has(slot uint32) bool {
-	word := int(slot / 64)
-	return word < len(v.bits) && v.bits[word]&(1<<(slot%64)) != 0
-}
-
 // addLinks puts the links of a list in and appends those that were not there before to dst. It is add for all of them,
 // with nothing in the loop that a walk need not pay for 30 times a node. Slots that have come since reset are passed over:
 // a call in the loop, to make room for them, would cost all walks a tenth of this.
