@@ -57,9 +57,9 @@ func (w *walker) walkAmong(ctx context.Context, start uint64, ef int) error {
 const (
 	// linksNear and linksFar are how many links a slot is to have in terms of a list's room, where hardly any of the slots
 	// around are in the set: with as many matches around the query as anywhere, and with none.
-	linksNear, linksFar = 1.25, 3
+	linksNear, linksFar = 1.25, 2.5
 	// breadthAway and stretchAway are how much broader a walk is, and how much longer its leash, with no matches around.
-	breadthAway, stretchAway = 0.25, 0.25
+	breadthAway, stretchAway = 0.75, 0.25
 	// farAway is from which share of its matches missing around the start on the set is somewhere else.
 	farAway = 0.9
 	// farWork is about what a walk from there takes, for each unit of M and breadth: 1.5 on mnist-784, 2.0 on
