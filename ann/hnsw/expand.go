@@ -36,6 +36,9 @@ func (w *walker) expand(ctx context.Context, level int, among bool) error {
 		if w.leash.k > 0 {
 			w.tighten()
 		}
+		if w.likely > 0 && level == 0 {
+			w.fetchLikely()
+		}
 		if err := w.spend(ctx, read+measured); err != nil {
 			return err
 		}

@@ -129,10 +129,17 @@ func (p *pool) next() (key uint64, ok bool) {
 }
 
 // appendAdmitted appends the keys that may be returned, without flags, nearest first.
-func (p *pool) appendAdmitted(dst []uint64) []uint64 {
+func (p *pool) appendAdmitted(dst []uint64) []uint64 { return p.appendNearest(dst, len(p.keys)) }
+
+// appendNearest is appendAdmitted for the nearest n of them.
+func (p *pool) appendNearest(dst []uint64, n int) []uint64 {
 	for _, key := range p.keys {
+		if n == 0 {
+			break
+		}
 		if key&keyWay == 0 {
 			dst = append(dst, key&^keyFlagsMask)
+			n--
 		}
 	}
 	return dst

@@ -40,6 +40,9 @@ func (w *walker) rankKeys(k int, margin float32, dst []ann.Candidate) []ann.Cand
 		}
 		if done+len(batch) > ahead {
 			ahead = max(done+len(batch), min(likely, done+ann.FetchLen))
+			if done > 0 {
+				w.release() // it has room for so many, and those were measured
+			}
 			w.fetch(s.ranked[done:ahead])
 		}
 		w.measureFull(batch)
@@ -85,18 +88,34 @@ func (w *walker) promising(batch []uint64, margin float32) []uint64 {
 	return batch
 }
 
-// fetch reads the vectors that lie on a disk, which takes hardly longer for all of them than for one.
+// fetchLikely begins to fetch the nearest as soon as half of them have been expanded: nineteen in twenty will be measured
+// (clustered-1536 at 2 bits, k 10, ef 16 to 64), and the disk works while the walk goes on.
+func (w *walker) fetchLikely() {
+	p := &w.s.pool
+	if p.cursor < (w.likely+1)/2 || p.admitted < w.likely {
+		return
+	}
+	s := w.s
+	s.ranked = p.appendNearest(s.ranked[:0], min(w.likely, ann.FetchLen))
+	w.likely = 0
+	w.fetch(s.ranked)
+}
+
+// fetch begins to read the vectors that lie on a disk, which takes hardly longer for all of them than for one.
 func (w *walker) fetch(keys []uint64) {
-	w.release()
 	if w.g.fetcher == nil {
 		return
 	}
 	s := w.s
-	s.slots = s.slots[:0]
+	s.fetch = s.fetch[:0]
 	for _, key := range keys {
-		s.slots = append(s.slots, keySlot(key))
+		s.fetch = append(s.fetch, keySlot(key))
 	}
-	w.near = w.g.fetcher.Fetch(s.slots)
+	if w.near != nil {
+		w.near.Add(s.fetch)
+	} else {
+		w.near = w.g.fetcher.Fetch(s.fetch)
+	}
 }
 
 // release gives up what fetch has read.

@@ -18,7 +18,7 @@ type slowSource struct {
 	off                    bool // fetches nothing
 	open                   *slowFetched
 	fetches, early, single int
-	asked                  int
+	asked, adds            int
 }
 
 type slowFetched struct {
@@ -52,6 +52,18 @@ func (f *slowFetched) Vector(slot uint32) ([]float32, float32) {
 	return f.Vectors.Vector(slot)
 }
 
+func (f *slowFetched) Add(slots []uint32) {
+	require.Same(f.t, f, f.open, "it is used after its release")
+	for _, slot := range slots {
+		if !slices.Contains(f.slots, slot) {
+			f.asked++
+			f.slots = append(f.slots, slot)
+		}
+	}
+	require.LessOrEqual(f.t, len(f.slots), ann.FetchLen)
+	f.adds++
+}
+
 func (f *slowFetched) Release() {
 	require.Same(f.t, f, f.open)
 	f.open = nil
@@ -69,7 +81,7 @@ func TestVectorsAreFetched(t *testing.T) {
 		require.NoError(t, x.Insert(slot))
 	}
 	for _, k := range []int{1, 10, 64, 150} {
-		src.fetches, src.early, src.single, src.asked = 0, 0, 0, 0
+		src.fetches, src.early, src.single, src.asked, src.adds = 0, 0, 0, 0, 0
 		for _, query := range data[n:] {
 			req := &ann.Request{Vector: query, K: k, Ef: 2*k + 80}
 			got, err := x.Search(t.Context(), req, nil)
@@ -80,11 +92,37 @@ func TestVectorsAreFetched(t *testing.T) {
 			want, err := x.Search(t.Context(), req, nil)
 			require.NoError(t, err)
 			require.Equal(t, want, got)
-			src.fetches, src.early, src.single, src.asked, src.off = before.fetches, before.early, before.single, before.asked, false
+			src.fetches, src.early, src.single, src.asked, src.adds, src.off = before.fetches, before.early, before.single, before.asked, before.adds, false
 		}
 		require.Zero(t, src.single, "k %d", k)
 		require.Greater(t, src.early, 50*k)
 		require.Less(t, src.asked, 2*src.early, "what is fetched is mostly needed")
+		if k <= ann.FetchLen/2 {
+			require.GreaterOrEqual(t, src.adds, 50, "begun while the walk goes on")
+		}
 		require.Less(t, src.fetches, 50*(2+(2*k)/ann.FetchLen), "in few parts")
 	}
+}
+
+// TestFetchedIsReleased gives up searches when their limit or their time is over, with what they had begun to fetch.
+func TestFetchedIsReleased(t *testing.T) {
+	const n, dim = 2000, 32
+	data := anntest.Clustered(3, n+50, dim)
+	src := &slowSource{Vectors: anntest.NewVectors(ann.Euclidean, n), t: t}
+	x := index{hnsw.New(hnsw.Config{Metric: ann.Euclidean, Dim: dim, Bits: 2, Seed: 7}, src)}
+	for slot := range uint32(n) {
+		src.Set(slot, data[slot])
+		require.NoError(t, x.Insert(slot))
+	}
+	begun := 0
+	for limit := 50; ; limit += 50 {
+		_, err := x.Search(t.Context(), &ann.Request{Vector: data[n], K: 5, Ef: 200, Limit: limit}, nil)
+		require.Nil(t, src.open)
+		if err == nil {
+			break
+		}
+		require.ErrorIs(t, err, ann.ErrLimit)
+		begun = src.fetches
+	}
+	require.Positive(t, begun)
 }

@@ -17,6 +17,7 @@ type scratch struct {
 	passing []uint32 // links of a list that are in the set
 	out     []float32
 	ranked  []uint64 // candidates of a search, by estimate
+	fetch   []uint32 // slots to be fetched
 	results ann.TopK
 	encoder quant.Scratch
 	plan    [maxLevel + 1][]uint32 // links of the slot being inserted, by level

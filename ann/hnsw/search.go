@@ -21,6 +21,10 @@ func (g *Graph) Search(ctx context.Context, req *ann.Request, dst []ann.Candidat
 	defer g.putScratch(s)
 	s.from.bind(g, req.Vector)
 	w := walker{g: g, s: s, limit: req.Limit}
+	defer w.release()
+	if g.fetcher != nil && req.K <= ann.FetchLen/2 { // a fetch has room for the others that will be measured, too
+		w.likely = req.K
+	}
 	w.admit.filter, w.admit.among = req.Filter, members(req.Among)
 	err := w.search(ctx, w.aim(req))
 	if req.Work = w.work; err != nil {
@@ -90,6 +94,8 @@ type walker struct {
 
 	leash leash
 	near  ann.Fetched // vectors for the re-rank; nil: they are read from g.src
+
+	likely int // how many of the nearest to fetch when half of them have been expanded; 0: none, or no more
 
 	wanted         int // links to slots of a set that a node is to have
 	limit          int // work after which to give up, 0: none

@@ -6,6 +6,7 @@
 package cold
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -60,7 +61,9 @@ func (r *Reader) Fetch(rows Rows, dim int, slots []uint32) ann.Fetched {
 		return nil
 	}
 	f := pool.Get().(*fetched)
-	if f.read(r, rows, size(dim), slots, n); len(f.slots) == 0 {
+	f.Rows, f.reader, f.size, f.n, f.missing, f.slots = rows, r, size(dim), n, 0, f.slots[:0]
+	f.batch.Reset()
+	if f.Add(slots); len(f.slots) == 0 {
 		f.Release()
 		return nil
 	}
@@ -154,34 +157,39 @@ func inMemory(rows Rows, slot uint32) bool {
 
 var pool = sync.Pool{New: func() any { return &fetched{} }}
 
-// fetched is Rows of which some have been read.
+// fetched is Rows of which some are being read, or have been.
 type fetched struct {
 	Rows
-	batch vfs.Batch
-	slots []uint32 // those in batch, in its order
+	reader *Reader
+	size   int    // of a row, in bytes
+	n      uint32 // number of the fetch
+	batch  vfs.Batch
+	slots  []uint32 // those in batch, in its order
+
+	missing uint32 // rows that were, so far
 }
 
 var _ ann.Fetched = (*fetched)(nil)
 
-// read brings the rows of slots, of size bytes each, in r's n-th fetch.
-func (f *fetched) read(r *Reader, rows Rows, size int, slots []uint32, n uint32) {
-	f.Rows, f.slots = rows, f.slots[:0]
-	f.batch.Reset()
-	missing := uint32(0)
+// Add implements ann.Fetched.
+func (f *fetched) Add(slots []uint32) {
 	for _, slot := range slots {
-		m, off := rows.Where(slot)
+		if slices.Contains(f.slots, slot) {
+			continue
+		}
+		m, off := f.Where(slot)
 		a, ok := m.(vfs.Adviser)
 		if !ok || a.InMemory(off) {
 			continue
 		}
-		if !r.keep(rows, slot, n, missing) && f.batch.Add(m, off, size) {
+		if !f.reader.keep(f.Rows, slot, f.n, f.missing) && f.batch.Add(m, off, f.size) {
 			f.slots = append(f.slots, slot)
 		} else {
-			a.WillNeed(off, size)
+			a.WillNeed(off, f.size)
 		}
-		missing++
+		f.missing++
 	}
-	f.batch.Read()
+	f.batch.Start()
 }
 
 // Vector implements ann.Source.
@@ -194,6 +202,7 @@ func (f *fetched) Vector(slot uint32) ([]float32, float32) {
 		if s != slot {
 			continue
 		}
+		f.batch.Wait()
 		if b := f.batch.Bytes(i); b != nil {
 			return codec.Float32sFromBytes(b), scale
 		}
@@ -204,6 +213,7 @@ func (f *fetched) Vector(slot uint32) ([]float32, float32) {
 
 // Release implements ann.Fetched.
 func (f *fetched) Release() {
-	f.Rows = nil
+	f.batch.Wait()
+	f.Rows, f.reader = nil, nil
 	pool.Put(f)
 }

@@ -21,13 +21,16 @@ type batchPlace struct {
 	file     int // descriptor
 	start    int // of the first sector, in the file
 	size     int // bytes of all sectors
-	at       int // where they are in the batch's memory
 	skip, n  int // what was asked for: n bytes behind the first skip
 	complete bool
 }
 
-// Reset makes b empty. What Bytes has returned is not valid any more.
-func (b *Batch) Reset() { b.places = b.places[:0] }
+// Reset makes b empty, after Wait. What Bytes has returned is not valid any more.
+func (b *Batch) Reset() {
+	b.Wait()
+	b.places = b.places[:0]
+	b.system.started = 0
+}
 
 // Add adds the n bytes of m from off as the next place. It returns false, and adds nothing, where they cannot be read this
 // way: b is full, the system has no such reads to offer, m is no file of a disk, its file has another name by now or is on
@@ -49,19 +52,26 @@ func (b *Batch) Add(m Mapping, off, n int) bool {
 	return true
 }
 
-// Read reads all places, and waits for the disk. Those that it cannot read have no Bytes.
-func (b *Batch) Read() {
-	if len(b.places) > 0 {
-		b.system.read(b.places)
+// Start begins to read the places that were added since it was last called, and does not wait for the disk. Whoever has
+// started a batch must wait for it before it is given up: until then the system writes to its memory.
+func (b *Batch) Start() {
+	if b.system.started < len(b.places) {
+		b.system.start(b.places)
 	}
 }
 
-// Bytes returns what place i holds, valid until Reset; nil if it could not be read.
+// Wait waits for all that was started. Places that could not be read have no Bytes.
+func (b *Batch) Wait() {
+	if b.system.pending > 0 {
+		b.system.wait(b.places)
+	}
+}
+
+// Bytes returns what place i holds after Wait, valid until Reset; nil if it could not be read.
 func (b *Batch) Bytes(i int) []byte {
 	p := &b.places[i]
 	if !p.complete {
 		return nil
 	}
-	lo := p.at + p.skip
-	return b.system.memory[lo : lo+p.n : lo+p.n]
+	return b.system.buffers[i][p.skip : p.skip+p.n : p.skip+p.n]
 }

@@ -11,10 +11,12 @@ import (
 // batchSystem reads by Linux's asynchronous I/O, io_submit(2), which needs no thread for each read and is there in
 // containers that shut io_uring out.
 type batchSystem struct {
-	memory []byte // begins at a page
-	queue  *aioQueue
-	failed bool // there is no queue to be had
+	queue   *aioQueue
+	failed  bool // there is no queue to be had
+	started int  // places that were, from the first on
+	pending int  // of these, not back yet
 
+	buffers  [BatchLen][]byte // by place
 	requests [BatchLen]iocb
 	submit   [BatchLen]*iocb
 	events   [BatchLen]ioEvent
@@ -47,20 +49,25 @@ type ioEvent struct {
 // come 8 % sooner in pairs than all at once.
 const submitLen = 2
 
-// read reads places into memory. Whatever fails leaves places incomplete, for other ways to read them.
-func (s *batchSystem) read(places []batchPlace) {
+// start hands those places to the kernel that were not yet. Whatever fails leaves places incomplete, for other ways to read
+// them.
+func (s *batchSystem) start(places []batchPlace) {
 	s.prepare(places)
-	submitted := 0
-	for submitted < len(places) {
-		n, _, errno := unix.Syscall(unix.SYS_IO_SUBMIT, s.queue.id, uintptr(min(submitted+submitLen, len(places))-submitted), uintptr(unsafe.Pointer(&s.submit[submitted])))
+	for s.started < len(places) {
+		n, _, errno := unix.Syscall(unix.SYS_IO_SUBMIT, s.queue.id, uintptr(min(submitLen, len(places)-s.started)), uintptr(unsafe.Pointer(&s.submit[s.started])))
 		if errno != 0 || n == 0 {
 			break
 		}
-		submitted += int(n)
+		s.started += int(n)
+		s.pending += int(n)
 	}
-	// The disk writes to memory until all that was submitted has come back, whatever else fails.
-	for submitted > 0 {
-		n, _, errno := unix.Syscall6(unix.SYS_IO_GETEVENTS, s.queue.id, uintptr(submitted), uintptr(submitted), uintptr(unsafe.Pointer(&s.events[0])), 0, 0)
+	s.started = len(places)
+}
+
+// wait does so until all that was handed over has come back, whatever else fails: the disk writes to buffers until then.
+func (s *batchSystem) wait(places []batchPlace) {
+	for s.pending > 0 {
+		n, _, errno := unix.Syscall6(unix.SYS_IO_GETEVENTS, s.queue.id, uintptr(s.pending), uintptr(s.pending), uintptr(unsafe.Pointer(&s.events[0])), 0, 0)
 		if errno == unix.EINTR {
 			continue
 		}
@@ -72,26 +79,31 @@ func (s *batchSystem) read(places []batchPlace) {
 			p := &places[e.data]
 			p.complete = e.res >= int64(p.skip+p.n)
 		}
-		submitted -= int(n)
+		s.pending -= int(n)
 	}
 	runtime.KeepAlive(s)
 }
 
-// prepare gives each place memory and makes it a request.
+// prepare makes each new place a request with a buffer, its own of earlier reads if that will do.
 func (s *batchSystem) prepare(places []batchPlace) {
-	size := 0
-	for i := range places {
-		places[i].at = size
-		size += places[i].size
+	short := 0
+	for i := s.started; i < len(places); i++ {
+		if places[i].size > len(s.buffers[i]) {
+			short += places[i].size
+		}
 	}
-	if size > len(s.memory) {
-		s.memory = pagesOf(size)
+	var memory []byte
+	if short > 0 {
+		memory = pagesOf(short)
 	}
-	for i := range places {
+	for i := s.started; i < len(places); i++ {
 		p := &places[i]
+		if p.size > len(s.buffers[i]) {
+			s.buffers[i], memory = memory[:p.size:p.size], memory[p.size:]
+		}
 		s.requests[i] = iocb{
 			data: uint64(i), file: uint32(p.file), offset: int64(p.start),
-			buf: uint64(uintptr(unsafe.Pointer(&s.memory[p.at]))), n: uint64(p.size),
+			buf: uint64(uintptr(unsafe.Pointer(&s.buffers[i][0]))), n: uint64(p.size),
 		}
 		s.submit[i] = &s.requests[i]
 	}

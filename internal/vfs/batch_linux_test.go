@@ -62,8 +62,37 @@ func TestBatch(t *testing.T) {
 		for _, p := range places[round:] {
 			require.True(t, b.Add(m, p[0], p[1]), "%v", p)
 		}
-		b.Read()
+		b.Start()
+		b.Wait()
 		for i, p := range places[round:] {
+			require.True(t, bytes.Equal(want[p[0]:p[0]+p[1]], b.Bytes(i)), "%v", p)
+		}
+	}
+}
+
+// TestBatchStartsInParts adds places while others are being read, and waits once for all.
+func TestBatchStartsInParts(t *testing.T) {
+	path, m := batchFile(t, 1<<20)
+	needDirect(t, path)
+	want := m.Bytes()
+	r := rand.New(rand.NewPCG(9, 9))
+	var b vfs.Batch
+	for range 30 {
+		b.Reset()
+		var at [][2]int
+		for len(at) < vfs.BatchLen && r.IntN(20) > 0 {
+			p := [2]int{r.IntN(1 << 19), 1 + r.IntN(20_000)}
+			require.True(t, b.Add(m, p[0], p[1]))
+			if at = append(at, p); r.IntN(3) == 0 {
+				b.Start()
+			}
+		}
+		if r.IntN(4) == 0 {
+			continue // Reset waits
+		}
+		b.Start()
+		b.Wait()
+		for i, p := range at {
 			require.True(t, bytes.Equal(want[p[0]:p[0]+p[1]], b.Bytes(i)), "%v", p)
 		}
 	}
@@ -73,7 +102,8 @@ func TestBatch(t *testing.T) {
 func TestBatchRefuses(t *testing.T) {
 	path, m := batchFile(t, 10000)
 	var b vfs.Batch
-	b.Read()
+	b.Start()
+	b.Wait()
 	for _, p := range [][2]int{{-1, 5}, {0, 0}, {0, -1}, {9999, 2}, {10000, 1}, {1 << 40, 1}} {
 		require.False(t, b.Add(m, p[0], p[1]), "%v", p)
 	}
@@ -119,7 +149,8 @@ func TestBatchCutShort(t *testing.T) {
 	require.True(t, b.Add(m, 0, 8))
 	require.True(t, b.Add(m, 2*page, 8))
 	require.True(t, b.Add(m, page-4, 8))
-	b.Read()
+	b.Start()
+	b.Wait()
 	require.Equal(t, first, b.Bytes(0))
 	require.Nil(t, b.Bytes(1))
 	require.Nil(t, b.Bytes(2))
@@ -147,7 +178,8 @@ func TestBatchesSideBySide(t *testing.T) {
 					require.True(t, b.Add(m, off, 6144))
 					at = append(at, off)
 				}
-				b.Read()
+				b.Start()
+				b.Wait()
 				for i, off := range at {
 					require.True(t, bytes.Equal(want[off:off+6144], b.Bytes(i)))
 				}
@@ -167,7 +199,8 @@ func TestBatchAllocates(t *testing.T) {
 		for i := range 12 {
 			b.Add(m, i*6144, 6144)
 		}
-		b.Read()
+		b.Start()
+		b.Wait()
 		if b.Bytes(11) == nil {
 			t.Fatal("not read")
 		}

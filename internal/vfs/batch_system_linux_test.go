@@ -17,6 +17,7 @@ func TestBatchWithoutSystem(t *testing.T) {
 	require.NoError(t, err)
 	b := Batch{system: batchSystem{failed: true}}
 	require.False(t, b.Add(m, 0, 10))
-	b.Read()
+	b.Start()
+	b.Wait()
 	require.NoError(t, m.Close())
 }
