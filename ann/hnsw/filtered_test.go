@@ -69,9 +69,7 @@ func TestLimitFarAway(t *testing.T) {
 // TestFarFromMatches asks for the quarter of all slots that is nearest to one of them, with the vectors that are farthest
 // from it: some have a part of the matches around them, most none. They find what there is without measuring most of it.
 func TestFarFromMatches(t *testing.T) {
-	if testing.Short() {
-		t.Skip("one goroutine, and most of it builds the graph")
-	}
+	oneGoroutine(t)
 	const n, matching, k, asked = 6000, 1500, 10, 100
 	g, src, queries := calibrated(t, ann.Euclidean, 4, n)
 	made := make([]ann.Request, len(queries))

@@ -72,6 +72,7 @@ func (f *slowFetched) Release() {
 // Vectors that lie on a disk are read with all others that a search measures, not one after the other: in as many parts as
 // their number takes, and hardly any that is not needed. What is found is the same as without.
 func TestVectorsAreFetched(t *testing.T) {
+	oneGoroutine(t)
 	const n, dim = 2000, 96
 	data := anntest.Clustered(3, n+50, dim)
 	src := &slowSource{Vectors: anntest.NewVectors(ann.Euclidean, n), t: t}
@@ -106,6 +107,7 @@ func TestVectorsAreFetched(t *testing.T) {
 
 // TestFetchedIsReleased gives up searches when their limit or their time is over, with what they had begun to fetch.
 func TestFetchedIsReleased(t *testing.T) {
+	oneGoroutine(t)
 	const n, dim = 2000, 32
 	data := anntest.Clustered(3, n+50, dim)
 	src := &slowSource{Vectors: anntest.NewVectors(ann.Euclidean, n), t: t}
