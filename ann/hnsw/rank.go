@@ -96,7 +96,7 @@ func (w *walker) fetchLikely() {
 		return
 	}
 	s := w.s
-	s.ranked = p.appendNearest(s.ranked[:0], min(w.likely, ann.FetchLen))
+	s.ranked = p.appendNearest(s.ranked[:0], w.likely)
 	w.likely = 0
 	w.fetch(s.ranked)
 }

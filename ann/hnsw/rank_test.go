@@ -69,21 +69,27 @@ func (f *slowFetched) Release() {
 	f.open = nil
 }
 
-// Vectors that lie on a disk are read with all others that a search measures, not one after the other: in as many parts as
-// their number takes, and hardly any that is not needed. What is found is the same as without.
-func TestVectorsAreFetched(t *testing.T) {
-	oneGoroutine(t)
-	const n, dim = 2000, 96
+// buildSlow builds a graph over a slowSource, and returns vectors of the same kind to ask for.
+func buildSlow(t *testing.T, dim int) (x index, src *slowSource, queries [][]float32) {
+	const n = 2000
 	data := anntest.Clustered(3, n+50, dim)
-	src := &slowSource{Vectors: anntest.NewVectors(ann.Euclidean, n), t: t}
-	x := index{hnsw.New(hnsw.Config{Metric: ann.Euclidean, Dim: dim, Bits: 2, Seed: 7}, src)}
+	src = &slowSource{Vectors: anntest.NewVectors(ann.Euclidean, n), t: t}
+	x = index{hnsw.New(hnsw.Config{Metric: ann.Euclidean, Dim: dim, Bits: 2, Seed: 7}, src)}
 	for slot := range uint32(n) {
 		src.Set(slot, data[slot])
 		require.NoError(t, x.Insert(slot))
 	}
+	return x, src, data[n:]
+}
+
+// Vectors that lie on a disk are read with all others that a search measures, not one after the other: in as many parts as
+// their number takes, and hardly any that is not needed. What is found is the same as without.
+func TestVectorsAreFetched(t *testing.T) {
+	oneGoroutine(t)
+	x, src, queries := buildSlow(t, 96)
 	for _, k := range []int{1, 10, 64, 150} {
 		src.fetches, src.early, src.single, src.asked, src.adds = 0, 0, 0, 0, 0
-		for _, query := range data[n:] {
+		for _, query := range queries {
 			req := &ann.Request{Vector: query, K: k, Ef: 2*k + 80}
 			got, err := x.Search(t.Context(), req, nil)
 			require.NoError(t, err)
@@ -105,20 +111,13 @@ func TestVectorsAreFetched(t *testing.T) {
 	}
 }
 
-// TestFetchedIsReleased gives up searches when their limit or their time is over, with what they had begun to fetch.
+// TestFetchedIsReleased gives up searches at their limit, with what they had begun to fetch.
 func TestFetchedIsReleased(t *testing.T) {
 	oneGoroutine(t)
-	const n, dim = 2000, 32
-	data := anntest.Clustered(3, n+50, dim)
-	src := &slowSource{Vectors: anntest.NewVectors(ann.Euclidean, n), t: t}
-	x := index{hnsw.New(hnsw.Config{Metric: ann.Euclidean, Dim: dim, Bits: 2, Seed: 7}, src)}
-	for slot := range uint32(n) {
-		src.Set(slot, data[slot])
-		require.NoError(t, x.Insert(slot))
-	}
+	x, src, queries := buildSlow(t, 32)
 	begun := 0
 	for limit := 50; ; limit += 50 {
-		_, err := x.Search(t.Context(), &ann.Request{Vector: data[n], K: 5, Ef: 200, Limit: limit}, nil)
+		_, err := x.Search(t.Context(), &ann.Request{Vector: queries[0], K: 5, Ef: 200, Limit: limit}, nil)
 		require.Nil(t, src.open)
 		if err == nil {
 			break
